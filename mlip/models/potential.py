@@ -1,0 +1,96 @@
+"""The potential: features, then a sum of terms, then one derivative over positions and strain."""
+
+from typing import Callable, Dict, List, Optional
+
+import torch
+from torch import Tensor, nn
+
+from mlip import keys
+from mlip.models.atomic_energy import AtomicEnergy
+from mlip.models.species import species_lookup
+from mlip.nn.scatter import gather_rows, segment_sum
+
+
+def edge_vectors(graph: Dict[str, Tensor]) -> Tensor:
+    """r_neighbour + shift @ cell - r_centre of every edge, [n_edges, 3] Å."""
+    edge_index, positions, cell = graph[keys.EDGE_INDEX], graph[keys.POSITIONS], graph[keys.CELL]
+    shift = graph[keys.EDGE_SHIFT].to(positions.dtype)
+    difference = gather_rows(positions, edge_index[1]) - gather_rows(positions, edge_index[0])
+    if cell.shape[0] == 1:
+        return difference + shift @ cell[0]
+    edge_cell = gather_rows(cell.reshape(-1, 9), graph[keys.BATCH][edge_index[0]]).reshape(-1, 3, 3)
+    return difference + (shift.unsqueeze(1) @ edge_cell).squeeze(1)
+
+
+class Potential(nn.Module):
+    """E = sum_i sum_terms E_i,  F = -dE/dr,  sigma = (1/V) dE/d(strain).
+
+    network     called with statistics=..., gives a module graph -> graph that adds node features
+    terms       name -> callable; each, called with statistics=... (and in it n_features, the width of
+                node_scalars), gives a module graph -> [n_atoms] eV. The lone atoms are always the first term
+    statistics  elements, levels, atomic_energies, mean_neighbours, force_rms of the training set
+    """
+
+    def __init__(self, network: Callable, terms: Dict[str, Callable], statistics: dict):
+        super().__init__()
+        self.statistics: dict = statistics
+        self.elements: List[int] = list(statistics["elements"])
+        self.levels: List[str] = list(statistics["levels"])
+        self.register_buffer("lookup", species_lookup(self.elements))
+        self.network = network(statistics=statistics)
+        self.cutoff: float = float(self.network.cutoff)
+        modules = {"atomic_energy": AtomicEnergy(statistics=statistics)}
+        described = {**statistics, "n_features": self.network.n_features}
+        for name, term in terms.items():
+            if term is not None:  # `model.terms.repulsion=null` takes a term out
+                modules[name] = term(statistics=described)
+        self.term_names: List[str] = list(modules)
+        self.terms = nn.ModuleList(modules.values())
+
+    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Energy, forces, stress and energies per atom; charges and dipoles where a term makes them.
+
+        The caller's graph is not changed. In training mode the results can be differentiated again.
+        Gradients must be enabled where this is called: the forces are one.
+        """
+        n_systems = graph[keys.CELL].shape[0]
+        batch = graph[keys.BATCH]
+        strained = graph.copy()
+        positions = graph[keys.POSITIONS].detach().clone().requires_grad_(True)
+        strain = torch.zeros_like(graph[keys.CELL]).requires_grad_(True)
+        # symmetric strain: an antisymmetric one is a rotation and must not change E
+        symmetric = 0.5 * (strain + strain.transpose(1, 2))
+        if n_systems == 1:
+            strained[keys.POSITIONS] = positions + positions @ symmetric[0]
+        else:
+            strained[keys.POSITIONS] = positions + (positions.unsqueeze(1) @ symmetric[batch]).squeeze(1)
+        strained[keys.CELL] = graph[keys.CELL] + graph[keys.CELL] @ symmetric
+        if keys.LEVEL not in strained:
+            strained[keys.LEVEL] = torch.zeros_like(batch[:1]).expand(n_systems)
+        strained[keys.EDGE_VECTOR] = edge_vectors(strained)
+        strained = self.network(strained)
+        energies = torch.zeros_like(positions[:, 0])
+        for term in self.terms:
+            energies = energies + term(strained).to(energies.dtype)
+        energy = segment_sum(energies, batch, n_systems)
+        gradients = torch.autograd.grad(
+            [energy.sum()], [positions, strain], create_graph=self.training, allow_unused=True
+        )
+        forces, virial = torch.zeros_like(positions), torch.zeros_like(strain)
+        d_positions: Optional[Tensor] = gradients[0]
+        d_strain: Optional[Tensor] = gradients[1]
+        if d_positions is not None:
+            forces = -d_positions
+        if d_strain is not None:
+            virial = d_strain
+        volume = torch.linalg.det(graph[keys.CELL]).abs().reshape(-1, 1, 1)
+        # a system without a volume has no stress
+        stress = torch.where(volume > 0, virial / torch.where(volume > 0, volume, torch.ones_like(volume)), torch.zeros_like(virial))
+        results = {keys.ENERGY: energy, keys.ENERGIES: energies, keys.FORCES: forces, keys.STRESS: stress}
+        for name in [keys.CHARGES, keys.DIPOLES, keys.ELECTRONEGATIVITY, keys.CHEMICAL_POTENTIAL]:
+            if name in strained:
+                results[name] = strained[name]
+        if not self.training:
+            for name in list(results.keys()):
+                results[name] = results[name].detach()
+        return results

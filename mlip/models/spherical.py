@@ -1,0 +1,238 @@
+"""The network: the atomic density as a function on the sphere, multiplied there, passed on once or more."""
+
+import math
+from typing import Dict, List, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mlip import keys
+from mlip.models.species import SpeciesTable, species_lookup
+from mlip.nn.radial import radial_basis
+from mlip.nn.scatter import gather_rows
+from mlip.nn.sphere import gaunt, harmonics_from_powers, quadrature, real_harmonics, spherical_harmonics
+
+
+def degrees(l_max: int) -> Tensor:
+    """l of each component (l, m): 0, 1, 1, 1, 2, ...; [(l_max + 1)^2] int64."""
+    return torch.cat([torch.full((2 * l + 1,), l) for l in range(l_max + 1)])
+
+
+class LinearPerDegree(nn.Module):
+    """x[lm, atom, in] -> sum_in W_l[in, out] x[lm, atom, in]: mixes channels, the same way for each m."""
+
+    def __init__(self, l_max: int, n_in: int, n_out: int):
+        super().__init__()
+        self.register_buffer("degree", degrees(l_max), persistent=False)
+        self.weight = nn.Parameter(torch.randn(l_max + 1, n_in, n_out) / math.sqrt(n_in))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [(l_max+1)^2, n_atoms, n_in] -> [(l_max+1)^2, n_atoms, n_out]."""
+        return torch.bmm(x, self.weight[self.degree])
+
+
+class Neighbourhood(nn.Module):
+    """Edges of each atom laid out as rows [n_atoms, most neighbours], so that sums over them are matrix products."""
+
+    def __init__(self, cutoff: float, n_basis: int, l_max: int):
+        super().__init__()
+        self.cutoff, self.n_basis, self.l_max = cutoff, n_basis, l_max
+        self.register_buffer("powers", harmonics_from_powers(l_max).to(torch.get_default_dtype()), persistent=False)
+
+    def forward(self, edge_index: Tensor, edge_vector: Tensor, n_atoms: int) -> Tuple[Tensor, Tensor, Tensor]:
+        """Radial basis [n_atoms, most, n_basis], harmonics [n_atoms, most, (l_max+1)^2], neighbours [n_atoms, most]."""
+        centre, neighbour = edge_index[0], edge_index[1]
+        n_neighbours = torch.zeros(n_atoms, dtype=torch.int64, device=centre.device).index_add(0, centre, torch.ones_like(centre))
+        most = max(int(n_neighbours.max()), 1) if n_atoms > 0 else 1
+        first = torch.cumsum(n_neighbours, 0) - n_neighbours
+        slot = centre * most + torch.arange(centre.shape[0], device=centre.device) - first[centre]
+        # an empty place holds a unit vector along x beyond the cutoff: its basis is zero, its derivatives finite
+        empty = torch.zeros(n_atoms * most, 3, dtype=edge_vector.dtype, device=edge_vector.device)
+        empty[:, 0] = self.cutoff
+        vector = empty.index_copy(0, slot, edge_vector)
+        distance = torch.linalg.norm(vector, dim=1, keepdim=True)
+        harmonics = spherical_harmonics((vector / distance).to(self.powers.dtype), self.powers, self.l_max)
+        basis = radial_basis(distance.squeeze(1).to(self.powers.dtype), self.cutoff, self.n_basis)
+        row = torch.zeros(n_atoms * most, dtype=torch.int64, device=centre.device).index_copy(0, slot, neighbour)
+        return basis.view(n_atoms, most, -1), harmonics.view(n_atoms, most, -1), row.view(n_atoms, most)
+
+
+class SphereProducts(nn.Module):
+    """Products f g and f g h of functions on the sphere, projected to l <= 1 and added to f itself.
+
+    A quadrature that integrates degree 3 l_max + 1 exactly makes the products exact: body order 4 per layer.
+    Each element has its own gain on the two products.
+    """
+
+    def __init__(self, elements: List[int], l_max: int, n_channels: int):
+        super().__init__()
+        points, weights = quadrature(3 * l_max + 1)
+        harmonics = real_harmonics(points, l_max)
+        sample = harmonics / (l_max + 1)  # a function with unit coefficients then has unit mean square
+        project = (weights[:, None] * harmonics[:, :4]).T
+        # scale of the projected products for independent normal coefficients, so that training starts at order one
+        functions = np.random.default_rng(0).normal(size=(3, 4096, (l_max + 1) ** 2)) @ sample.T
+        pair, triple = functions[0] * functions[1] @ project.T, functions.prod(0) @ project.T
+        dtype = torch.get_default_dtype()
+        self.register_buffer("sample", torch.from_numpy(sample).to(dtype), persistent=False)
+        self.register_buffer("project_pair", torch.from_numpy(project / pair.std()).to(dtype), persistent=False)
+        self.register_buffer("project_triple", torch.from_numpy(project / triple.std()).to(dtype), persistent=False)
+        self.second = LinearPerDegree(l_max, n_channels, n_channels)
+        self.third = LinearPerDegree(l_max, n_channels, n_channels)
+        self.gains = SpeciesTable(elements, torch.ones(len(elements), 2 * n_channels))
+        self.out = LinearPerDegree(1, 3 * n_channels, n_channels)
+
+    def forward(self, density: Tensor, species: Tensor) -> Tensor:
+        """density [(l_max+1)^2, n_atoms, K] -> [4, n_atoms, K]."""
+        n_lm, n_atoms, n_channels = density.shape
+        f = self.sample @ density.reshape(n_lm, -1)
+        pair = f * (self.sample @ self.second(density).reshape(n_lm, -1))
+        triple = pair * (self.sample @ self.third(density).reshape(n_lm, -1))
+        gain_pair, gain_triple = self.gains(species).chunk(2, dim=1)
+        pair = (self.project_pair @ pair).view(4, n_atoms, n_channels) * gain_pair
+        triple = (self.project_triple @ triple).view(4, n_atoms, n_channels) * gain_triple
+        return self.out(torch.cat([density[:4], pair, triple], dim=2))
+
+
+class Messages(nn.Module):
+    """T_i[l1 m1, lm] = n^(-1/2) sum_j R_l1(r_ij) h_j[l1 m1] Y_lm(r_ij), coupled to l' by Gaunt coefficients per atom.
+
+    The sum over neighbours is one batched matrix product because R does not depend on l; the coupling
+    commutes with it, so no edge ever holds K (l_max+1)^2 numbers. Paths have l1 + l + l' even: O(3).
+    """
+
+    def __init__(self, l_max: int, n_basis: int, n_channels: int, mean_neighbours: float):
+        super().__init__()
+        n_lm = (l_max + 1) ** 2
+        paths = [[(a, l) for a in (0, 1) for l in range(l_max + 1) if abs(a - l) <= out <= a + l and (a + l + out) % 2 == 0]
+                 for out in range(l_max + 1)]
+        self.n_paths = max(len(p) for p in paths)
+        coupling = np.zeros((n_lm, self.n_paths, n_lm, 4))
+        for out in range(l_max + 1):
+            for p, (a, l) in enumerate(paths[out]):
+                block = gaunt(l, a, out)  # [2l+1, 2a+1, 2out+1]
+                block = block / np.sqrt((block**2).sum() / (2 * out + 1))  # unit normal inputs give unit outputs
+                coupling[out**2 : (out + 1) ** 2, p, l**2 : (l + 1) ** 2, a**2 : (a + 1) ** 2] = block.transpose(2, 0, 1)
+        self.register_buffer(
+            "coupling", torch.from_numpy(coupling.reshape(n_lm * self.n_paths, n_lm * 4)).to(torch.get_default_dtype()),
+            persistent=False,
+        )
+        self.scale = 1.0 / math.sqrt(mean_neighbours)
+        self.radial = nn.Parameter(torch.randn(n_basis, 2 * n_channels) / math.sqrt(n_basis))
+        self.mix = LinearPerDegree(l_max, self.n_paths * n_channels, n_channels)
+
+    def forward(self, features: Tensor, basis: Tensor, harmonics: Tensor, neighbours: Tensor) -> Tensor:
+        """features [4, n_atoms, K] -> [(l_max+1)^2, n_atoms, K]."""
+        n_atoms, most, n_lm = harmonics.shape
+        n_channels = features.shape[2]
+        rows = features.transpose(0, 1).reshape(n_atoms, -1)
+        h = gather_rows(rows, neighbours).view(n_atoms, most, 4, n_channels)
+        radial = ((basis * self.scale) @ self.radial).view(n_atoms, most, 2, n_channels)
+        weighted = torch.cat([radial[:, :, :1] * h[:, :, :1], radial[:, :, 1:] * h[:, :, 1:]], dim=2)
+        moments = torch.bmm(harmonics.transpose(1, 2), weighted.view(n_atoms, most, -1))  # [n_atoms, lm, l1m1 K]
+        coupled = torch.matmul(self.coupling, moments.view(n_atoms, n_lm * 4, n_channels))
+        coupled = coupled.view(n_atoms, n_lm, -1).transpose(0, 1).contiguous()  # [lm, n_atoms, paths K]
+        return self.mix(coupled)
+
+
+class Layer(nn.Module):
+    """One more round: the density again, what the neighbours say, products of both."""
+
+    def __init__(self, elements: List[int], l_max: int, n_basis: int, n_species: int, n_channels: int, mean_neighbours: float):
+        super().__init__()
+        self.density = LinearPerDegree(l_max, n_species * n_basis, n_channels)
+        self.messages = Messages(l_max, n_basis, n_channels, mean_neighbours)
+        self.sender = SpeciesTable(elements, torch.randn(len(elements), n_channels))
+        self.products = SphereProducts(elements, l_max, n_channels)
+
+    def forward(self, features: Tensor, density: Tensor, basis: Tensor, harmonics: Tensor, neighbours: Tensor, species: Tensor) -> Tensor:
+        """features [4, n_atoms, K] -> [4, n_atoms, K]."""
+        # what an atom sends starts with what it is
+        sent = torch.cat([features[:1] + self.sender(species), features[1:]], dim=0)
+        message = self.messages(sent, basis, harmonics, neighbours)
+        return self.products(math.sqrt(0.5) * (self.density(density) + message), species)
+
+
+class SphericalNetwork(nn.Module):
+    """Features of each atom: node_scalars [n_atoms, n_layers K] and node_vectors [n_atoms, 3, n_layers K].
+
+    All vanish for an atom without neighbours. n_species numbers describe an element, so that the cost does
+    not grow with the number of elements. design/model.md derives the equations.
+    """
+
+    def __init__(
+        self, statistics: dict, cutoff: float, n_channels: int, l_max: int, n_layers: int, n_basis: int, n_species: int
+    ):
+        super().__init__()
+        if cutoff <= 0:
+            raise ValueError(f"cutoff must be positive, got {cutoff} Å")
+        if min(n_channels, l_max, n_layers, n_basis, n_species) < 1:
+            raise ValueError(
+                f"n_channels, l_max, n_layers, n_basis, n_species must be at least 1, "
+                f"got {n_channels}, {l_max}, {n_layers}, {n_basis}, {n_species}"
+            )
+        elements, mean_neighbours = statistics["elements"], max(float(statistics["mean_neighbours"]), 1.0)
+        self.cutoff = float(cutoff)
+        self.n_features = n_layers * n_channels
+        self.scale = 1.0 / math.sqrt(mean_neighbours)
+        self.register_buffer("lookup", species_lookup(elements))
+        self.neighbourhood = Neighbourhood(self.cutoff, n_basis, l_max)
+        self.embedding = SpeciesTable(elements, distinct_rows(len(elements), n_species))
+        self.density = LinearPerDegree(l_max, n_species * n_basis, n_channels)
+        self.products = SphereProducts(elements, l_max, n_channels)
+        self.layers = nn.ModuleList(
+            Layer(elements, l_max, n_basis, n_species, n_channels, mean_neighbours) for _ in range(n_layers - 1)
+        )
+
+    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Adds node_scalars and node_vectors to the graph."""
+        species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
+        n_atoms = species.shape[0]
+        basis, harmonics, neighbours = self.neighbourhood(graph[keys.EDGE_INDEX], graph[keys.EDGE_VECTOR], n_atoms)
+        identity = self.embedding(species[neighbours]) * self.scale
+        described = (identity.unsqueeze(3) * basis.unsqueeze(2)).view(n_atoms, neighbours.shape[1], -1)
+        density = torch.bmm(harmonics.transpose(1, 2), described).transpose(0, 1).contiguous()  # [lm, n_atoms, s n]
+        features = self.products(self.density(density), species)
+        collected = [features]
+        for layer in self.layers:
+            features = layer(features, density, basis, harmonics, neighbours, species)
+            collected.append(features)
+        everything = torch.cat(collected, dim=2)
+        graph[keys.NODE_SCALARS] = everything[0]
+        # Y_1m is ordered (y, z, x)
+        graph[keys.NODE_VECTORS] = torch.stack([everything[3], everything[1], everything[2]], dim=1)
+        return graph
+
+
+def distinct_rows(n_elements: int, width: int) -> Tensor:
+    """Start of the element embedding: orthogonal rows while there are few elements, [n_elements, width], mean square 1."""
+    rows = torch.randn(n_elements, width)
+    if n_elements <= width:
+        rows = torch.linalg.qr(rows.T)[0].T * math.sqrt(width)
+    return rows.contiguous()
+
+
+class NetworkEnergy(nn.Module):
+    """E_i = scale (w . s_i + MLP(W s_i + b_Z) - MLP(b_Z)): zero for a lone atom, whose energy is a table's.
+
+    scale is the rms force of the training set times 1 Å.
+    """
+
+    def __init__(self, statistics: dict, n_hidden: int):
+        super().__init__()
+        n_features, elements = statistics["n_features"], statistics["elements"]
+        self.scale = float(statistics["force_rms"])
+        self.register_buffer("lookup", species_lookup(elements))
+        self.linear = nn.Linear(n_features, 1, bias=False)
+        self.hidden = nn.Linear(n_features, n_hidden, bias=False)
+        self.bias = SpeciesTable(elements, torch.randn(len(elements), n_hidden))
+        self.out = nn.Linear(n_hidden, 1, bias=False)
+
+    def forward(self, graph: Dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
+        """Energy of each atom in its neighbourhood."""
+        scalars = graph[keys.NODE_SCALARS]
+        bias = self.bias(self.lookup[graph[keys.ATOMIC_NUMBERS]])
+        silu = torch.nn.functional.silu
+        hidden = silu(self.hidden(scalars) + bias) - silu(bias)
+        return self.scale * (self.linear(scalars) + self.out(hidden)).squeeze(1)

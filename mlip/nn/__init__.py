@@ -1,0 +1,1 @@
+"""Maths on tensors: sums over segments, radial bases, functions on the sphere."""
