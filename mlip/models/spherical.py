@@ -119,7 +119,8 @@ class Messages(nn.Module):
             persistent=False,
         )
         self.scale = 1.0 / math.sqrt(mean_neighbours)
-        self.radial = nn.Parameter(torch.randn(n_basis, 2 * n_channels) / math.sqrt(n_basis))
+        self.radial = nn.Parameter(torch.randn(n_basis, 2, n_channels) / math.sqrt(n_basis))
+        self.register_buffer("component", degrees(1), persistent=False)
         self.mix = LinearPerDegree(l_max, self.n_paths * n_channels, n_channels)
 
     def forward(self, features: Tensor, basis: Tensor, harmonics: Tensor, neighbours: Tensor) -> Tensor:
@@ -127,10 +128,10 @@ class Messages(nn.Module):
         n_atoms, most, n_lm = harmonics.shape
         n_channels = features.shape[2]
         rows = features.transpose(0, 1).reshape(n_atoms, -1)
-        h = gather_rows(rows, neighbours).view(n_atoms, most, 4, n_channels)
-        radial = ((basis * self.scale) @ self.radial).view(n_atoms, most, 2, n_channels)
-        weighted = torch.cat([radial[:, :, :1] * h[:, :, :1], radial[:, :, 1:] * h[:, :, 1:]], dim=2)
-        moments = torch.bmm(harmonics.transpose(1, 2), weighted.view(n_atoms, most, -1))  # [n_atoms, lm, l1m1 K]
+        # R_1 serves the three components of l1 = 1: as columns of the weight, so that no edge is sliced or copied
+        radial = (basis * self.scale).view(-1, basis.shape[2]) @ self.radial[:, self.component].flatten(1)
+        weighted = radial.view(n_atoms, most, -1) * gather_rows(rows, neighbours)
+        moments = torch.bmm(harmonics.transpose(1, 2), weighted)  # [n_atoms, lm, l1m1 K]
         coupled = torch.matmul(self.coupling, moments.view(n_atoms, n_lm * 4, n_channels))
         coupled = coupled.view(n_atoms, n_lm, -1).transpose(0, 1).contiguous()  # [lm, n_atoms, paths K]
         return self.mix(coupled)
