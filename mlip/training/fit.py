@@ -1,0 +1,137 @@
+"""One function that trains, tests and leaves a folder: `train`. And the way back: `load_potential`."""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping
+from rich.console import Console
+from torch import nn
+
+from mlip.training.callbacks import History, ProgressBar
+from mlip.training.checkpoint import Checkpoints, WholeFiles, best_checkpoint, read_checkpoint
+from mlip.training.files import whole_file
+from mlip.training.module import TrainingModule
+from mlip.training.plots import learning_curve, parity
+from mlip.training.schedule import Budget
+from mlip.training.stream import StreamedData
+from mlip.training.table import error_table
+
+
+def train(
+    module: TrainingModule,
+    datamodule: pl.LightningDataModule,
+    folder: str | Path,
+    *,
+    max_steps: int | None = None,
+    max_epochs: int | None = None,
+    max_seconds: float | None = None,
+    validate_every: int = 200,
+    checkpoint_every: int = 500,
+    checkpoint_minutes: float = 5.0,
+    keep_best: int = 1,
+    patience: int | None = None,
+    gradient_clip: float | None = None,
+    accumulate: int = 1,
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    strategy: str = "auto",
+    logger: Callable | None = None,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Trains, tests the best weight average, and returns what it writes to folder/metrics.json.
+
+    max_steps, max_epochs, max_seconds  the budget; whichever ends first. Seconds are CPU seconds of the process
+    validate_every, checkpoint_every    steps
+    patience        validations without a better loss before the training stops; null: never
+    accumulate      batches per step
+    logger          called with save_dir=folder, gives a Lightning logger
+    resume          go on from folder/checkpoints/last.ckpt, bit for bit on a CPU; without one the run starts anew
+    """
+    folder = Path(folder)
+    console = Console()
+    checkpoints = Checkpoints(folder / "checkpoints", keep_best, checkpoint_every, checkpoint_minutes)
+    if checkpoints.last.exists() and not resume:
+        raise FileExistsError(f"{folder} holds a training: go on with resume=true, or choose another folder")
+    module.budget = Budget(max_steps, max_epochs, max_seconds)
+    history = History(folder / "metrics.csv")
+    callbacks = [ProgressBar(console), history, checkpoints]
+    if patience is not None:
+        callbacks.append(EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False, check_finite=False))
+    _quiet()
+    trainer = pl.Trainer(
+        max_epochs=-1, val_check_interval=validate_every * accumulate, check_val_every_n_epoch=None,
+        accumulate_grad_batches=accumulate, gradient_clip_val=gradient_clip, accelerator=accelerator, devices=devices,
+        strategy=strategy, callbacks=callbacks, logger=logger(save_dir=str(folder)) if logger else False,
+        plugins=[WholeFiles()], default_root_dir=str(folder), enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, inference_mode=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    if max_seconds is not None and trainer.world_size > 1:
+        raise ValueError("max_seconds counts the CPU time of one process; with several devices give max_steps or max_epochs")
+    data = StreamedData(datamodule)
+    last = checkpoints.last if checkpoints.last.exists() else None
+    if last is None or not _finished(last, module.budget, callbacks):
+        trainer.fit(module, datamodule=data, ckpt_path=None if last is None else str(last))
+    best = read_checkpoint(best_checkpoint(folder))
+    module.average.load_state_dict(_below(best["state_dict"], "average."))
+    result = {
+        "best_step": best["mlip"]["budget"]["steps"],
+        **{name: value for name, value in module.budget.state_dict().items()},
+        "n_parameters": sum(p.numel() for p in module.potential.parameters()),
+        "threads": torch.get_num_threads(),
+        "device": str(trainer.strategy.root_device),
+    }
+    trainer.test(module, datamodule=data, verbose=False)
+    result["test"] = module.errors.compute()
+    if trainer.is_global_zero:
+        with whole_file(folder / "metrics.json") as part:
+            part.write_text(json.dumps(result, indent=2))
+        learning_curve(history.rows, folder / "plots" / "learning_curve.png")
+        parity(module.pairs.arrays(), folder / "plots" / "parity.png")
+        console.print(error_table(result["test"], "held-out structures"))
+    return result
+
+
+def load_potential(path: str | Path, build: Callable[[dict, dict], nn.Module]) -> nn.Module:
+    """The trained potential (weight average, eval mode) of a run's folder (its best) or of one checkpoint file.
+
+    build: build(config, statistics) -> untrained potential; config and statistics come from the checkpoint
+    """
+    path = Path(path)
+    checkpoint = read_checkpoint(best_checkpoint(path) if path.is_dir() else path)
+    if "mlip" not in checkpoint:
+        raise ValueError(f"{path} is no checkpoint of mlip: it holds {sorted(checkpoint)}")
+    potential = build(checkpoint["mlip"]["config"], checkpoint["mlip"]["statistics"])
+    weights = _below(checkpoint["state_dict"], "average.potential.")
+    kinds = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
+    if kinds == {torch.float64}:
+        potential = potential.double()
+    potential.load_state_dict(weights)
+    return potential.eval()
+
+
+def _below(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _finished(last: Path, budget: Budget, callbacks: list) -> bool:
+    """Whether a checkpoint is from the end of a training with this budget (killed in the test, say)."""
+    checkpoint = read_checkpoint(last)
+    budget.load_state_dict(checkpoint["mlip"]["budget"])
+    for callback in callbacks:
+        if callback.state_key in checkpoint["callbacks"]:
+            callback.load_state_dict(checkpoint["callbacks"][callback.state_key])
+    stopped = any(isinstance(c, EarlyStopping) and c.wait_count >= c.patience for c in callbacks)
+    return budget.progress >= 1 or stopped
+
+
+def _quiet() -> None:
+    """Lightning's advice for data loaders of images does not apply here."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*LeafSpec.*", ".*Checkpoint directory.*", ".*in eval mode.*"):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,178 @@
+"""The Lightning module: one potential, its weight average, a loss, an optimizer and a learning-rate schedule."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from mlip import keys
+from mlip.training.ema import WeightAverage
+from mlip.training.losses import WeightedSum
+from mlip.training.metrics import Errors, Pairs
+from mlip.training.randomness import random_state, set_random_state
+from mlip.training.schedule import Budget
+
+
+class TrainingModule(pl.LightningModule):
+    """Trains `potential`; validates and tests its weight average.
+
+    loss          loss(results, graph, progress) -> (loss, parts)
+    optimizer     called with the potential, gives a torch optimizer; its lr is the peak of the schedule
+    schedule      factor(progress) of the peak learning rate; observe(validation loss)
+    ema_decay     see WeightAverage
+    statistics    of the training set, and
+    config        resolved, plain: both stay in the checkpoint, so that the potential can be rebuilt from it alone
+    config_types  names that graph["config_type"] indexes
+    log_every     steps between two entries in the loggers; validations always write one
+    """
+
+    def __init__(
+        self,
+        potential: nn.Module,
+        loss: WeightedSum,
+        optimizer: Callable,
+        schedule: Any,
+        ema_decay: float,
+        statistics: dict,
+        config: dict,
+        config_types: Sequence[str] = ("default",),
+        log_every: int = 50,
+    ):
+        super().__init__()
+        self.potential = potential
+        self.average = WeightAverage(potential, ema_decay)
+        self.loss, self.make_optimizer, self.schedule = loss, optimizer, schedule
+        self.statistics, self.config, self.config_types = statistics, config, list(config_types)
+        self.log_every = log_every
+        self.budget: Budget  # set by train()
+        self.row: dict[str, float] = {}  # the newest validation: metrics.csv is made of these
+        self.errors = Errors(self.config_types)
+        self._sums: dict[str, Tensor] = {}  # training loss and parts since the last validation
+        self._val_sums: list[float] = [0.0, 0.0]
+        self._norm: tuple[Tensor, dict] | None = None
+        self._random_state: dict | None = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        optimizer = self.make_optimizer(self.potential)
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+        return optimizer
+
+    def on_fit_start(self) -> None:
+        self.budget.start()
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        if self._random_state is not None:  # here, because building loaders and weights has drawn numbers since
+            set_random_state(self._random_state)
+            self._random_state = None
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss, parts = self.loss(self.potential(batch), batch, self.budget.progress)
+        for name, value in {"loss": loss.detach(), **parts}.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._sums["steps"] = self._sums.get("steps", 0) + 1
+        if self.budget.steps % self.log_every == 0:
+            lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+            self._to_loggers({"train/loss": loss.detach(), "lr": lr} | {f"train/{name}": v for name, v in parts.items()})
+        return loss
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, **kwargs: Any
+    ) -> None:
+        limit = math.inf if gradient_clip_val is None else gradient_clip_val
+        norm = nn.utils.clip_grad_norm_(self.potential.parameters(), limit)
+        if norm.device.type != "cpu":  # looked at one step later: nothing has to wait for the GPU
+            self.check_finite()
+        self._norm = (norm, self.trainer.train_dataloader.state_dict())
+        if norm.device.type == "cpu":
+            self.check_finite()
+
+    def check_finite(self) -> None:
+        """Raises FloatingPointError, naming the structures, when the newest gradient is not finite."""
+        if self._norm is not None and not math.isfinite(self._norm[0].item()):
+            frames = self.trainer.train_dataloader.frames(self._norm[1])
+            raise FloatingPointError(
+                f"the gradient of the loss is not finite at step {self.budget.steps}, in a batch of {', '.join(frames)}: "
+                "look at them with `mlip data check`, or lower the learning rate; checkpoints/last.ckpt is from before"
+            )
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        factor = self.schedule.factor(self.budget.progress)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        optimizer.step(closure=optimizer_closure)
+        self.average.update(self.potential)
+        self.budget.steps += 1
+        self.budget.epochs = self.trainer.train_dataloader.epochs
+
+    def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
+        if self.budget.progress >= 1:
+            self.trainer.should_stop = True  # Lightning validates once more, then leaves
+
+    def on_validation_epoch_start(self) -> None:
+        self.errors, self._val_sums = Errors(self.config_types), [0.0, 0.0]
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        with torch.enable_grad():  # forces are derivatives
+            results = self.average(batch)
+        self.errors.update(results, batch)
+        n_systems = batch[keys.CELL].shape[0]
+        # always with the weights of the last stage, so that "best" means the same throughout
+        self._val_sums[0] += n_systems * self.loss({k: v.detach() for k, v in results.items()}, batch, 1.0)[0]
+        self._val_sums[1] += n_systems
+
+    def on_validation_epoch_end(self) -> None:
+        self.errors.reduce()
+        sums = self.trainer.strategy.reduce(torch.as_tensor(self._val_sums, dtype=torch.float64), reduce_op="sum")
+        val_loss = float(sums[0] / sums[1].clamp(min=1))
+        n_steps = self._sums.pop("steps", 1)
+        train = {f"train_{name}": float(value) / n_steps for name, value in self._sums.items()}
+        self._sums = {}
+        self.row = {
+            "step": self.budget.steps, "epoch": self.budget.epochs, "progress": self.budget.progress,
+            "cpu_s": self.budget.cpu_seconds, "wall_s": self.budget.wall_seconds,
+            "lr": self.trainer.optimizers[0].param_groups[0]["lr"], **train, "val_loss": val_loss,
+        } | {f"val_{name}": value for name, value in self.errors.total().items()}  # fmt: skip
+        self.schedule.observe(val_loss)
+        self._to_loggers({name.replace("_", "/", 1): value for name, value in self.row.items() if name[:4] in ("val_", "trai")})
+        self.log("val_loss", val_loss, logger=False, sync_dist=True)  # for early stopping
+
+    def on_test_epoch_start(self) -> None:
+        self.errors, self.pairs = Errors(self.config_types), Pairs()
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        with torch.enable_grad():
+            results = self.average(batch)
+        self.errors.update(results, batch)
+        self.pairs.update(results, batch)
+
+    def on_test_epoch_end(self) -> None:
+        self.errors.reduce()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_finite()
+        checkpoint["mlip"] = {
+            "statistics": self.statistics,
+            "config": self.config,
+            "budget": self.budget.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "train_sums": {name: float(value) for name, value in self._sums.items()},
+            "random_state": random_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["mlip"]
+        self.budget.load_state_dict(state["budget"])
+        self.schedule.load_state_dict(state["schedule"])
+        self._sums = dict(state["train_sums"])
+        self._random_state = state["random_state"]
+
+    def _to_loggers(self, values: dict[str, Any]) -> None:
+        # past Lightning's own bookkeeping, which costs as much as a small network's step
+        for logger in self.loggers:
+            logger.log_metrics({name: float(value) for name, value in values.items()}, step=self.budget.steps)
