@@ -1,0 +1,1 @@
+"""From files of DFT results to batches of graphs."""

@@ -1,0 +1,285 @@
+"""The processed set on disk: structures, labels and neighbour lists in one HDF5 file, read frame by frame."""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from mlip import keys
+from mlip.data.graph import LABEL_SHAPES, neighbour_list
+from mlip.data.structures import Source
+
+FORMAT = 1  # raise it whenever the file's content changes meaning: old caches are then left alone
+ORDER_NAMES = ("time_fs", "time_ps", "time", "step", "frame")  # where a frame stands in its trajectory
+FRAME = np.dtype([
+    ("atom_start", "i8"), ("n_atoms", "i4"), ("edge_start", "i8"), ("n_edges", "i8"),
+    ("cell", "f8", (3, 3)), ("pbc", "u1", (3,)), ("total_charge", "f8"), ("weight", "f8"),
+    ("energy", "f8"), ("stress", "f8", (3, 3)), ("level", "i4"), ("config_type", "i4"),
+    ("file", "i4"), ("trajectory", "i4"), ("order", "f8"),
+    ("force_square", "f8"), ("n_force", "i8"),  # sum and number of squared force components, for statistics
+    ("geometry", "u1", (16,)), ("content", "u1", (32,)),  # hashes: without and with labels
+])  # fmt: skip
+PER_ATOM = [key for key, (_, per_atom) in LABEL_SHAPES.items() if per_atom]
+WRITE_AT = 2**18  # edges held in memory before they are written
+
+
+def cache_file(folder: str | os.PathLike, sources: Sequence[Source], cutoff: float, settings: dict) -> Path:
+    """Where the processed set of these files lies: its name is a hash of all that decides its content."""
+    digest = hashlib.sha256(json.dumps([FORMAT, cutoff, settings], sort_keys=True).encode())
+    for source in sources:
+        told = asdict(source)
+        told["keys"], shift = dict(source.keys), source.energy_shift
+        told["energy_shift"] = shift if isinstance(shift, int | float) else dict(shift)
+        digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+        with open(source.path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return Path(folder).expanduser() / f"{digest.hexdigest()[:24]}.h5"
+
+
+@contextmanager
+def building(path: Path) -> Iterator[None]:
+    """Lets one process build a processed set while others wait; the lock ends with its process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def build(path: Path, frames: Iterable[tuple[int, Atoms]], cutoff: float, levels: Sequence[str]) -> None:
+    """Writes the processed set; the file appears under its name only when it is complete.
+
+    frames  (number of the file it came from, structure with canonical labels), one at a time: memory stays bounded
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w") as file:
+            writer = _Writer(file, cutoff, list(levels))
+            for number, atoms in frames:
+                writer.append(number, atoms)
+            writer.finish()
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _Writer:
+    def __init__(self, file: h5py.File, cutoff: float, levels: list[str]):
+        self.file, self.cutoff, self.levels = file, cutoff, levels
+        self.names = {"config_types": {}, "trajectories": {}}  # name -> number, in order of appearance
+        self.n_atoms = self.n_edges = 0
+        self.pending, self.pending_edges = [], 0
+        text = h5py.string_dtype()
+        for name, row, dtype, chunk in (
+            ("frames", (), FRAME, 256), ("source", (), text, 1024), ("numbers", (), "u1", 4096),
+            ("positions", (3,), "f8", 4096), ("degree", (), "i4", 4096),
+            ("neighbour", (), "i4", 16384), ("shift", (3,), "i2", 16384),
+        ):  # fmt: skip
+            file.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(chunk, *row))
+
+    def append(self, number: int, atoms: Atoms) -> None:
+        edge_index, edge_shift = neighbour_list(atoms, self.cutoff)
+        row, labels = _frame_row(atoms), _atom_labels(atoms)
+        row["atom_start"], row["n_atoms"] = self.n_atoms, len(atoms)
+        row["edge_start"], row["n_edges"] = self.n_edges, edge_index.shape[1]
+        row["level"], row["file"] = self.levels.index(atoms.info["level"]), number
+        config_type = atoms.info["config_type"]
+        trajectory = f"{number}:{atoms.info.get('trajectory', config_type)}"
+        row["config_type"] = self._number("config_types", config_type)
+        row["trajectory"] = self._number("trajectories", trajectory)
+        row["order"] = next((atoms.info[n] for n in ORDER_NAMES if isinstance(atoms.info.get(n), int | float
+                            | np.number)), len(self.pending) + len(self.file["frames"]))
+        self.pending.append((row, labels, atoms, edge_index.numpy(), edge_shift.numpy()))
+        self.n_atoms += len(atoms)
+        self.n_edges += edge_index.shape[1]
+        self.pending_edges += edge_index.shape[1] + 32 * len(atoms)
+        if self.pending_edges > WRITE_AT:
+            self._write()
+
+    def _number(self, kind: str, name: str) -> int:
+        return self.names[kind].setdefault(name, len(self.names[kind]))
+
+    def _write(self) -> None:
+        if not self.pending:
+            return
+        rows, labels, structures, edges, shifts = zip(*self.pending, strict=True)
+        self._extend("frames", np.stack(rows))
+        self._extend("source", np.array([a.info.get("source", "") for a in structures], dtype=object))
+        self._extend("numbers", np.concatenate([a.numbers for a in structures]))
+        start = self._extend("positions", np.concatenate([a.positions for a in structures]))
+        self._extend("degree", np.concatenate([np.bincount(e[0], minlength=len(a))
+                                               for e, a in zip(edges, structures, strict=True)]))
+        self._extend("neighbour", np.concatenate([e[1] for e in edges]))
+        self._extend("shift", np.concatenate(shifts))
+        for key in PER_ATOM:
+            if any(key in label for label in labels):
+                self._write_label(key, start, labels, structures)
+        self.pending, self.pending_edges = [], 0
+
+    def _write_label(self, key: str, start: int, labels, structures) -> None:
+        shape = LABEL_SHAPES[key][0]
+        if key not in self.file:  # rows never written read as NaN: a missing label
+            self.file.create_dataset(key, (0, *shape), "f8", maxshape=(None, *shape), chunks=(4096, *shape),
+                                     fillvalue=np.nan)
+        empty = [np.full((len(a), *shape), np.nan) for a in structures]
+        values = np.concatenate([label.get(key, nan) for label, nan in zip(labels, empty, strict=True)])
+        self.file[key].resize(start + len(values), axis=0)
+        self.file[key][start:] = values
+
+    def _extend(self, name: str, values: np.ndarray) -> int:
+        dataset = self.file[name]
+        start = len(dataset)
+        dataset.resize(start + len(values), axis=0)
+        dataset[start:] = values
+        return start
+
+    def finish(self) -> None:
+        self._write()
+        for key in PER_ATOM:
+            if key in self.file:
+                self.file[key].resize(self.n_atoms, axis=0)
+        for kind, names in self.names.items():
+            self.file.create_dataset(kind, data=np.array(list(names), dtype=object), dtype=h5py.string_dtype())
+        self.file.create_dataset("levels", data=np.array(self.levels, dtype=object), dtype=h5py.string_dtype())
+        self.file.attrs["cutoff"] = self.cutoff
+
+
+def _atom_labels(atoms: Atoms) -> dict[str, np.ndarray]:
+    return {key: atoms.arrays[key] for key in PER_ATOM if key in atoms.arrays}
+
+
+def _frame_row(atoms: Atoms) -> np.ndarray:
+    row = np.zeros((), dtype=FRAME)
+    row["cell"], row["pbc"] = atoms.cell.array, atoms.pbc
+    row["total_charge"] = atoms.info.get(keys.TOTAL_CHARGE, 0.0)
+    row["weight"] = atoms.info.get(keys.WEIGHT, 1.0)
+    row["energy"] = atoms.info.get(keys.REF_ENERGY, np.nan)
+    row["stress"] = atoms.info.get(keys.REF_STRESS, np.nan)
+    labels = _atom_labels(atoms)
+    forces = labels.get(keys.REF_FORCES, np.empty(0))
+    if np.isinf(forces).any() or np.isinf([row["energy"], *row["stress"].ravel()]).any():
+        raise ValueError(f"infinite label in {atoms.info.get('source')}; remove the frame or set the label to NaN")
+    if not labels and np.isnan(row["energy"]) and np.isnan(row["stress"]).all():
+        raise ValueError(f"{atoms.info.get('source')} has no label; files may name them REF_energy, REF_forces, "
+                         "REF_stress, or tell the names with keys={energy: ...}")  # fmt: skip
+    row["force_square"], row["n_force"] = np.nansum(forces**2), np.isfinite(forces).sum()
+    geometry, content = hashes(atoms)
+    row["geometry"], row["content"] = np.frombuffer(geometry, "u1"), np.frombuffer(content, "u1")
+    return row
+
+
+def hashes(atoms: Atoms) -> tuple[bytes, bytes]:
+    """Two hashes of a frame: of the structure (to 1e-5 Å, 16 bytes), and of structure and labels (exact, 32 bytes)."""
+    rough = [np.round(x, 5) + 0.0 for x in (atoms.positions, atoms.cell.array)]  # + 0.0: no negative zeros
+    charge = np.float64(atoms.info.get(keys.TOTAL_CHARGE, 0.0))
+    described = [atoms.numbers.astype("i8"), atoms.pbc, charge]
+    geometry = hashlib.sha256(b"".join(x.tobytes() for x in [*described, *rough])).digest()[:16]
+    labels = [np.asarray(atoms.info.get(key, atoms.arrays.get(key, np.nan)), dtype=float) for key in LABEL_SHAPES]
+    exact = [*described, atoms.positions, atoms.cell.array, *labels]
+    content = hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in exact))
+    content.update(str(atoms.info.get("level", "default")).encode())
+    return geometry, content.digest()
+
+
+class GraphDataset(torch.utils.data.Dataset):
+    """Graphs from a processed set; only the frames asked for are read.
+
+    indices  which frames of the file, in which order; all of them without it
+    levels   names whose positions become keys.LEVEL; those of the file, in its order, without it
+    memory   bytes of graphs kept after their first reading: small sets are read once, large ones stay on disk
+    """
+
+    def __init__(self, path: str | os.PathLike, indices: np.ndarray | None = None,
+                 levels: Sequence[str] | None = None, memory: int = 2**28):  # fmt: skip
+        self.path = str(path)
+        with h5py.File(self.path, "r") as file:
+            self.config_types, self.levels, self.trajectories = (
+                [name.decode() for name in file[kind][:]] for kind in ("config_types", "levels", "trajectories"))
+            self.cutoff = float(file.attrs["cutoff"])
+            total = len(file["frames"])
+        self._level_number = [list(levels or self.levels).index(name) for name in self.levels]
+        self.indices = np.arange(total) if indices is None else np.asarray(indices, dtype=np.int64)
+        self.n_edges = self.column("n_edges")
+        self.memory, self._kept = memory, {}
+        self._file, self._process = None, None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_file": None, "_kept": {}}
+
+    def column(self, name: str) -> np.ndarray:
+        """One field of FRAME for every frame of this set."""
+        with h5py.File(self.path, "r") as file:
+            return file["frames"].fields(name)[:][self.indices]
+
+    def sources(self) -> list[str]:
+        """Where each frame came from, "file:index"."""
+        with h5py.File(self.path, "r") as file:
+            return [name.decode() for name in file["source"][:][self.indices]]
+
+    def numbers(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(position in this set, atomic numbers [n_atoms]) of each frame, in the order of the file, few at a time."""
+        with h5py.File(self.path, "r") as file:
+            start, count = (file["frames"].fields(name)[:] for name in ("atom_start", "n_atoms"))
+            order = np.argsort(self.indices, kind="stable")
+            for block in np.array_split(order, max(1, len(order) // 4096)):
+                if len(block):
+                    first, last = self.indices[block[0]], self.indices[block[-1]]
+                    all_numbers = file["numbers"][start[first] : start[last] + count[last]]
+                    for position in block:
+                        begin = start[self.indices[position]] - start[first]
+                        yield int(position), all_numbers[begin : begin + count[self.indices[position]]]
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        frame = int(self.indices[position])
+        graph = self._kept.get(frame)
+        if graph is None:
+            graph = self._read(frame)
+            size = sum(tensor.nbytes for tensor in graph.values())
+            if size <= self.memory:
+                self.memory -= size
+                self._kept[frame] = graph
+        return dict(graph)  # the tensors are shared, the dictionary is the caller's
+
+    def _open(self) -> h5py.File:
+        if self._file is None or self._process != os.getpid():  # a forked worker must not share its parent's handle
+            self._file, self._process = h5py.File(self.path, "r"), os.getpid()
+        return self._file
+
+    def _read(self, frame: int) -> dict[str, Tensor]:
+        file = self._open()
+        row = file["frames"][frame]
+        atoms = slice(row["atom_start"], row["atom_start"] + row["n_atoms"])
+        edges = slice(row["edge_start"], row["edge_start"] + row["n_edges"])
+        centre = np.repeat(np.arange(row["n_atoms"], dtype=np.int64), file["degree"][atoms])
+        graph = {
+            keys.POSITIONS: torch.from_numpy(file["positions"][atoms]),
+            keys.ATOMIC_NUMBERS: torch.from_numpy(file["numbers"][atoms].astype(np.int64)),
+            keys.CELL: torch.from_numpy(row["cell"].copy())[None],
+            keys.PBC: torch.from_numpy(row["pbc"].astype(bool))[None],
+            keys.BATCH: torch.zeros(int(row["n_atoms"]), dtype=torch.int64),
+            keys.EDGE_INDEX: torch.from_numpy(np.stack([centre, file["neighbour"][edges].astype(np.int64)])),
+            keys.EDGE_SHIFT: torch.from_numpy(file["shift"][edges].astype(np.float64)),
+            keys.TOTAL_CHARGE: torch.tensor([row["total_charge"]], dtype=torch.float64),
+            keys.WEIGHT: torch.tensor([row["weight"]], dtype=torch.float64),
+            keys.LEVEL: torch.tensor([self._level_number[row["level"]]]),
+            keys.CONFIG_TYPE: torch.tensor([int(row["config_type"])]),
+            keys.REF_ENERGY: torch.tensor([row["energy"]], dtype=torch.float64),
+            keys.REF_STRESS: torch.from_numpy(row["stress"].copy())[None],
+            keys.REF_FORCES: torch.full((int(row["n_atoms"]), 3), torch.nan, dtype=torch.float64),
+        }
+        for key in PER_ATOM:
+            if key in file:
+                graph[key] = torch.from_numpy(file[key][atoms])
+        return graph

@@ -1,0 +1,209 @@
+"""Structures in and out: everything ASE reads (and VASP through pymatgen) becomes Atoms with canonical labels."""
+
+import difflib
+import glob
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from mlip import keys, units
+from mlip.data.labels import NAMES, SHORT, canonical, shifted
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+# what is looked for inside a folder; where a VASP run left both of its files, only vasprun.xml is read
+PATTERNS = ("*.xyz", "*.extxyz", "*.db", "*.traj", "*vasprun*.xml*", "*OUTCAR*", "*.pwo", "*.gpw", "*.out")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file and how to read it.
+
+    level         level of theory: files of one level share one table of atomic energies
+    config_type   overrides the file's own names; errors are reported per config_type
+    index         ASE's index or slice: ":", "::10", "-1"
+    energy_shift  added to the file's energies: eV per atom, or {"Li": eV, ...}
+    keys          which names hold the labels, e.g. {"energy": "r2scan_energy", "forces": null}
+    reader        "ase", or "pymatgen" for vasprun.xml
+    remove_net_force  subtracts the mean force of each frame, which no potential can represent
+    """
+
+    path: str
+    level: str = "default"
+    config_type: str | None = None
+    index: str | int = ":"
+    format: str | None = None
+    reader: str = "ase"
+    keys: Mapping[str, str | None] = field(default_factory=dict)
+    energy_shift: float | Mapping[str, float] = 0.0
+    remove_net_force: bool = False
+
+
+def read(files, remove_net_force: bool = False) -> list[Atoms]:
+    """All frames of files, globs, folders or dictionaries (fields of Source), with labels under keys.REF_*.
+
+    info holds `level`, `config_type`, `source` ("file:index"), `total_charge`, and `ref_energy`, `ref_stress` where
+    labelled; arrays hold `ref_forces` and other per-atom labels. Relative paths are looked up from the current folder,
+    then from the checkout. Raises FileNotFoundError, ValueError or KeyError with the file's name.
+    """
+    return list(iread(files, remove_net_force))
+
+
+def iread(files, remove_net_force: bool = False) -> Iterator[Atoms]:
+    """The frames of `read` one at a time, for files that do not fit into memory."""
+    for source in sources(files):
+        yield from frames(source, remove_net_force or source.remove_net_force)
+
+
+def sources(files) -> list[Source]:
+    """One Source per file, from a path, a glob, a folder, a dictionary, or a list of these in any mixture."""
+    if isinstance(files, str | os.PathLike | Mapping | Source):
+        files = [files]
+    found = []
+    for entry in files:
+        if isinstance(entry, Source):
+            found.append(entry)
+            continue
+        entry = dict(entry) if isinstance(entry, Mapping) else {"path": entry}
+        names = [f.name for f in fields(Source)]
+        for name in entry:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                raise KeyError(f"a file entry has no {name!r}; {f'did you mean {near[0]!r}? ' if near else ''}"
+                               f"It may have: {', '.join(names)}")
+        if "path" not in entry:
+            raise KeyError(f"a file entry needs a 'path', got {entry}")
+        for name in entry.get("keys") or {}:
+            if name not in SHORT:
+                raise KeyError(f"keys: {name!r} is no label; labels: {', '.join(SHORT)}")
+        found += [Source(**{**entry, "path": str(path)}) for path in _expand(str(entry["path"]))]
+    if not found:
+        raise FileNotFoundError("no files were given; name at least one, e.g. data.files=my.xyz")
+    return found
+
+
+def _expand(path: str) -> list[Path]:
+    path = os.path.expanduser(path)
+    places = [Path()] if os.path.isabs(path) else [Path.cwd(), CHECKOUT]
+    for place in places:
+        whole = place / path
+        if whole.is_dir():
+            inside = {p for pattern in PATTERNS for p in whole.rglob(pattern) if p.is_file()}
+            with_xml = {p.parent for p in inside if "vasprun" in p.name}
+            inside = sorted(p for p in inside if not ("OUTCAR" in p.name and p.parent in with_xml))
+            if not inside:
+                raise FileNotFoundError(f"folder {whole} holds no structure file; looked for {', '.join(PATTERNS)}")
+            return inside
+        if whole.is_file():
+            return [whole]
+        if matches := sorted(p for p in glob.glob(str(whole), recursive=True) if os.path.isfile(p)):
+            return [Path(p) for p in matches]
+    raise FileNotFoundError(f"no file, folder or glob matches {path!r}; looked in {', '.join(str(p) for p in places)}")
+
+
+def frames(source: Source, remove_net_force: bool = False) -> Iterator[Atoms]:
+    """Labelled frames of one file."""
+    slicing = _slice(source)
+    start = slicing.start or 0
+    step = slicing.step or 1
+    raw = _pymatgen_frames(source, slicing) if source.reader == "pymatgen" else _ase_frames(source, slicing)
+    for count, atoms in enumerate(raw):
+        # the number in the file, where it can be known without reading it twice
+        where = f"{source.path}:{start + count * step if start >= 0 and step > 0 else count}"
+        atoms = canonical(atoms, where, source.keys)
+        if source.energy_shift:
+            shifted(atoms, source.energy_shift)
+        if remove_net_force and keys.REF_FORCES in atoms.arrays:
+            atoms.arrays[keys.REF_FORCES] -= atoms.arrays[keys.REF_FORCES].mean(axis=0)
+        atoms.info["level"] = source.level
+        atoms.info["config_type"] = str(source.config_type or atoms.info.get("config_type", "default"))
+        atoms.info["source"] = where
+        yield atoms
+
+
+def _slice(source: Source) -> slice:
+    if isinstance(source.index, int):
+        return slice(source.index, source.index + 1 or None)
+    try:
+        parsed = ase.io.formats.string2index(source.index)
+        return slice(parsed, parsed + 1 or None) if isinstance(parsed, int) else parsed
+    except ValueError:
+        raise ValueError(f"index {source.index!r} of {source.path} is no slice; write ':', '::10', '100:' or '-1'") from None
+
+
+def _ase_frames(source: Source, slicing: slice) -> Iterator[Atoms]:
+    if source.reader != "ase":
+        raise ValueError(f"reader {source.reader!r} of {source.path} is unknown; use 'ase' or 'pymatgen'")
+    form = source.format
+    if form is None and source.path.endswith((".extxyz", ".xyz")):
+        form = "extxyz"
+    count = 0
+    try:
+        for count, atoms in enumerate(ase.io.iread(source.path, index=slicing, format=form), 1):
+            yield atoms
+    except (OSError, MemoryError, GeneratorExit):
+        raise
+    except Exception as error:  # every ASE format fails in its own way; the user needs the file, the frame, the remedy
+        raise ValueError(f"ASE cannot read {source.path} after {count} frames: {type(error).__name__}: {error}. Give "
+                         "the format (format=vasp-out, ...), or cut the file at its last complete frame") from error
+    if count == 0:
+        raise ValueError(f"{source.path} has no frame in index {source.index!r}; is it complete?")
+
+
+def _pymatgen_frames(source: Source, slicing: slice) -> Iterator[Atoms]:
+    # pymatgen is heavy and optional: imported only by those who ask for it
+    from pymatgen.io.ase import AseAtomsAdaptor
+    from pymatgen.io.vasp import Vasprun
+
+    if "xml" not in Path(source.path).name:
+        raise ValueError(f"reader 'pymatgen' reads vasprun.xml files, got {source.path}; use reader 'ase'")
+    try:
+        run = Vasprun(source.path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
+    except Exception as error:
+        raise ValueError(f"pymatgen cannot read {source.path}: {error}; try reader 'ase'") from error
+    for step in run.ionic_steps[slicing]:
+        atoms = AseAtomsAdaptor.get_atoms(step["structure"], msonable=False)
+        results = {"energy": step["e_0_energy"], "free_energy": step["e_fr_energy"]}
+        if step.get("forces") is not None:
+            results["forces"] = np.array(step["forces"])
+        if step.get("stress") is not None:
+            results["stress"] = -np.array(step["stress"]) * units.KBAR  # VASP counts compression as positive
+        atoms.calc = SinglePointCalculator(atoms)
+        atoms.calc.results = results
+        yield atoms
+
+
+def write(path: str | os.PathLike, structures: Sequence[Atoms]) -> None:
+    """Writes extxyz under REF_energy, REF_forces, REF_stress (eV, Å), whole or not at all.
+
+    A calculator's results are kept beside the labels as energy, forces, stress: a prediction beside its reference.
+    """
+    path = Path(path)
+    if path.suffix not in (".xyz", ".extxyz"):
+        raise ValueError(f"structures are written as .xyz or .extxyz, got {path.name!r}: other formats lose labels")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        ase.io.write(temporary, [_outward(atoms) for atoms in structures], format="extxyz")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _outward(atoms: Atoms) -> Atoms:
+    out = atoms.copy()
+    out.calc = atoms.calc
+    for key in NAMES:
+        name = "REF_" + key.removeprefix("ref_")
+        if key in out.info:
+            value = out.info.pop(key)
+            out.info[name] = value.ravel() if np.ndim(value) else value  # one row of nine: no convention to transpose
+        if key in out.arrays:
+            value = out.arrays.pop(key)
+            out.set_array(name, value.reshape(len(out), -1) if value.ndim > 2 else value)
+    return out
