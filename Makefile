@@ -1,0 +1,41 @@
+# `make demo` and `make test` work from a bare clone; the rest is for those who look closer.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys, venv, ensurepip; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	2>/dev/null && echo $$p && break; done)
+TORCH ?= torch==2.13.0
+PYTEST_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+# FORCE_ONLY_CPU: without a GPU the build of torch-scatter would look for nvcc
+ONLY_CPU = $(shell $(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "FORCE_ONLY_CPU=1")')
+
+.PHONY: demo test install scatter clean
+
+demo: install
+	$(BIN)/python scripts/demo.py
+
+test: install
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no Python 3.11-3.13 with venv found: install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install "$(TORCH)"
+	$(BIN)/python -m pip install -e '.[test]'
+	@$(BIN)/python -c 'import torch_scatter' 2>/dev/null \
+		|| $(BIN)/python -m pip install --quiet --no-deps --only-binary :all: torch-scatter >/dev/null 2>&1 \
+		|| echo "torch-scatter: no ready wheel for this torch; all works without it. make scatter builds it (about 7 CPU minutes)."
+	@touch $@
+
+# sorted segment sums: the same numbers, deterministic on the GPU too
+scatter: install
+	$(BIN)/python -m pip install --quiet setuptools wheel ninja
+	$(ONLY_CPU) MAX_JOBS=2 $(BIN)/python -m pip install --no-build-isolation torch-scatter
+	@# pip's cache may hold a wheel that was built against another torch
+	$(BIN)/python -c 'import torch_scatter' || $(ONLY_CPU) MAX_JOBS=2 $(BIN)/python -m pip install \
+		--no-build-isolation --no-deps --force-reinstall --no-cache-dir torch-scatter
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info runs outputs multirun
