@@ -58,10 +58,11 @@ class Checkpoints(pl.callbacks.Checkpoint):
         n_batches = trainer.fit_loop.total_batch_idx + 1
         if n_batches % trainer.accumulate_grad_batches:
             return  # gradients in the making are not stored
-        if n_batches % trainer.val_check_interval == 0 or module.budget.progress >= 1:
+        finished = module.budget.progress >= 1
+        if trainer.enable_validation and (finished or n_batches % trainer.val_check_interval == 0):
             return  # the validation that follows at once will write: Lightning would take it for done
         minutes = (time.monotonic() - self._saved_at) / 60 if trainer.world_size == 1 else 0.0
-        if module.budget.steps % self.every_steps == 0 or minutes >= self.every_minutes:
+        if finished or module.budget.steps % self.every_steps == 0 or minutes >= self.every_minutes:
             self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

@@ -59,8 +59,13 @@ def train(
     if checkpoints.last.exists() and not resume:
         raise FileExistsError(f"{folder} holds a training: go on with resume=true, or choose another folder")
     module.budget = Budget(max_steps, max_epochs, max_seconds)
-    history = History(folder / "metrics.csv")
-    callbacks = [ProgressBar(console), history, checkpoints]
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    validates, tests = len(datamodule.val_dataloader()) > 0, len(datamodule.test_dataloader()) > 0
+    history = History(folder / "metrics.csv", validate_every)
+    callbacks = [history, ProgressBar(console, history), checkpoints]
+    if patience is not None and not validates:
+        raise ValueError(f"patience={patience} stops on the validation loss, but nothing validates: set data.split.validation")
     if patience is not None:
         callbacks.append(EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False, check_finite=False))
     _quiet()
@@ -69,7 +74,7 @@ def train(
         accumulate_grad_batches=accumulate, gradient_clip_val=gradient_clip, accelerator=accelerator, devices=devices,
         strategy=strategy, callbacks=callbacks, logger=logger(save_dir=str(folder)) if logger else False,
         plugins=[WholeFiles()], default_root_dir=str(folder), enable_progress_bar=False, enable_model_summary=False,
-        num_sanity_val_steps=0, inference_mode=False, use_distributed_sampler=False,
+        num_sanity_val_steps=0, limit_val_batches=1.0 if validates else 0, inference_mode=False, use_distributed_sampler=False,
     )  # fmt: skip
     if max_seconds is not None and trainer.world_size > 1:
         raise ValueError("max_seconds counts the CPU time of one process; with several devices give max_steps or max_epochs")
@@ -86,14 +91,17 @@ def train(
         "threads": torch.get_num_threads(),
         "device": str(trainer.strategy.root_device),
     }
-    trainer.test(module, datamodule=data, verbose=False)
-    result["test"] = module.errors.compute()
+    result["validation"] = next((row for row in history.rows if row["step"] == result["best_step"]), {})
+    if tests:
+        trainer.test(module, datamodule=data, verbose=False)
+        result["test"] = module.errors.compute()
     if trainer.is_global_zero:
         with whole_file(folder / "metrics.json") as part:
             part.write_text(json.dumps(result, indent=2))
         learning_curve(history.rows, folder / "plots" / "learning_curve.png")
-        parity(module.pairs.arrays(), folder / "plots" / "parity.png")
-        console.print(error_table(result["test"], "held-out structures"))
+        if tests:
+            parity(module.pairs.arrays(), folder / "plots" / "parity.png")
+            console.print(error_table(result["test"], "held-out structures"))
     return result
 
 

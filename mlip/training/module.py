@@ -130,17 +130,22 @@ class TrainingModule(pl.LightningModule):
         self.errors.reduce()
         sums = self.trainer.strategy.reduce(torch.as_tensor(self._val_sums, dtype=torch.float64), reduce_op="sum")
         val_loss = float(sums[0] / sums[1].clamp(min=1))
+        self.row = self.training_row() | {"val_loss": val_loss}
+        self.row |= {f"val_{name}": value for name, value in self.errors.total().items()}
+        self.schedule.observe(val_loss)
+        self._to_loggers({name.replace("_", "/", 1): v for name, v in self.row.items() if name.startswith(("val_", "train_"))})
+        self.log("val_loss", val_loss, logger=False, sync_dist=True)  # for early stopping
+
+    def training_row(self) -> dict[str, float]:
+        """Where the training stands, and the mean training loss and parts since the last row."""
         n_steps = self._sums.pop("steps", 1)
         train = {f"train_{name}": float(value) / n_steps for name, value in self._sums.items()}
         self._sums = {}
-        self.row = {
+        return {
             "step": self.budget.steps, "epoch": self.budget.epochs, "progress": self.budget.progress,
             "cpu_s": self.budget.cpu_seconds, "wall_s": self.budget.wall_seconds,
-            "lr": self.trainer.optimizers[0].param_groups[0]["lr"], **train, "val_loss": val_loss,
-        } | {f"val_{name}": value for name, value in self.errors.total().items()}  # fmt: skip
-        self.schedule.observe(val_loss)
-        self._to_loggers({name.replace("_", "/", 1): value for name, value in self.row.items() if name[:4] in ("val_", "trai")})
-        self.log("val_loss", val_loss, logger=False, sync_dist=True)  # for early stopping
+            "lr": self.trainer.optimizers[0].param_groups[0]["lr"], **train,
+        }  # fmt: skip
 
     def on_test_epoch_start(self) -> None:
         self.errors, self.pairs = Errors(self.config_types), Pairs()

@@ -17,9 +17,7 @@ LABELS = {
 
 
 def learning_curve(rows: list[dict[str, float]], path: Path) -> None:
-    """Validation errors, and losses, against steps; nothing is drawn without a validation."""
-    if not rows:
-        return
+    """Validation errors, and losses, against steps."""
     steps = [row["step"] for row in rows]
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     errors, losses = figure.subplots(1, 2)
@@ -30,7 +28,7 @@ def learning_curve(rows: list[dict[str, float]], path: Path) -> None:
         if any(name in row for row in rows):
             errors.plot(steps, [row.get(name, np.nan) for row in rows], color=colour, label=label)
     losses.plot(steps, [row.get("train_loss", np.nan) for row in rows], color=GREEN, label="training")
-    losses.plot(steps, [row["val_loss"] for row in rows], color=BLUE, label="validation")
+    losses.plot(steps, [row.get("val_loss", np.nan) for row in rows], color=BLUE, label="validation")
     for axis, title in ((errors, "validation RMSE"), (losses, "loss")):
         axis.set(xlabel="step", ylabel=title, yscale="log")
         if axis.lines:
