@@ -1,0 +1,58 @@
+"""Surfaces: two periodic directions, by a padded box and a correction that removes its images along the normal.
+
+Yeh and Berkowitz, J. Chem. Phys. 111, 3155 (1999); net charge: Ballenegger, Arnold, Cerda, J. Chem. Phys. 131,
+094107 (2009). The result is the two-dimensional Ewald sum, -2 pi |z| / area convention, whatever the padding.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mlip.units import COULOMB
+
+
+def slab_box(positions: Tensor, cell: Tensor, pbc: Tensor, width: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Box with the slab's two periodic vectors and a third along the normal, long enough for the tolerance.
+
+    The images left after the correction decay as exp(-k gap), k the shortest in-plane wave, so the gap is
+    chosen from k. Positions along the normal count as they are (not wrapped).
+
+    pbc      [3] bool, two of them true
+    returns  box [3, 3] Å and the unit normal [3]
+    """
+    plane = cell[pbc]
+    normal = torch.linalg.cross(plane[0], plane[1])
+    normal = normal / torch.linalg.vector_norm(normal)
+    with torch.no_grad():
+        gram = torch.linalg.inv(plane @ plane.t())
+        diagonal = gram[0, 1].abs()
+        k2 = torch.minimum(torch.minimum(gram[0, 0], gram[1, 1]), gram[0, 0] + gram[1, 1] - 2 * diagonal)
+        depth = -math.log(tolerance)
+        gap = depth / (2 * math.pi * k2.sqrt()) + 2 * math.sqrt(depth) * width.max()
+        height = positions @ normal
+        height = height.max() - height.min() + gap
+    return torch.stack([plane[0], plane[1], normal * height]), normal
+
+
+def slab_matrix(positions: Tensor, box: Tensor, normal: Tensor, width: Tensor, dipoles: bool) -> Tensor:
+    """Correction to the interaction matrix, so that charges minimise the corrected energy:
+
+    A_ij = -(2 pi k_e / V) [ (z_i - z_j)^2 + s_i^2 + s_j^2 + L^2 / 6 ],  L the box along the normal,
+    which is E = (2 pi k_e / V) [ M_z^2 - Q sum q (z^2 + s^2) - Q^2 L^2 / 12 ]. Dipoles: its derivatives in z.
+
+    returns [n, n] eV/e^2, with dipoles [4 n, 4 n] (charges first)
+    """
+    n = positions.shape[0]
+    volume = torch.linalg.det(box).abs()
+    scale = 2 * math.pi * COULOMB / volume
+    z = positions @ normal
+    difference = z[:, None] - z
+    length2 = box[2].square().sum()
+    spread = width.square()[:, None] + width.square() + length2 / 6
+    charge = -scale * (difference.square() + spread)
+    if not dipoles:
+        return charge
+    mixed = (2 * scale * difference[:, :, None] * normal).reshape(n, 3 * n)
+    both = (2 * scale * normal[:, None] * normal).repeat(n, n)
+    return torch.cat([torch.cat([charge, mixed], 1), torch.cat([mixed.t(), both], 1)], 0)
