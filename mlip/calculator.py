@@ -1,0 +1,183 @@
+"""ASE calculator of an exported model: atoms in; energy, forces, stress and charges out. No training code is needed."""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes, all_properties
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
+from torch import Tensor
+
+from mlip import keys
+from mlip.data.graph import collate, geometry
+from mlip.data.verlet import VerletList
+from mlip.export import arguments, load
+from mlip.nn.memory import keep_freed_memory
+
+ASKED = (keys.TOTAL_CHARGE, keys.GROUP_CHARGE, keys.FIELD)  # read from atoms.info; charge_group from atoms.arrays
+PER_ATOM = (keys.ENERGIES, keys.FORCES, keys.CHARGES, keys.DIPOLES, keys.ELECTRONEGATIVITY, keys.BORN_CHARGES)
+
+
+def load_calculator(path, device="cpu", dtype=None, skin: float = 0.5, **parameters) -> "ExportedCalculator":
+    """Calculator of a file written by `mlip export`.
+
+    dtype       "float64" for phonons and tight relaxations; None keeps the file's
+    skin        Å, how far beyond the cutoff the neighbour list reaches: 0.5 suits solids, 1 liquids
+    parameters  total_charge (e), field (V/Å): for atoms whose info does not say
+    """
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype)
+    model, metadata = load(path, device, dtype)
+    return ExportedCalculator(model, metadata, torch.device(device), skin, **parameters)
+
+
+class ExportedCalculator(Calculator):
+    """energy, free_energy, energies, forces, stress (Voigt, where there is a volume), and charges, dipoles,
+    electronegativity, chemical_potential where the model has them (`results`, `get_property`).
+
+    Read from the atoms: info["total_charge"] (e), info["field"] (V/Å), arrays["charge_group"] with
+    info["group_charge"] (e). The caller's atoms are never changed.
+    """
+
+    default_parameters: ClassVar[dict] = {keys.TOTAL_CHARGE: 0.0, keys.FIELD: None}
+    smallest_distance = 0.2  # Å; no bond is that short
+
+    def __init__(self, model, metadata: dict, device: torch.device, skin: float, **parameters):
+        unknown = sorted(set(parameters) - set(self.default_parameters))
+        if unknown:
+            raise TypeError(f"no calculator parameter {unknown}; there are {sorted(self.default_parameters)}")
+        self.model, self.metadata, self.device = model, metadata, device
+        self.outputs = list(metadata["outputs"])
+        self.implemented_properties = ["free_energy", *self.outputs]
+        self.known = np.zeros(len(chemical_symbols), dtype=bool)
+        self.known[metadata["elements"]] = True
+        self.verlet = VerletList(metadata["cutoff"], skin)
+        self.asked = None
+        keep_freed_memory()
+        super().__init__(**parameters)
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation; charge, groups and field count too."""
+        changes = super().check_state(atoms, tol)
+        if self.asked is not None and not same(self.asked, asked_of(atoms)):
+            changes.append("info")
+        return changes
+
+    def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
+        """All results of one structure, by ASE's rules."""
+        super().calculate(atoms, properties, system_changes)
+        self.asked = asked_of(self.atoms)
+        graph = self.graph(self.atoms, self.verlet)
+        results = self.evaluate(graph)
+        self.results = per_structure(results, self.atoms, 0, slice(None))
+
+    def calculate_many(self, structures: list[Atoms]) -> list[Atoms]:
+        """Copies of the structures with their results attached, from one call of the model."""
+        if not structures:
+            return []
+        fresh = VerletList(self.verlet.cutoff, 0.0)
+        results = self.evaluate(collate(one_set_of_keys([self.graph(atoms, fresh) for atoms in structures])))
+        answered, first = [], 0
+        for system, atoms in enumerate(structures):
+            copy = atoms.copy()
+            found = per_structure(results, copy, system, slice(first, first + len(copy)))
+            copy.calc = SinglePointCalculator(copy, **{k: v for k, v in found.items() if k in all_properties})
+            copy.calc.results.update(found)
+            copy.calc.name = self.name
+            answered.append(copy)
+            first += len(copy)
+        return answered
+
+    def evaluate(self, graph: dict[str, Tensor]) -> dict[str, np.ndarray]:
+        """The model's results as arrays."""
+        inputs = [value if value is None else value.to(self.device) for value in arguments(graph)]
+        return {name: value.cpu().numpy() for name, value in self.model(*inputs).items()}
+
+    def graph(self, atoms: Atoms, verlet: VerletList) -> dict[str, Tensor]:
+        """The structure with its neighbours, after a look at whether the model can answer for it."""
+        self.check_structure(atoms)
+        graph = geometry(atoms)
+        positions, cell = graph[keys.POSITIONS].numpy(), graph[keys.CELL][0].numpy()
+        graph[keys.EDGE_INDEX], graph[keys.EDGE_SHIFT], square = verlet.pairs(positions, cell, atoms.pbc)
+        if len(square) and float(square.min()) < self.smallest_distance**2:
+            edge = int(square.argmin())
+            i, j = graph[keys.EDGE_INDEX][:, edge].tolist()
+            raise ValueError(
+                f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) overlap: {float(square[edge]) ** 0.5:.3f} Å "
+                f"apart, less than {self.smallest_distance} Å; look at the structure, or at the step that led to it"
+            )
+        asked = {key: value for key, value in self.parameters.items() if value is not None} | asked_of(atoms)
+        graph[keys.TOTAL_CHARGE] = torch.tensor([float(asked[keys.TOTAL_CHARGE])], dtype=torch.float64)
+        if keys.FIELD in asked:
+            graph[keys.FIELD] = torch.as_tensor(np.array(asked[keys.FIELD], dtype=np.float64)).reshape(1, 3)
+        if keys.CHARGE_GROUP in asked:
+            graph[keys.CHARGE_GROUP] = torch.as_tensor(np.array(asked[keys.CHARGE_GROUP], dtype=np.int64))
+            graph[keys.GROUP_CHARGE] = torch.as_tensor(np.array(asked[keys.GROUP_CHARGE], dtype=np.float64))
+        return graph
+
+    def check_structure(self, atoms: Atoms) -> None:
+        """ValueError for a structure that has no answer."""
+        if len(atoms) == 0:
+            raise ValueError("a structure needs at least one atom, got none")
+        if not self.known[atoms.numbers].all():
+            foreign = sorted({chemical_symbols[z] for z in atoms.numbers[~self.known[atoms.numbers]]})
+            known = [chemical_symbols[z] for z in np.flatnonzero(self.known)]
+            raise ValueError(f"the model does not know {', '.join(foreign)}; it knows {', '.join(known)}. Train or fine-tune it")
+        if not np.isfinite(atoms.positions).all():
+            atom = int(np.argwhere(~np.isfinite(atoms.positions))[0, 0])
+            raise ValueError(f"positions must be finite; atom {atom} is at {atoms.positions[atom].tolist()} Å")
+        periodic = atoms.cell.array[atoms.pbc]
+        if len(periodic) and not (np.isfinite(periodic).all() and np.linalg.matrix_rank(periodic) == len(periodic)):
+            raise ValueError(
+                f"pbc {atoms.pbc.tolist()} needs an independent lattice vector in each periodic direction, got the cell "
+                f"{atoms.cell.array.tolist()} Å; set the cell, or pbc=False"
+            )
+        has_group, has_charge = keys.CHARGE_GROUP in atoms.arrays, keys.GROUP_CHARGE in atoms.info
+        if has_group != has_charge:
+            raise ValueError("charge groups need both atoms.arrays['charge_group'] and atoms.info['group_charge'], got one")
+        if keys.CHARGES not in self.outputs and (has_group or (keys.FIELD in atoms.info or self.parameters[keys.FIELD])):
+            raise ValueError("charge groups and an electric field need a model with charges; this one has none")
+
+
+def asked_of(atoms: Atoms) -> dict:
+    """What the atoms ask of the electrons: total charge, groups, field."""
+    asked = {key: atoms.info[key] for key in ASKED if atoms.info.get(key) is not None}
+    if keys.CHARGE_GROUP in atoms.arrays:
+        asked[keys.CHARGE_GROUP] = atoms.arrays[keys.CHARGE_GROUP]
+    return asked
+
+
+def same(one: dict, other: dict) -> bool:
+    """Whether two requests are equal, arrays included."""
+    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def one_set_of_keys(graphs: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """The same optional inputs in every graph, so that they collate: zero field, one group per remaining system."""
+    if any(keys.FIELD in graph for graph in graphs):
+        for graph in graphs:
+            graph.setdefault(keys.FIELD, torch.zeros(1, 3, dtype=torch.float64))
+    if any(keys.CHARGE_GROUP in graph for graph in graphs):
+        first = 0
+        for graph in graphs:
+            if keys.CHARGE_GROUP not in graph:
+                graph[keys.CHARGE_GROUP] = torch.zeros_like(graph[keys.ATOMIC_NUMBERS])
+                graph[keys.GROUP_CHARGE] = graph[keys.TOTAL_CHARGE]
+            graph[keys.CHARGE_GROUP] = graph[keys.CHARGE_GROUP] + first
+            first += len(graph[keys.GROUP_CHARGE])
+    return graphs
+
+
+def per_structure(results: dict[str, np.ndarray], atoms: Atoms, system: int, rows: slice) -> dict:
+    """Results of one system in ASE's form: floats, Voigt stress, and no stress where there is no volume."""
+    found = {name: value[rows] if name in PER_ATOM else value[system] for name, value in results.items()}
+    found[keys.ENERGY] = found["free_energy"] = float(found[keys.ENERGY])
+    if keys.CHEMICAL_POTENTIAL in found:
+        found[keys.CHEMICAL_POTENTIAL] = float(found[keys.CHEMICAL_POTENTIAL])
+    stress = found.pop(keys.STRESS)
+    if atoms.cell.rank == 3:
+        found[keys.STRESS] = full_3x3_to_voigt_6_stress(stress)
+    return found

@@ -1,0 +1,254 @@
+"""Export: a potential becomes one file that needs no `mlip` to run. The only file that names torch.jit.
+
+    torchscript   model.pt,   `torch.jit.load` anywhere (Python, C++, LAMMPS), native operations only
+    aoti          model.pt2,  AOTInductor package: the same functions compiled for this machine
+
+A file gets its final name only after it was loaded again and gave the live potential's numbers.
+"""
+
+import copy
+import json
+import math
+import os
+import platform
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import mlip
+from mlip import aoti, keys
+
+UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3", "charge": "e", "field": "V/Å"}
+REQUIRED = [
+    keys.POSITIONS, keys.ATOMIC_NUMBERS, keys.CELL, keys.PBC, keys.EDGE_INDEX, keys.EDGE_SHIFT, keys.BATCH
+]  # fmt: skip
+OPTIONAL = [keys.TOTAL_CHARGE, keys.CHARGE_GROUP, keys.GROUP_CHARGE, keys.FIELD]
+
+# largest allowed |file - live|; energies in eV per atom, the others in their own unit
+TOLERANCE = {
+    torch.float32: {"energy": 1e-6, "energies": 1e-5, "forces": 1e-5, "stress": 1e-6, "other": 1e-4},
+    torch.float64: {"energy": 1e-10, "energies": 1e-9, "forces": 1e-10, "stress": 1e-10, "other": 1e-9},
+}
+
+
+class Deployed(nn.Module):
+    """The potential behind plain tensors: what TorchScript, LAMMPS or C++ call.
+
+    positions [n_atoms, 3] Å, atomic_numbers [n_atoms], cell [n_systems, 3, 3] Å, pbc [n_systems, 3],
+    edge_index [2, n_edges] (centre ascending, neighbour), edge_shift [n_edges, 3], batch [n_atoms];
+    total_charge [n_systems] e, charge_group [n_atoms], group_charge [n_groups] e, field [n_systems, 3] V/Å.
+    Returns the potential's results: energy [n_systems], energies, forces, stress and what else it has.
+    """
+
+    def __init__(self, potential: nn.Module, level: int):
+        super().__init__()
+        self.potential = potential
+        self.level = level
+
+    def forward(
+        self,
+        positions: Tensor,
+        atomic_numbers: Tensor,
+        cell: Tensor,
+        pbc: Tensor,
+        edge_index: Tensor,
+        edge_shift: Tensor,
+        batch: Tensor,
+        total_charge: Tensor | None = None,
+        charge_group: Tensor | None = None,
+        group_charge: Tensor | None = None,
+        field: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        graph: dict[str, Tensor] = {
+            keys.POSITIONS: positions,
+            keys.ATOMIC_NUMBERS: atomic_numbers,
+            keys.CELL: cell,
+            keys.PBC: pbc,
+            keys.EDGE_INDEX: edge_index,
+            keys.EDGE_SHIFT: edge_shift,
+            keys.BATCH: batch,
+            keys.LEVEL: torch.full([cell.shape[0]], self.level, dtype=torch.long, device=cell.device),
+        }
+        if total_charge is not None:
+            graph[keys.TOTAL_CHARGE] = total_charge
+        if charge_group is not None:
+            graph[keys.CHARGE_GROUP] = charge_group
+        if group_charge is not None:
+            graph[keys.GROUP_CHARGE] = group_charge
+        if field is not None:
+            graph[keys.FIELD] = field
+        return self.potential(graph)
+
+
+def arguments(graph: dict[str, Tensor]) -> list[Tensor | None]:
+    """The graph as positional arguments of an exported model, in the fixed order of `Deployed.forward`."""
+    return [graph[key] for key in REQUIRED] + [graph.get(key) for key in OPTIONAL]
+
+
+def script(module: nn.Module) -> torch.jit.ScriptModule:
+    """TorchScript of a module, not frozen: freezing gains nothing here and would fix the device and dtype."""
+    with warnings.catch_warnings():  # deprecated in favour of torch.export, which cannot be read back by older torch or C++ codes
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        return torch.jit.script(module)
+
+
+def save_torchscript(deployed: Deployed, path: Path, metadata: dict, example: dict[str, Tensor]) -> None:
+    """Scripts, looks whether every energy term is there, and saves with metadata.json in the extra files."""
+    scripted = script(deployed)
+    kept = dict(scripted.potential.terms.named_children())
+    if len(kept) != len(deployed.potential.term_names):
+        raise ValueError(f"{len(kept)} of the terms {deployed.potential.term_names} would be in the file: not exported")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        torch.jit.save(scripted, str(path), _extra_files={"metadata.json": json.dumps(metadata)})
+
+
+def load_torchscript(path: Path, device: torch.device) -> tuple[Callable, dict]:
+    """The model as a function of `arguments(graph)`, and the metadata."""
+    extra = {"metadata.json": ""}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
+    if not extra["metadata.json"]:
+        raise ValueError(f"{path} holds no metadata.json: it was not written by mlip export")
+    return Interpreted(module), json.loads(extra["metadata.json"])
+
+
+class Interpreted(nn.Module):
+    """A scripted module run as it stands. The profiling executor is off: on 416 atoms it saved nothing, and its
+    recompilations stop calls 2 and 3, and some later ones with new shapes, for 0.3 to 0.6 s each."""
+
+    def __init__(self, module: torch.jit.ScriptModule):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor | None) -> dict[str, Tensor]:
+        with torch.jit.optimized_execution(False):
+            return self.module(*inputs)
+
+
+def load(path, device="cpu", dtype: torch.dtype | None = None) -> tuple[Callable, dict]:
+    """An exported file as (model, metadata): model(*arguments(graph)) -> results.
+
+    dtype casts the weights after loading; None keeps the file's. A compiled package has one dtype and one device.
+    """
+    path, device = Path(path), torch.device(device)
+    if not path.is_file():
+        raise FileNotFoundError(f"no exported model at {path}; `mlip export` writes one")
+    if path.suffix == ".pt2":
+        model, metadata = aoti.load(path, device)
+    else:
+        model, metadata = load_torchscript(path, device)
+    if dtype is not None and dtype != getattr(torch, metadata["dtype"]):
+        if path.suffix == ".pt2":
+            raise ValueError(f"{path} is compiled for {metadata['dtype']}; export it again with dtype={dtype}")
+        model = model.to(dtype)
+        metadata = dict(metadata, dtype=str(dtype).removeprefix("torch."))
+    return model, metadata
+
+
+FORMATS = {"torchscript": (".pt", save_torchscript), "aoti": (".pt2", aoti.save)}
+
+
+def deviation(expected: dict[str, Tensor], found: dict[str, Tensor], n_atoms: Tensor) -> dict[str, float]:
+    """Largest |found - expected| of each result; the energy per atom. NaN counts as infinite.
+
+    n_atoms [n_systems]. Raises ValueError when a result is missing.
+    """
+    missing = sorted(set(expected) - set(found))
+    if missing:
+        raise ValueError(f"the file does not return {missing}, which the live potential does")
+    largest = {}
+    for name, value in expected.items():
+        error = (found[name].cpu().double() - value.double()).abs()
+        if name == keys.ENERGY:
+            error = error / n_atoms
+        largest[name] = float(torch.nan_to_num(error, nan=math.inf).max()) if error.numel() else 0.0
+    return largest
+
+
+def check_parity(deployed: Deployed, path: Path, graphs: list[dict[str, Tensor]], dtype: torch.dtype) -> dict[str, float]:
+    """Largest deviation of the file from the live potential over the graphs; ValueError beyond the tolerance."""
+    device = graphs[0][keys.POSITIONS].device
+    model, _ = load(path, device)
+    worst: dict[str, float] = {}
+    for graph in graphs:
+        n_atoms = torch.bincount(graph[keys.BATCH]).cpu()
+        live = {name: value.cpu() for name, value in deployed(*arguments(graph)).items()}
+        for name, value in deviation(live, model(*arguments(graph)), n_atoms).items():
+            worst[name] = max(worst.get(name, 0.0), value)
+    limits = TOLERANCE[dtype]
+    for name, value in worst.items():
+        limit = limits.get(name, limits["other"])
+        if value > limit:
+            raise ValueError(
+                f"the exported file differs from the live potential: {name} by {value:.2e}, allowed {limit:.0e} "
+                f"({dtype}); nothing was written. Export in float64, or report the network that scripts wrongly"
+            )
+    return worst
+
+
+def level_index(levels: list[str], level: str | None) -> int:
+    """Position of the level of theory whose energy shifts go into the file."""
+    if level is None and len(levels) > 1:
+        raise ValueError(f"the potential knows several levels of theory: choose level= one of {levels}")
+    if level is not None and level not in levels:
+        raise ValueError(f"no level of theory {level!r}; the potential knows {levels}")
+    return 0 if level is None else levels.index(level)
+
+
+def export(
+    potential: nn.Module,
+    path,
+    metadata: dict,
+    example_graphs: list[dict[str, Tensor]],
+    format: str = "torchscript",
+    dtype: torch.dtype | None = None,
+    level: str | None = None,
+) -> dict:
+    """Writes `potential` to `path` (.pt, or .pt2 for aoti) after a parity check; returns the metadata in the file.
+
+    metadata        JSON-able: training-set hash, config, ...; elements, cutoff, units, dtype, versions are added
+    example_graphs  training frames on which the reloaded file must give the live potential's numbers
+    dtype           casts the network; None keeps its own. float64 for phonons and tight relaxations
+    level           level of theory, needed where the potential knows several
+
+    The caller's potential is not changed. Raises ValueError, and leaves no file, where the reloaded file differs
+    from the live potential, misses a result, or a term was lost.
+    """
+    path = Path(path)
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {list(FORMATS)}, got {format!r}")
+    suffix, save = FORMATS[format]
+    if path.suffix != suffix:
+        raise ValueError(f"format={format} writes a {suffix} file, got the path {path}")
+    if not example_graphs:
+        raise ValueError("export needs at least one example graph (a training frame) for its parity check")
+    live = copy.deepcopy(potential).eval().requires_grad_(False)
+    dtype = dtype or next((p.dtype for p in live.parameters()), torch.float64)
+    live = live.to(dtype)
+    deployed = Deployed(live, level_index(live.levels, level)).eval()
+    metadata = {
+        **metadata,
+        "format": format,
+        "elements": [int(z) for z in live.elements],
+        "cutoff": float(live.cutoff),
+        "level": live.levels[deployed.level],
+        "dtype": str(dtype).removeprefix("torch."),
+        "units": UNITS,
+        "terms": list(live.term_names),
+        "outputs": sorted(deployed(*arguments(example_graphs[0]))),
+        "versions": {"mlip": mlip.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
+    try:
+        save(deployed, temporary, metadata, example_graphs[0])
+        metadata["parity"] = check_parity(deployed, temporary, example_graphs, dtype)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return metadata
