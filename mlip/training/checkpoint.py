@@ -93,6 +93,24 @@ class Checkpoints(pl.callbacks.Checkpoint):
                     path.unlink()
 
 
+def read_run(path: str | Path) -> dict[str, Any]:
+    """The checkpoint in a file, or the best one of a run's folder.
+
+    Its "mlip" holds statistics and config, its "state_dict" the weights: average.potential.* are those to use.
+    """
+    path = Path(path)
+    checkpoint = read_checkpoint(best_checkpoint(path) if path.is_dir() else path)
+    if "mlip" not in checkpoint:
+        raise ValueError(f"{path} is no checkpoint of `mlip train`: it holds {sorted(checkpoint)}")
+    return checkpoint
+
+
+def averaged_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """state_dict of the averaged potential."""
+    prefix = "average.potential."
+    return {name.removeprefix(prefix): v for name, v in checkpoint["state_dict"].items() if name.startswith(prefix)}
+
+
 def best_checkpoint(folder: str | Path) -> Path:
     """The checkpoint with the lowest validation loss in a run's folder, `last.ckpt` where none was validated.
 

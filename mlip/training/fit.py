@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from mlip.training.callbacks import History, ProgressBar
-from mlip.training.checkpoint import Checkpoints, WholeFiles, best_checkpoint, read_checkpoint
+from mlip.training.checkpoint import Checkpoints, WholeFiles, averaged_weights, read_checkpoint, read_run
 from mlip.training.files import whole_file
 from mlip.training.module import TrainingModule
 from mlip.training.plots import learning_curve, parity
@@ -82,11 +82,11 @@ def train(
     last = checkpoints.last if checkpoints.last.exists() else None
     if last is None or not _finished(last, module.budget, callbacks):
         trainer.fit(module, datamodule=data, ckpt_path=None if last is None else str(last))
-    best = read_checkpoint(best_checkpoint(folder))
-    module.average.load_state_dict(_below(best["state_dict"], "average."))
+    best = read_run(folder)
+    module.average.potential.load_state_dict(averaged_weights(best))
     result = {
         "best_step": best["mlip"]["budget"]["steps"],
-        **{name: value for name, value in module.budget.state_dict().items()},
+        **module.budget.state_dict(),
         "n_parameters": sum(p.numel() for p in module.potential.parameters()),
         "threads": torch.get_num_threads(),
         "device": str(trainer.strategy.root_device),
@@ -110,21 +110,13 @@ def load_potential(path: str | Path, build: Callable[[dict, dict], nn.Module]) -
 
     build: build(config, statistics) -> untrained potential; config and statistics come from the checkpoint
     """
-    path = Path(path)
-    checkpoint = read_checkpoint(best_checkpoint(path) if path.is_dir() else path)
-    if "mlip" not in checkpoint:
-        raise ValueError(f"{path} is no checkpoint of mlip: it holds {sorted(checkpoint)}")
+    checkpoint = read_run(path)
     potential = build(checkpoint["mlip"]["config"], checkpoint["mlip"]["statistics"])
-    weights = _below(checkpoint["state_dict"], "average.potential.")
-    kinds = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
-    if kinds == {torch.float64}:
+    weights = averaged_weights(checkpoint)
+    if all(tensor.dtype == torch.float64 for tensor in weights.values() if tensor.is_floating_point()):
         potential = potential.double()
     potential.load_state_dict(weights)
     return potential.eval()
-
-
-def _below(state: dict[str, Any], prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _finished(last: Path, budget: Budget, callbacks: list) -> bool:

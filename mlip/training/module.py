@@ -51,8 +51,8 @@ class TrainingModule(pl.LightningModule):
         self.row: dict[str, float] = {}  # the newest validation: metrics.csv is made of these
         self.errors = Errors(self.config_types)
         self._sums: dict[str, Tensor] = {}  # training loss and parts since the last validation
-        self._val_sums: list[float] = [0.0, 0.0]
-        self._norm: tuple[Tensor, dict] | None = None
+        self._val_sums = torch.zeros(2)
+        self._norm: tuple[Tensor, dict, Any] | None = None  # newest gradient norm, its batch
         self._random_state: dict | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -84,18 +84,27 @@ class TrainingModule(pl.LightningModule):
     ) -> None:
         limit = math.inf if gradient_clip_val is None else gradient_clip_val
         norm = nn.utils.clip_grad_norm_(self.potential.parameters(), limit)
-        if norm.device.type != "cpu":  # looked at one step later: nothing has to wait for the GPU
+        state = self.trainer.train_dataloader.state_dict()
+        if norm.is_cuda:  # looked at one step later, when it has arrived: the GPU never waits for it
             self.check_finite()
-        self._norm = (norm, self.trainer.train_dataloader.state_dict())
-        if norm.device.type == "cpu":
+            arrived = torch.cuda.Event()
+            self._norm = (norm.to("cpu", non_blocking=True), state, arrived)
+            arrived.record()
+        else:
+            self._norm = (norm, state, None)
             self.check_finite()
 
     def check_finite(self) -> None:
         """Raises FloatingPointError, naming the structures, when the newest gradient is not finite."""
-        if self._norm is not None and not math.isfinite(self._norm[0].item()):
-            frames = self.trainer.train_dataloader.frames(self._norm[1])
+        if self._norm is None:
+            return
+        norm, state, arrived = self._norm
+        if arrived is not None:
+            arrived.synchronize()
+        if not math.isfinite(norm.item()):
+            frames = ", ".join(self.trainer.train_dataloader.frames(state))
             raise FloatingPointError(
-                f"the gradient of the loss is not finite at step {self.budget.steps}, in a batch of {', '.join(frames)}: "
+                f"the gradient of the loss is not finite at step {self.budget.steps}, in a batch of {frames}: "
                 "look at them with `mlip data check`, or lower the learning rate; checkpoints/last.ckpt is from before"
             )
 
@@ -115,7 +124,8 @@ class TrainingModule(pl.LightningModule):
             self.trainer.should_stop = True  # Lightning validates once more, then leaves
 
     def on_validation_epoch_start(self) -> None:
-        self.errors, self._val_sums = Errors(self.config_types), [0.0, 0.0]
+        self.errors = Errors(self.config_types)
+        self._val_sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss, structures
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         with torch.enable_grad():  # forces are derivatives
@@ -128,7 +138,7 @@ class TrainingModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.errors.reduce()
-        sums = self.trainer.strategy.reduce(torch.as_tensor(self._val_sums, dtype=torch.float64), reduce_op="sum")
+        sums = self.trainer.strategy.reduce(self._val_sums, reduce_op="sum")
         val_loss = float(sums[0] / sums[1].clamp(min=1))
         self.row = self.training_row() | {"val_loss": val_loss}
         self.row |= {f"val_{name}": value for name, value in self.errors.total().items()}

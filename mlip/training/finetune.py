@@ -1,0 +1,102 @@
+"""A new training that starts from the weights of an earlier one: new data, new elements, another level of theory."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mlip import keys
+from mlip.data.statistics import fit_atomic_energies
+from mlip.training.checkpoint import averaged_weights, read_run
+
+
+def fine_tune(
+    path: str | Path,
+    build: Callable[[dict], nn.Module],
+    statistics: dict,
+    batches: Iterable[dict[str, Tensor]],
+    max_structures: int = 500,
+) -> tuple[nn.Module, dict]:
+    """A potential with the weights of a run's folder or checkpoint, and the statistics that belong to it.
+
+    build       build(statistics) -> untrained potential of the same config
+    statistics  of the new data, made with those of the old run (`DataModule(statistics=...)`): old elements and
+                levels keep their place, new ones are added
+    batches     of the new training set: a level of theory that the old run did not know gets its energy shifts from
+                what the old weights leave unexplained, at most of `max_structures` structures. A fit to total
+                energies would count binding energies twice, and the first steps would destroy what was learned.
+    Raises ValueError when elements are missing or the networks differ.
+    """
+    checkpoint = read_run(path)
+    old = checkpoint["mlip"]["statistics"]
+    if lost := set(old["elements"]) - set(statistics["elements"]):
+        raise ValueError(f"elements {sorted(lost)} of {path} are missing: make the statistics with those of that run")
+    weights = averaged_weights(checkpoint)
+    potential = copy_weights(weights, old["elements"], build(statistics))
+    new_levels = [i for i, level in enumerate(statistics["levels"]) if level not in old["levels"]]
+    if not new_levels:
+        return potential, statistics
+    table = np.array(statistics["atomic_energies"], dtype=np.float64)
+    compositions, residuals, levels = unexplained(potential, statistics["elements"], batches, new_levels, max_structures)
+    for level in new_levels:
+        chosen = levels == level
+        if chosen.any():
+            table[level] += fit_atomic_energies(compositions[chosen], residuals[chosen])
+    statistics = {**statistics, "atomic_energies": table.tolist()}
+    return copy_weights(weights, old["elements"], build(statistics)), statistics
+
+
+def copy_weights(weights: dict[str, Tensor], old_elements: list[int], potential: nn.Module) -> nn.Module:
+    """Copies learned numbers into `potential`: rows of known elements, everything else whole.
+
+    weights       state_dict of the earlier potential
+    old_elements  its elements, the order of rows in its tables
+    New elements keep their fresh rows. A table of elements is a parameter [n_elements, ...] of a module that names its
+    `elements`. Buffers (shifts, scales) are left alone: they come from the statistics.
+    """
+    with torch.no_grad():
+        for prefix, module in potential.named_modules():
+            elements = getattr(module, "elements", None)
+            for name, parameter in module.named_parameters(recurse=False):
+                full_name = f"{prefix}.{name}" if prefix else name
+                if full_name not in weights:
+                    raise ValueError(f"the checkpoint has no '{full_name}': fine-tuning needs the model it was trained with")
+                value = weights[full_name].to(parameter.dtype)
+                if value.shape == parameter.shape:
+                    parameter.copy_(value)
+                elif elements and _rows(parameter, elements) and _rows(value, old_elements) and parameter[0].shape == value[0].shape:
+                    parameter[[list(elements).index(z) for z in old_elements]] = value
+                else:
+                    raise ValueError(
+                        f"'{full_name}' is {list(parameter.shape)}, in the checkpoint {list(value.shape)}: "
+                        "fine-tuning needs the model it was trained with"
+                    )
+    return potential
+
+
+def unexplained(
+    potential: nn.Module, elements: list[int], batches: Iterable[dict[str, Tensor]], levels: list[int], max_structures: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compositions [n, n_elements], E_label - E eV [n] and level [n] of labelled structures of some levels."""
+    was_training = potential.training
+    potential.eval()
+    columns = {z: i for i, z in enumerate(elements)}
+    compositions, residuals, found = [], [], []
+    for graph in batches:
+        residual = (graph[keys.REF_ENERGY] - potential(graph)[keys.ENERGY].detach()).numpy()
+        owner = graph[keys.BATCH].numpy()
+        counts = np.zeros((len(residual), len(elements)))
+        np.add.at(counts, (owner, [columns[z] for z in graph[keys.ATOMIC_NUMBERS].tolist()]), 1)
+        level = graph[keys.LEVEL].numpy()
+        chosen = np.isin(level, levels) & np.isfinite(residual)
+        compositions.append(counts[chosen]), residuals.append(residual[chosen]), found.append(level[chosen])
+        if sum(map(len, found)) >= max_structures:
+            break
+    potential.train(was_training)
+    return np.concatenate(compositions), np.concatenate(residuals), np.concatenate(found)
+
+
+def _rows(table: Tensor, elements: list[int]) -> bool:
+    return table.dim() > 0 and len(table) == len(elements)
