@@ -8,7 +8,6 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes, all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
-from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
 from mlip import keys
@@ -55,16 +54,17 @@ class ExportedCalculator(Calculator):
         self.known = np.zeros(len(chemical_symbols), dtype=bool)
         self.known[metadata["elements"]] = True
         self.verlet = VerletList(metadata["cutoff"], skin)
-        self.asked = None
+        self.asked = {}
         keep_freed_memory()
         super().__init__(**parameters)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What changed since the last calculation; charge, groups and field count too."""
-        changes = super().check_state(atoms, tol)
-        if self.asked is not None and not same(self.asked, asked_of(atoms)):
-            changes.append("info")
-        return changes
+        """What changed since the last calculation, to the last bit; charge, groups and field count too."""
+        if self.atoms is None:
+            return list(all_changes)
+        changes = [name for name in ("numbers", "positions") if not np.array_equal(atoms.arrays[name], self.atoms.arrays[name])]
+        changes += [name for name in ("cell", "pbc") if not np.array_equal(getattr(atoms, name), getattr(self.atoms, name))]
+        return changes if same(self.asked, asked_of(atoms)) else [*changes, "info"]
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """All results of one structure, by ASE's rules."""
@@ -178,6 +178,6 @@ def per_structure(results: dict[str, np.ndarray], atoms: Atoms, system: int, row
     if keys.CHEMICAL_POTENTIAL in found:
         found[keys.CHEMICAL_POTENTIAL] = float(found[keys.CHEMICAL_POTENTIAL])
     stress = found.pop(keys.STRESS)
-    if atoms.cell.rank == 3:
-        found[keys.STRESS] = full_3x3_to_voigt_6_stress(stress)
+    if abs(np.linalg.det(atoms.cell.array)) > 0:
+        found[keys.STRESS] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]  # Voigt: xx, yy, zz, yz, xz, xy
     return found

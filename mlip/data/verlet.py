@@ -29,12 +29,14 @@ class VerletList:
         """
         if not self.holds(positions, cell, pbc):
             self.build(positions, cell, pbc)
-        r = torch.from_numpy(positions)
-        if not np.array_equal(cell, self.shifted_cell):
+        if self.shifted_cell is None or not np.array_equal(cell, self.shifted_cell):
             self.shifted_cell = cell.copy()
-            self.shift_vector = self.edge_shift @ torch.from_numpy(self.shifted_cell)
-        vector = r.index_select(0, self.edge_index[1]).sub_(r.index_select(0, self.edge_index[0])).add_(self.shift_vector)
-        square = torch.linalg.vecdot(vector, vector)
+            self.shift_vector = torch.from_numpy(self.shifted_cell.T.copy()) @ self.edge_shift.T
+        square = torch.zeros(len(self.edge_shift), dtype=torch.float64)
+        # one coordinate at a time: less than half the time of rows of three
+        for x, shift in zip(torch.from_numpy(positions.T.copy()), self.shift_vector, strict=True):
+            difference = x.take(self.edge_index[1]).sub_(x.take(self.edge_index[0])).add_(shift)
+            square.addcmul_(difference, difference)
         near = torch.nonzero(square < self.cutoff**2).squeeze(1)
         if len(near) == len(square):
             return self.edge_index, self.edge_shift, square
@@ -65,8 +67,7 @@ class VerletList:
         self.edge_index, self.edge_shift = index[:, order].contiguous(), shift[order]
         self.positions, self.cell, self.pbc = positions.copy(), cell.copy(), np.array(pbc)
         self.frame = periodic_frame(cell, pbc)
-        self.shifted_cell = self.cell
-        self.shift_vector = self.edge_shift @ torch.from_numpy(self.cell)
+        self.shifted_cell = None
         self.n_builds += 1
 
 
