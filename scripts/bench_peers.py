@@ -2,7 +2,8 @@
 
     scripts/bench_peers.py install
     scripts/bench_peers.py train mace-64 allegro mace-128
-    scripts/bench_peers.py train --ours medium 'COMMAND with {train} {test} {budget} {folder}' --budget 60 600
+    scripts/bench_peers.py train --budget 60 600 --ours medium '{python} -m mlip.cli train experiment=lips model=medium
+        data.files={train} data.test_files={test} trainer.max_seconds={budget} folder={folder}/run'
     scripts/bench_peers.py time [--model small=PATH.pt ...]
     scripts/bench_peers.py report
 
@@ -67,9 +68,13 @@ def last_json(printed: Path) -> dict | None:
 
 
 def train_ours(command: str, folder: Path, files: dict, budget: float) -> dict:
-    """Runs our own command line; its CPU seconds are all that it and its children used, start-up and export included."""
-    words = {key: shlex.quote(str(value)) for key, value in files.items()}
-    command = command.format(**words, budget=f"{budget:g}", folder=shlex.quote(str(folder)))
+    """Runs our own command line, which leaves {folder}/run/model.pt.
+
+    Its CPU seconds are all that it and its children used, start-up and export included.
+    """
+    words = files | {"budget": f"{budget:g}", "folder": folder, "python": sys.executable}
+    for word, value in words.items():
+        command = command.replace("{" + word + "}", shlex.quote(str(value)))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with open(folder / "train.out", "w") as out:
         subprocess.run(command, shell=True, check=True, stdout=out, stderr=out, env=one_thread(), cwd=CHECKOUT)
@@ -97,6 +102,8 @@ def train(args):
                 figures = train_ours(commands[code.name], folder, files, budget)
             else:
                 figures = train_peer(args, code, folder, files, budget)
+            if not (folder / code.model).exists():
+                raise SystemExit(f"the training left no {folder / code.model}: see {folder / 'train.out'}")
             worker = Worker(code.python(args.folder, args.python), code.worker, folder / code.model)
             figures |= worker.ask("errors", frames=files["test"]) | {"versions": worker.versions}
             worker.close()

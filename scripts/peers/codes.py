@@ -22,7 +22,11 @@ class Code:
 
 
 def mace(name: str, irreps: str, max_ell: int, budget: float, label: str) -> Code:
-    """mace_run_train's defaults but: batch 1 and lr 0.02, which were best of {1, 2, 4} x {0.005, 0.01, 0.02} at 60 s."""
+    """mace_run_train's defaults, but batch 1 and lr 0.02 with EMA and an annealed rate.
+
+    Force RMSE of the 64 model after 60 CPU s, meV/Å, (batch, lr): (1, 0.02) 152, (1, 0.01) 191, (2, 0.02) 207,
+    (1, 0.005) 235, (2, 0.01) 267, (4, 0.01) 338.
+    """
     arguments = {"hidden_irreps": irreps, "max_ell": max_ell, "correlation": 3, "num_interactions": 2}
     arguments |= {"batch_size": 1, "lr": 0.02, "seed": 1}
     return Code(name, label, "mace_worker.py", "mace", "model.model", budget, {"ema": 0.99, "mace": arguments})
@@ -48,4 +52,4 @@ TORCH = os.environ.get("TORCH", "torch==2.13.0")  # first, so that no peer bring
 
 
 def ours(name: str) -> Code:
-    return Code(name, f"mlip {name}", "mlip_worker.py")
+    return Code(name, f"mlip {name}", "mlip_worker.py", model="run/model.pt")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+DEFAULT_SCHEDULE = (86.0, 560.0)  # meV/Å, CPU s: MACE 64 as mace_run_train comes, measured with the prototype
 ANCHOR = 416  # atoms, the size that ratios and the accuracy-cost table refer to
 
 
@@ -77,13 +78,17 @@ def goal_rows(figures: dict) -> tuple[list[str], list[list[str]]]:
             errors = [f"{models[name]['force_rmse_meV_A']:.1f}" if name in models else "?" for name in (mine, peer)]
             claim = f"{mine} faster than {peer}, force RMSE {errors[0]} against {errors[1]} meV/Å"
             rows.append([claim, f">= {goal}x" if goal > 1 else "> 1x", f"{costs[1] / costs[0]:.2f}x"])
-    if target := models.get("mace-64"):
+    targets = {f"{DEFAULT_SCHEDULE[0]:.0f} meV/Å (MACE 64 with its default schedule)": DEFAULT_SCHEDULE}
+    if annealed := models.get("mace-64"):
+        error = annealed["force_rmse_meV_A"]
+        targets[f"{error:.1f} meV/Å (MACE 64, annealed)"] = error, annealed["cpu_s"]
+    for target, (error, peer_seconds) in targets.items():
         own = [run for run in figures["training"] if run["label"].startswith("mlip ")]
-        reached = [run for run in own if run["force_rmse_meV_A"] <= target["force_rmse_meV_A"]]
+        reached = [run for run in own if run["force_rmse_meV_A"] <= error]
         if reached:
             first = min(reached, key=lambda run: run["cpu_s"])
-            claim = f"CPU time of {first['name']} to the {target['force_rmse_meV_A']:.1f} meV/Å of mace-64 ({target['cpu_s']:.0f} CPU s)"
-            rows.append([claim, "<= 1/10", f"1/{target['cpu_s'] / first['cpu_s']:.1f} ({first['cpu_s']:.0f} CPU s)"])
+            ratio = f"1/{peer_seconds / first['cpu_s']:.1f} ({first['cpu_s']:.0f} of {peer_seconds:.0f} CPU s)"
+            rows.append([f"CPU time of {first['name']} to {target}", "<= 1/10", ratio])
     return ["what", "goal", "measured"], rows
 
 
