@@ -1,0 +1,1 @@
+"""Molecular dynamics: any ASE calculator, restart after a kill, a guard."""

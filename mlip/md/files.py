@@ -1,0 +1,73 @@
+"""Files of a run that survive a kill: trajectory.traj, thermo.csv, and state.npz, which says how much of both counts."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io.trajectory import TrajectoryWriter
+from ase.io.ulm import writeint
+
+N_ITEMS = 32  # byte of the number of frames in a .traj file: tag 24, version 8, then this
+
+
+class Files:
+    """Appends frames and rows; `save` makes what has been written so far count; a restart forgets the rest."""
+
+    def __init__(self, folder: Path, columns: list[str]):
+        self.folder, self.columns = folder, columns
+        self.state_file = folder / "state.npz"
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def state(self) -> dict[str, np.ndarray] | None:
+        """What a run that is in the folder has saved; None for a new one."""
+        if not self.state_file.exists():
+            return None
+        with np.load(self.state_file, allow_pickle=False) as file:
+            return dict(file)
+
+    def open(self, state: dict[str, np.ndarray] | None) -> None:
+        """Trajectory and table, cut back to the state; empty without one."""
+        trajectory, thermo = self.folder / "trajectory.traj", self.folder / "thermo.csv"
+        if state is not None:
+            with open(trajectory, "r+b") as file:
+                writeint(file, int(state["n_frames"]), N_ITEMS)
+            os.truncate(thermo, int(state["thermo_bytes"]))
+        mode = "w" if state is None else "a"
+        self.trajectory = TrajectoryWriter(str(trajectory), mode)
+        self.thermo = open(thermo, mode, newline="")  # noqa: SIM115  open as long as the run
+        if state is None:
+            self.thermo.write(",".join(self.columns) + "\n")
+
+    def frame(self, atoms: Atoms) -> None:
+        """One more frame, with the results of its calculator."""
+        self.trajectory.write(atoms)
+
+    def row(self, values: list[float]) -> None:
+        """One more row of the table."""
+        self.thermo.write(",".join(f"{value:.12g}" for value in values) + "\n")
+        self.thermo.flush()
+
+    def save(self, **state) -> None:
+        """The state of now, in one piece or not at all; frames and rows reach the disk before it."""
+        for file in (self.trajectory.backend.fd, self.thermo):
+            file.flush()
+            os.fsync(file.fileno())
+        temporary = self.state_file.with_name("state.tmp")
+        with open(temporary, "wb") as file:
+            np.savez(file, n_frames=len(self.trajectory), thermo_bytes=self.thermo.tell(), **state)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.state_file)
+
+    def close(self) -> None:
+        self.trajectory.close()
+        self.thermo.close()
+
+
+def write_json(path: Path, content: dict) -> None:
+    """JSON under its name only when complete."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(temporary, path)

@@ -1,0 +1,58 @@
+"""Guard: stops dynamics that has left the physics, and keeps the last frame that was good."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from mlip.data.graph import neighbour_list
+
+
+class GuardStop(RuntimeError):
+    """Dynamics was stopped; the message says what left which limit, when, and where the frames are."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Limits that only a broken trajectory crosses; None takes one out.
+
+    max_temperature_K, min_distance (Å, any two atoms), max_force (eV/Å); looked at every `every` steps.
+    """
+
+    max_temperature_K: float | None = 5000.0
+    min_distance: float | None = 0.6
+    max_force: float | None = 100.0
+    every: int = 10
+
+    def complaint(self, atoms: Atoms, temperature_K: float) -> str | None:
+        """What has left its limits; None where all is well."""
+        if not np.isfinite(atoms.positions).all():
+            return "positions are not finite"
+        # written so that NaN is a complaint too
+        if self.max_temperature_K is not None and not temperature_K <= self.max_temperature_K:
+            return f"temperature {temperature_K:.0f} K is above max_temperature_K {self.max_temperature_K:.0f}"
+        if self.min_distance is not None:
+            pairs, shift = neighbour_list(atoms, self.min_distance)
+            if pairs.shape[1]:
+                vector = atoms.positions[pairs[1]] + shift.numpy() @ atoms.cell.array - atoms.positions[pairs[0]]
+                distance = np.linalg.norm(vector, axis=1)
+                i, j = pairs[:, distance.argmin()].tolist()
+                names = f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]})"
+                return f"{names} are {distance.min():.3f} Å apart, less than min_distance {self.min_distance} Å"
+        if self.max_force is not None:
+            forces = np.linalg.norm(atoms.get_forces(), axis=1)
+            if not forces.max() <= self.max_force:
+                atom = int(forces.argmax())
+                symbol = atoms.symbols[atom]
+                return f"force {forces[atom]:.1f} eV/Å on atom {atom} ({symbol}) is above max_force {self.max_force:.1f}"
+        return None
+
+
+def keep_frames(folder: Path, good: Atoms, bad: Atoms) -> str:
+    """guard.xyz: the last good frame, guard_bad.xyz: the one that was stopped; a sentence that says so."""
+    ase.io.write(folder / "guard.xyz", good, format="extxyz")
+    bare = Atoms(bad.symbols, positions=bad.positions, cell=bad.cell, pbc=bad.pbc)  # its calculator may have no answer
+    ase.io.write(folder / "guard_bad.xyz", bare, format="extxyz")
+    return f"last good frame in {folder / 'guard.xyz'} (step {good.info['step']}), the stopped one in guard_bad.xyz"

@@ -1,0 +1,220 @@
+"""Molecular dynamics of any structure with any ASE calculator, in one folder, restartable after a kill."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.data import atomic_numbers
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mlip.md.ensemble import get_state, maxwell, set_state, temperature
+from mlip.md.files import Files, write_json
+from mlip.md.guard import Guard, GuardStop, keep_frames
+
+COLUMNS = [
+    "step", "time_fs", "temperature_K", "potential_energy_eV", "kinetic_energy_eV", "total_energy_eV",
+    "conserved_eV", "pressure_GPa", "volume_A3",
+]  # fmt: skip
+
+
+def run(
+    atoms: Atoms,
+    calculator,
+    folder,
+    ensemble,
+    steps: int,
+    timestep_fs: float = 1.0,
+    repeat: Sequence[int] = (1, 1, 1),
+    initial_temperature_K: float | None = None,
+    masses: Mapping[str, float] | None = None,
+    guard: Guard | None = None,
+    seed: int = 0,
+    frame_every: int = 100,
+    thermo_every: int = 10,
+    state_every: int = 1000,
+    progress: bool = True,
+) -> dict:
+    """Runs `steps` steps in all and returns the summary; a folder with an unfinished run is continued.
+
+    ensemble   of mlip.md.ensemble;  repeat  supercell;  masses  u, by symbol (isotopes, heavy hydrogen)
+    initial_temperature_K  of random velocities; None: the ensemble's. Velocities of the atoms, where they have any,
+               are kept, less their total momentum
+    Every frame_every steps a frame goes to trajectory.traj, every thermo_every a row to thermo.csv, every state_every
+    the state to state.npz: a killed run loses the steps since then and repeats them exactly.
+
+    Writes summary.json: drift_eV_per_atom_ps (slope of the conserved quantity), temperature_K (second half),
+    us_per_atom_step, ns_per_day. The caller's atoms are not changed. Raises GuardStop when the guard stops the run.
+    """
+    check_numbers(steps=steps, timestep_fs=timestep_fs, frame_every=frame_every, thermo_every=thermo_every,
+                  state_every=state_every)  # fmt: skip
+    folder = Path(folder)
+    guard = guard or Guard()
+    rng = np.random.default_rng(seed)
+    atoms = supercell(atoms, repeat, masses)
+    start_temperature = ensemble.temperature_K if initial_temperature_K is None else initial_temperature_K
+    set_velocities(atoms, start_temperature, ensemble.removed, rng)
+    settings = json.dumps(
+        {"ensemble": repr(ensemble), "timestep_fs": timestep_fs, "atoms": str(atoms.symbols), "seed": seed,
+         "frame_every": frame_every, "thermo_every": thermo_every, "masses": atoms.get_masses().tolist()}
+    )  # fmt: skip
+
+    files = Files(folder, COLUMNS)
+    state = files.state()
+    if state is not None:
+        check_settings(json.loads(str(state["settings"])), json.loads(settings), folder)
+        atoms.set_cell(state["cell"])
+        atoms.set_positions(state["positions"])
+        atoms.set_momenta(state["momenta"])
+    atoms.calc = calculator
+    dynamics = ensemble.start(atoms, timestep_fs * units.fs, rng)
+    first, wall = 0, 0.0
+    if state is not None:
+        set_state(dynamics, {name: state[f"dynamics/{name}"] for name in ensemble.state})
+        rng.bit_generator.state = json.loads(str(state["rng"]))
+        first, wall = int(state["step"]), float(state["wall_s"])
+    begin = time.perf_counter() - wall
+
+    files.open(state)
+    good = None
+    try:
+        with Progress(
+            TextColumn("MD"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+            refresh_per_second=2, disable=not progress,
+        ) as bar:  # fmt: skip
+            task = bar.add_task("MD", total=steps, completed=first, rate="")
+            for step in range(first, steps + 1):
+                complaint = None
+                if step > first:
+                    try:
+                        dynamics.step()
+                        atoms.get_forces()
+                    except ValueError as error:  # the calculator has no answer for such a structure
+                        complaint = str(error)
+                atoms.info.update(step=step, time_fs=step * timestep_fs)
+                if complaint is None and (step % guard.every == 0 or step % frame_every == 0):
+                    complaint = guard.complaint(atoms, temperature(atoms, ensemble.removed))
+                    good = atoms.copy() if complaint is None else good
+                if complaint is not None:
+                    raise stopped(folder, step, timestep_fs, complaint, good, atoms)
+                is_new = state is None or step > first
+                if is_new and step % frame_every == 0:
+                    files.frame(atoms)
+                if is_new and step % thermo_every == 0:
+                    files.row([step, step * timestep_fs, *thermo(atoms, dynamics, ensemble)])
+                    rate = (step - first) * timestep_fs * 1e-6 * 86400 / (time.perf_counter() - begin - wall)
+                    bar.update(task, completed=step, rate=f"{temperature(atoms, ensemble.removed):.0f} K  {rate:.2f} ns/day")
+                if is_new and (step % state_every == 0 or step == steps):
+                    files.save(
+                        step=step,
+                        positions=atoms.positions,
+                        momenta=atoms.get_momenta(),
+                        cell=atoms.cell.array,
+                        settings=settings,
+                        rng=json.dumps(rng.bit_generator.state),
+                        wall_s=time.perf_counter() - begin,
+                        **{f"dynamics/{name}": value for name, value in get_state(dynamics, ensemble.state).items()},
+                    )
+            bar.update(task, completed=steps)
+    finally:
+        files.close()
+    summary = summarise(folder, len(atoms), steps, timestep_fs, time.perf_counter() - begin)
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def check_numbers(**numbers: float) -> None:
+    """All must be positive; steps may be zero."""
+    for name, value in numbers.items():
+        if value < 0 or (value == 0 and name != "steps"):
+            raise ValueError(f"{name} must be positive, got {value}")
+
+
+def supercell(atoms: Atoms, repeat: Sequence[int], masses: Mapping[str, float] | None) -> Atoms:
+    """A copy, repeated, its total charge too; with other masses where asked."""
+    copies = int(np.prod(repeat))
+    if len(repeat) != 3 or min(repeat) < 1:
+        raise ValueError(f"repeat must be three positive numbers, got {list(repeat)}")
+    if copies > 1 and "charge_group" in atoms.arrays:
+        raise ValueError("atoms with charge groups cannot be repeated: repeat first, then set the groups")
+    large = atoms.repeat(tuple(int(n) for n in repeat))
+    if len(large) < 2:
+        raise ValueError(f"dynamics needs at least two atoms, got {len(large)}; use repeat")
+    if "total_charge" in large.info:
+        large.info["total_charge"] = copies * atoms.info["total_charge"]
+    for symbol, mass in (masses or {}).items():
+        chosen = large.numbers == atomic_numbers.get(symbol, 0)
+        if not chosen.any() or not mass > 0:
+            raise ValueError(f"masses: {symbol}={mass} needs an element of {large.symbols} and a positive mass in u")
+        changed = large.get_masses()
+        changed[chosen] = mass
+        large.set_masses(changed)
+    return large
+
+
+def set_velocities(atoms: Atoms, temperature_K: float, removed: int, rng: np.random.Generator) -> None:
+    """Keeps velocities that are there, less the total momentum; draws them otherwise."""
+    momenta = atoms.get_momenta()
+    if momenta.any():
+        masses = atoms.get_masses()[:, None]
+        atoms.set_momenta(momenta - masses / masses.sum() * momenta.sum(0))
+    else:
+        atoms.set_momenta(maxwell(atoms, temperature_K, removed, rng))
+
+
+def check_settings(before: dict, now: dict, folder: Path) -> None:
+    """ValueError when the folder holds a run of something else."""
+    for name, value in before.items():
+        if now[name] != value:
+            raise ValueError(
+                f"{folder} holds a run with {name} {value}, asked is {now[name]}: continue with the same settings "
+                "(only steps may grow), or choose another folder"
+            )
+
+
+def thermo(atoms: Atoms, dynamics, ensemble) -> list[float]:
+    """Temperature to volume, in the order of COLUMNS; NaN for what the system does not have."""
+    potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()
+    pressure = volume = np.nan
+    if atoms.cell.rank == 3 and atoms.pbc.all():
+        volume = atoms.get_volume()
+        try:
+            pressure = -atoms.get_stress(include_ideal_gas=True)[:3].mean() / units.GPa
+        except PropertyNotImplementedError:
+            pass
+    hot = temperature(atoms, ensemble.removed)
+    return [hot, potential, kinetic, potential + kinetic, ensemble.conserved(dynamics), pressure, volume]
+
+
+def stopped(folder: Path, step: int, timestep_fs: float, complaint: str, good: Atoms | None, bad: Atoms) -> GuardStop:
+    """The exception that ends the run, frames kept."""
+    when = f"MD stopped at step {step} ({step * timestep_fs:g} fs): {complaint}"
+    if good is None:
+        return GuardStop(f"{when}. The first frame is already beyond the limits: relax it, or raise the limit")
+    return GuardStop(f"{when}. {keep_frames(folder, good, bad)}; smaller timestep_fs, or more training data there")
+
+
+def read_thermo(folder) -> dict[str, np.ndarray]:
+    """The columns of thermo.csv by name."""
+    rows = np.loadtxt(Path(folder) / "thermo.csv", delimiter=",", skiprows=1, ndmin=2)
+    return dict(zip(COLUMNS, rows.T, strict=True))
+
+
+def summarise(folder: Path, n_atoms: int, steps: int, timestep_fs: float, wall: float) -> dict:
+    """Drift, temperature and speed; None for what a run of that length or kind does not have."""
+    table = read_thermo(folder)
+    ps, conserved = table["time_fs"] * 1e-3, table["conserved_eV"]
+    fits = len(ps) > 2 and np.isfinite(conserved).all()
+    return {
+        "n_atoms": n_atoms,
+        "steps": steps,
+        "time_ps": steps * timestep_fs * 1e-3,
+        "temperature_K": float(table["temperature_K"][len(ps) // 2 :].mean()),
+        "drift_eV_per_atom_ps": float(np.polyfit(ps, conserved - conserved[0], 1)[0] / n_atoms) if fits else None,
+        "wall_s": wall,
+        "us_per_atom_step": wall / steps / n_atoms * 1e6 if steps else None,
+        "ns_per_day": steps * timestep_fs * 1e-6 * 86400 / wall if steps else None,
+    }
