@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mlip.electrostatics.interaction import matrix_of, smooth_interaction
 from mlip.electrostatics.kernels import erf_ladder, point_ladder
-from mlip.electrostatics.kspace import SWITCH_ON, Waves, coulomb_weight, matrix_of_waves, wave_vectors
+from mlip.electrostatics.kspace import Waves, coulomb_weight, matrix_of_waves, wave_cutoff, wave_vectors
 from mlip.electrostatics.slab import slab_box, slab_matrix
 from mlip.units import COULOMB
 
@@ -49,9 +49,9 @@ def coulomb_matrix(
         plane_or_cell = torch.linalg.det(box).abs() if n_periodic == 3 else _area(cell, pbc) ** 1.5
         eta = BALANCED * float(plane_or_cell.detach()) ** (1 / 3)
         if math.sqrt(2) * float(width.detach().min()) > eta:  # all are smooth: waves alone are exact and cheaper
-            return matrix_of(smooth_interaction(positions, cell, pbc, width, tolerance, dipoles), dipoles)
+            return matrix_of(smooth_interaction(positions, cell, pbc, width, tolerance, dipoles), True, dipoles)
     matrix = _real_space(positions, box, torch.ones_like(pbc), width, eta, tolerance, dipoles)
-    matrix = matrix + matrix_of_waves(_split_waves(positions, box, eta, tolerance), dipoles)
+    matrix = matrix + matrix_of_waves(_split_waves(positions, box, eta, tolerance), True, dipoles)
     background = 2 * math.pi * COULOMB / torch.linalg.det(box).abs()
     background = -background * (eta**2 - width.square()[:, None] - width.square())
     matrix = matrix + torch.nn.functional.pad(background, (0, matrix.shape[0] - len(width)) * 2)
@@ -103,7 +103,7 @@ def checked_system(positions, cell, pbc, width) -> tuple[Tensor, Tensor, Tensor,
         raise ValueError(f"cell {cell.tolist()} spans no area in its periodic directions {pbc.tolist()}")
     width = torch.as_tensor(0.0 if width is None else width).to(positions).expand(len(positions))
     if bool((width < 0).any()):
-        raise ValueError(f"width must be zero (point charge) or positive, got {float(width.min())} Å")
+        raise ValueError(f"width must be zero (point charge) or positive, got {float(width.detach().min())} Å")
     return positions, cell, pbc, width
 
 
@@ -112,13 +112,13 @@ def _area(cell: Tensor, pbc: Tensor) -> Tensor:
 
 
 def _split_waves(positions: Tensor, cell: Tensor, eta: float, tolerance: float) -> Waves:
-    """Waves of Gaussians of one width, eta / sqrt2 each."""
-    cutoff = math.sqrt(-2 * math.log(tolerance) / SWITCH_ON) / eta
+    """Waves of Gaussians of one width eta / sqrt2 each."""
+    cutoff = wave_cutoff(eta / math.sqrt(2), tolerance)
     k = wave_vectors(cell, cutoff)
     k2 = k.square().sum(1)
-    amplitude = coulomb_weight(k2, torch.linalg.det(cell).abs(), cutoff) * torch.exp(-0.25 * eta**2 * k2)
+    weight = coulomb_weight(k2, torch.linalg.det(cell).abs(), cutoff) * torch.exp(-0.5 * eta**2 * k2)
     phase = positions @ k.t()
-    return Waves(k, amplitude * phase.cos(), amplitude * phase.sin())
+    return Waves(k, weight, phase.cos(), phase.sin())
 
 
 def _real_space(positions, cell, pbc, width, eta: float, tolerance: float, dipoles: bool) -> Tensor:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mlip import units
 from mlip.electrostatics.kernels import erf_ladder
-from mlip.electrostatics.kspace import Waves, apply_waves, matrix_of_waves, waves_of_gaussians
+from mlip.electrostatics.kspace import Waves, apply_waves, matrix_of_waves, wave_carrier, waves_of_gaussians
 from mlip.electrostatics.slab import slab_box, slab_matrix
-from mlip.units import COULOMB
 
 
 class Interaction(NamedTuple):
@@ -20,30 +20,59 @@ class Interaction(NamedTuple):
 
     waves: Waves
     dense: Tensor  # [n, n] or [4 n, 4 n] eV/e^2; no rows: none
+    box: Tensor  # [3, 3] Å, of the waves
 
 
 def smooth_interaction(
-    positions: Tensor, cell: Tensor, pbc: Tensor, width: Tensor, tolerance: float, dipoles: bool
+    positions: Tensor,
+    cell: Tensor,
+    pbc: Tensor,
+    width: Tensor,
+    tolerance: float,
+    dipoles: bool,
+    frozen: bool = False,
 ) -> Interaction:
     """Interaction of Gaussian charges (and dipoles) of the widths s_i, tin-foil, zero mean potential.
 
-    positions [n, 3] Å, cell [3, 3] Å, pbc [3] bool, width [n] Å > 0; tolerance of the waves left out
+    positions [n, 3] Å, cell [3, 3] Å, pbc [3] bool, width [n] or [1] Å > 0; tolerance of the waves left out
+    frozen    the waves have no graph, their derivatives come from `carrier`
     """
     n_periodic = int(pbc.sum())
-    nothing = positions.new_zeros(0, 0)
-    if n_periodic == 3:
-        return Interaction(waves_of_gaussians(positions, cell, width, tolerance), nothing)
+    box, dense = cell, positions.new_zeros(0, 0)
     if n_periodic == 2:
         box, normal = slab_box(positions, cell, pbc, width, tolerance)
-        correction = slab_matrix(positions, box, normal, width, dipoles)
-        return Interaction(waves_of_gaussians(positions, box, width, tolerance), correction)
+        dense = slab_matrix(positions, box, normal, width, dipoles)
     if n_periodic == 1:
         raise ValueError(
             "one periodic direction is not supported by the Coulomb sum (pbc must be all, two or none): "
             "use pbc=False for a molecule, or a cell with vacuum and pbc=True for a wire"
         )
-    waves = Waves(positions.new_zeros(0, 3), positions.new_zeros(0, 0), positions.new_zeros(0, 0))
-    return Interaction(waves, isolated_matrix(positions, width, dipoles))
+    if n_periodic == 0:
+        none = positions.new_zeros(0, 3)
+        waves = Waves(none, none[:, 0], none, none)
+        dense = isolated_matrix(positions, width, dipoles)
+    else:
+        waves = waves_of_gaussians(positions, box, width, tolerance, frozen)
+    return Interaction(waves, dense, box)
+
+
+def constant(interaction: Interaction) -> Interaction:
+    """The same without a graph."""
+    waves = interaction.waves
+    waves = Waves(waves.k.detach(), waves.weight.detach(), waves.cosine.detach(), waves.sine.detach())
+    return Interaction(waves, interaction.dense.detach(), interaction.box.detach())
+
+
+def carrier(interaction: Interaction, positions: Tensor, width: Tensor, charges: Tensor, dipoles: Tensor) -> Tensor:
+    """Zero, [n] eV, with the first derivatives of 1/2 x A x at constant x, of a frozen interaction."""
+    total = torch.zeros_like(charges)
+    if interaction.dense.shape[0] > 0:
+        x = torch.cat([charges, dipoles.flatten()])
+        change = interaction.dense - interaction.dense.detach()
+        total = total + 0.5 * (x @ change @ x) / charges.shape[0]
+    if interaction.waves.k.shape[0] > 0:
+        total = total + wave_carrier(interaction.waves, positions, interaction.box, width, charges, dipoles)
+    return total
 
 
 def apply_interaction(interaction: Interaction, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,13 +89,17 @@ def apply_interaction(interaction: Interaction, charges: Tensor, dipoles: Tensor
     return potential, gradient
 
 
-def matrix_of(interaction: Interaction, dipoles: bool) -> Tensor:
-    """A as one dense matrix, [n, n] or [4 n, 4 n] eV/e^2."""
+def matrix_of(interaction: Interaction, charges: bool, dipoles: bool) -> Tensor:
+    """A as one dense matrix over charges, dipoles or both, eV/e^2 [n, n], [3 n, 3 n] or [4 n, 4 n]."""
+    dense = interaction.dense
+    if not charges and dense.shape[0] > 0:
+        n = dense.shape[0] // 4
+        dense = dense[n:, n:]
     if interaction.waves.k.shape[0] == 0:
-        return interaction.dense
-    matrix = matrix_of_waves(interaction.waves, dipoles)
-    if interaction.dense.shape[0] > 0:
-        matrix = matrix + interaction.dense
+        return dense
+    matrix = matrix_of_waves(interaction.waves, charges, dipoles)
+    if dense.shape[0] > 0:
+        matrix = matrix + dense
     return matrix
 
 
@@ -77,9 +110,9 @@ def isolated_matrix(positions: Tensor, width: Tensor, dipoles: bool) -> Tensor:
     pair_width2 = width.square()[:, None] + width.square()
     ladder = erf_ladder(r.square().sum(2), (2 * pair_width2).rsqrt(), 2 if dipoles else 0)
     if not dipoles:
-        return COULOMB * ladder[0]
+        return units.COULOMB * ladder[0]
     mixed = (ladder[1][:, :, None] * r).reshape(n, 3 * n)
     unit = torch.eye(3, dtype=r.dtype, device=r.device)
     both = ladder[1][:, :, None, None] * unit - ladder[2][:, :, None, None] * r[:, :, :, None] * r[:, :, None, :]
     both = both.permute(0, 2, 1, 3).reshape(3 * n, 3 * n)
-    return COULOMB * torch.cat([torch.cat([ladder[0], mixed], 1), torch.cat([mixed.t(), both], 1)], 0)
+    return units.COULOMB * torch.cat([torch.cat([ladder[0], mixed], 1), torch.cat([mixed.t(), both], 1)], 0)

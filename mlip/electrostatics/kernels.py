@@ -5,9 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-SMALL = 0.5  # (g d)^2 below which the power series replaces the closed form
-N_SERIES = 15  # terms: 0.5^15 / 15! is 2e-17
-
 
 def erf_ladder(distance2: Tensor, g: Tensor, order: int) -> list[Tensor]:
     """Radial functions of the screened multipole interaction, B_0 = erf(g d) / d, B_{n+1} = -(1/d) dB_n/dd.
@@ -21,7 +18,7 @@ def erf_ladder(distance2: Tensor, g: Tensor, order: int) -> list[Tensor]:
     returns    B_0 .. B_order (order <= 2), Å^-(2n+1)
     """
     x2 = g * g * distance2
-    small = x2 < SMALL
+    small = x2 < 0.5  # below, the closed form loses digits: take the power series
     # double where: neither branch may see an argument at which its derivative is infinite
     near = torch.where(small, x2, torch.zeros_like(x2))
     far = torch.where(small, torch.ones_like(x2) / (g * g), distance2)
@@ -40,8 +37,8 @@ def erf_ladder(distance2: Tensor, g: Tensor, order: int) -> list[Tensor]:
 def _series(x2: Tensor, first: int) -> Tensor:
     """sum_m (-x^2)^m / (m! (2 m + first)), by Horner's rule."""
     total = torch.zeros_like(x2)
-    for step in range(N_SERIES):
-        m = N_SERIES - 1 - step
+    for step in range(15):  # 0.5^15 / 15! is 2e-17
+        m = 14 - step
         total = 1.0 / (math.factorial(m) * (2 * m + first)) - x2 * total
     return total
 

@@ -1,6 +1,6 @@
 """Waves: the reciprocal-space half of every lattice sum, as a product of structure factors.
 
-A periodic, smooth interaction is a sum over waves k of (amplitude)^2 cos(k . (r_i - r_j)). With the features
+A periodic, smooth interaction is a sum over waves k of weight times cos(k . (r_i - r_j)). With the features
 [cos(k . r_i), sin(k . r_i)] it is one matrix product, and applied to charges it costs O(N n_k) and no matrix.
 Only half of the k's are kept (cosine is even) and each counts twice. k = 0 is not among them.
 """
@@ -11,17 +11,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlip.units import COULOMB
-
-SWITCH_ON = 0.9  # fraction of cutoff^2 at which waves begin to fade
+from mlip import units
 
 
 class Waves(NamedTuple):
-    """k [n_k, 3] Å^-1; cosine and sine [n_atoms, n_k], amplitude included, eV^1/2 / e."""
+    """E = 1/2 sum_k weight |sum_i q_i form_i(k) exp(i k.r_i)|^2, form the Fourier transform of a charge's shape."""
 
-    k: Tensor
-    cosine: Tensor
-    sine: Tensor
+    k: Tensor  # [n_k, 3] Å^-1
+    weight: Tensor  # [n_k] eV/e^2
+    cosine: Tensor  # [n_atoms, n_k], form_i(k) cos(k.r_i)
+    sine: Tensor  # [n_atoms, n_k]
 
 
 def wave_vectors(cell: Tensor, cutoff: float) -> Tensor:
@@ -43,38 +42,55 @@ def wave_vectors(cell: Tensor, cutoff: float) -> Tensor:
     return 2 * math.pi * n @ torch.linalg.inv(cell).t()
 
 
-def fade(k2: Tensor, cutoff: float) -> Tensor:
-    """1 below SWITCH_ON cutoff^2, 0 from cutoff^2 on, twice differentiable between.
+def fade(k2: Tensor, cutoff: float, start: float = 0.9) -> Tensor:
+    """1 while k^2 < start * cutoff^2, 0 from cutoff^2 on, twice differentiable between.
 
     So a wave that enters or leaves as the cell strains does so at weight zero: energy and stress have no jump.
     """
-    t = ((k2 / (cutoff * cutoff) - SWITCH_ON) / (1 - SWITCH_ON)).clamp(0.0, 1.0)
+    t = ((k2 / (cutoff * cutoff) - start) / (1 - start)).clamp(0.0, 1.0)
     return 1 - t * t * t * (10 + t * (6 * t - 15))
 
 
-def wave_cutoff(width: float, tolerance: float) -> float:
-    """Å^-1 at which a Gaussian exp(-width^2 k^2) has fallen to the tolerance, plus the room to fade."""
-    return math.sqrt(-math.log(tolerance) / SWITCH_ON) / width
+def wave_cutoff(width: float, tolerance: float, start: float = 0.9) -> float:
+    """Å^-1 at which a Gaussian exp(-width^2 k^2) has fallen to the tolerance, and beyond it the room to fade."""
+    return math.sqrt(-math.log(tolerance) / start) / width
 
 
 def coulomb_weight(k2: Tensor, volume: Tensor, cutoff: float) -> Tensor:
-    """Amplitude of a wave of unit charge, both halves counted: fade(k) sqrt(2 * 4 pi k_e / (V k^2)), [n_k] eV^1/2 / e."""
-    return fade(k2, cutoff) * (8 * math.pi * COULOMB / (volume * k2)).sqrt()
+    """Weight of a wave of point charges, both halves counted: 2 * 4 pi k_e fade(k) / (V k^2), [n_k] eV/e^2."""
+    return 8 * math.pi * units.COULOMB / volume * fade(k2, cutoff) / k2
 
 
-def waves_of_gaussians(positions: Tensor, cell: Tensor, width: Tensor, tolerance: float) -> Waves:
+def waves_of_gaussians(positions: Tensor, cell: Tensor, width: Tensor, tolerance: float, frozen: bool = False) -> Waves:
     """Structure factors of Gaussian charges: the whole periodic interaction when every width is smooth.
 
-    positions [n_atoms, 3] Å, cell [3, 3] Å, width [n_atoms] Å > 0
+    positions [n_atoms, 3] Å, cell [3, 3] Å, width [n_atoms] Å > 0, or [1]: one for all, at half the cost
+    frozen    cosine and sine are constants; see wave_carrier
     """
-    cutoff = wave_cutoff(float(width.min()), tolerance)
+    cutoff = wave_cutoff(float(width.detach().min()), tolerance)
     k = wave_vectors(cell, cutoff)
     k2 = k.square().sum(1)
-    amplitude = coulomb_weight(k2, torch.linalg.det(cell).abs(), cutoff) * torch.exp(
-        -0.5 * width.square()[:, None] * k2
-    )
-    phase = positions @ k.t()
-    return Waves(k, amplitude * phase.cos(), amplitude * phase.sin())
+    weight = coulomb_weight(k2, torch.linalg.det(cell).abs(), cutoff)
+    if width.shape[0] == 1:
+        weight = weight * torch.exp(-width.square() * k2)
+    at, s, wave, wave2 = positions, width, k, k2
+    if frozen:
+        at, s, wave, wave2 = positions.detach(), width.detach(), k.detach(), k2.detach()
+    phase = at @ wave.t()
+    cosine, sine = phase.cos(), phase.sin()
+    if width.shape[0] > 1:
+        form = torch.exp(-0.5 * s.square()[:, None] * wave2)
+        cosine, sine = form * cosine, form * sine
+    return Waves(k, weight, cosine, sine)
+
+
+def wave_amplitudes(waves: Waves, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of sum_i (q_i + i k.mu_i) form_i exp(i k.r_i), [n_k] each."""
+    if dipoles.shape[0] == 0:
+        return charges @ waves.cosine, charges @ waves.sine
+    sources = torch.cat([charges[None], dipoles.t()])
+    by_cosine, by_sine, k = sources @ waves.cosine, sources @ waves.sine, waves.k.t()
+    return by_cosine[0] - (by_sine[1:] * k).sum(0), by_sine[0] + (by_cosine[1:] * k).sum(0)
 
 
 def apply_waves(waves: Waves, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,24 +99,57 @@ def apply_waves(waves: Waves, charges: Tensor, dipoles: Tensor) -> tuple[Tensor,
     charges [n_atoms] e, dipoles [n_atoms, 3] e Å (no rows: no dipoles)
     returns dE/dq [n_atoms] V and dE/dmu [n_atoms, 3] V/Å, of E = 1/2 x A x
     """
-    real = charges @ waves.cosine
-    imaginary = charges @ waves.sine
-    if dipoles.shape[0] > 0:
-        along = torch.stack([dipoles.t() @ waves.cosine, dipoles.t() @ waves.sine])  # [2, 3, n_k]
-        along = (along * waves.k.t()).sum(1)
-        real = real - along[1]
-        imaginary = imaginary + along[0]
-    potential = waves.cosine @ real + waves.sine @ imaginary
-    gradient = dipoles
-    if dipoles.shape[0] > 0:
-        gradient = waves.cosine @ (imaginary[:, None] * waves.k) - waves.sine @ (real[:, None] * waves.k)
-    return potential, gradient
+    real, imaginary = wave_amplitudes(waves, charges, dipoles)
+    real, imaginary = waves.weight * real, waves.weight * imaginary
+    if dipoles.shape[0] == 0:
+        return waves.cosine @ real + waves.sine @ imaginary, dipoles
+    both = waves.cosine @ torch.cat([real[:, None], imaginary[:, None] * waves.k], 1)
+    both = both + waves.sine @ torch.cat([imaginary[:, None], -real[:, None] * waves.k], 1)
+    return both[:, 0], both[:, 1:]
 
 
-def matrix_of_waves(waves: Waves, dipoles: bool) -> Tensor:
-    """A of E = 1/2 x A x: [n, n] for charges, [4 n, 4 n] for charges then dipoles (x, y, z of each atom)."""
-    feature = torch.cat([waves.cosine, waves.sine], dim=1)
+def matrix_of_waves(waves: Waves, charges: bool, dipoles: bool) -> Tensor:
+    """A of E = 1/2 x A x: [n, n] for charges, [3 n, 3 n] for dipoles, [4 n, 4 n] for charges and then dipoles."""
+    weight, k = waves.weight, waves.k.t()
+    cosine, sine = waves.cosine, waves.sine
     if dipoles:
-        slope = torch.cat([-waves.sine[:, None, :] * waves.k.t(), waves.cosine[:, None, :] * waves.k.t()], dim=2)
-        feature = torch.cat([feature, slope.flatten(0, 1)], dim=0)
-    return feature @ feature.t()
+        cosine, sine = (-waves.sine[:, None, :] * k).flatten(0, 1), (waves.cosine[:, None, :] * k).flatten(0, 1)
+        if charges:
+            cosine, sine = torch.cat([waves.cosine, cosine]), torch.cat([waves.sine, sine])
+    return torch.addmm((cosine * weight) @ cosine.t(), sine * weight, sine.t())
+
+
+def wave_carrier(
+    waves: Waves, positions: Tensor, cell: Tensor, width: Tensor, charges: Tensor, dipoles: Tensor
+) -> Tensor:
+    """Zero, [n_atoms] eV, with the exact first derivatives of the energy of frozen waves in positions and cell.
+
+    For inference: no graph through [n_atoms, n_k] numbers, several times cheaper. Charges and dipoles are constants.
+    k.r and k.mu depend on fractional coordinates alone, so the cell enters through these, k^2 and the volume.
+    """
+    with torch.no_grad():
+        k, weight = waves.k.detach(), waves.weight.detach()
+        real, imaginary = wave_amplitudes(waves, charges, dipoles)
+        power = 0.5 * (real.square() + imaginary.square())
+        by_k2 = torch.zeros_like(power)
+        if width.shape[0] > 1:  # the form factors change with k^2
+            width2 = width.square()
+            d_real, d_imaginary = wave_amplitudes(waves, charges * width2, dipoles * width2[: dipoles.shape[0], None])
+            by_k2 = -0.5 * weight * (real * d_real + imaginary * d_imaginary)
+        real, imaginary = weight * real, weight * imaginary
+        gradient = waves.cosine @ (imaginary[:, None] * k) - waves.sine @ (real[:, None] * k)
+        force = charges[:, None] * gradient
+        if dipoles.shape[0] > 0:
+            kk = (k[:, :, None] * k[:, None, :]).flatten(1)
+            curvature = waves.cosine @ (real[:, None] * kk) + waves.sine @ (imaginary[:, None] * kk)
+            force = force - (curvature.view(-1, 3, 3) @ dipoles[:, :, None])[:, :, 0]
+    to_fractional = torch.linalg.inv(cell) @ cell.detach()
+    carrier = (_zero(positions @ to_fractional) * force).sum(1)
+    if dipoles.shape[0] > 0:
+        carrier = carrier + (_zero(dipoles @ to_fractional) * gradient).sum(1)
+    in_waves = (_zero(waves.k.square().sum(1)) * by_k2).sum() + (_zero(waves.weight) * power).sum()
+    return carrier + in_waves / charges.shape[0]
+
+
+def _zero(value: Tensor) -> Tensor:
+    return value - value.detach()

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from mlip.units import COULOMB
+from mlip import units
 
 
 def slab_box(positions: Tensor, cell: Tensor, pbc: Tensor, width: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
@@ -45,7 +45,7 @@ def slab_matrix(positions: Tensor, box: Tensor, normal: Tensor, width: Tensor, d
     """
     n = positions.shape[0]
     volume = torch.linalg.det(box).abs()
-    scale = 2 * math.pi * COULOMB / volume
+    scale = 2 * math.pi * units.COULOMB / volume
     z = positions @ normal
     difference = z[:, None] - z
     length2 = box[2].square().sum()

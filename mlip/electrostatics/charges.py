@@ -1,0 +1,255 @@
+"""Electrostatic terms of a potential: formal charges, equilibrated charges, and either with relaxed dipoles."""
+
+import math
+from typing import Final
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor, nn
+
+from mlip import keys, units
+from mlip.electrostatics.elements import FORMAL_CHARGE, absolute_electronegativity
+from mlip.electrostatics.equilibration import membership, open_field
+from mlip.electrostatics.interaction import Interaction, carrier, constant, smooth_interaction
+from mlip.electrostatics.relaxation import Problem, Relaxed, energies, relax
+from mlip.models.species import SpeciesTable, species_lookup
+
+
+class PositiveTable(nn.Module):
+    """One learned positive number per element, floor + softplus(weight): forward(species [n]) -> [n] float64."""
+
+    def __init__(self, elements: list[int], initial: float, floor: float, name: str):
+        super().__init__()
+        if not 0 <= floor < initial:
+            raise ValueError(
+                f"{name} starts at {initial} with the floor {floor}: it must start above it, and floor >= 0"
+            )
+        self.floor = floor
+        start = torch.full((len(elements), 1), float(initial - floor), dtype=torch.float64)
+        self.table = SpeciesTable(elements, start.expm1().log().to(torch.get_default_dtype()))
+
+    def forward(self, species: Tensor) -> Tensor:
+        """[n], the unit of `initial`"""
+        return self.floor + nn.functional.softplus(self.table(species)[:, 0].to(torch.float64))
+
+
+class DipoleHead(nn.Module):
+    """What dipoles need: v_i = sum_k w_k V_ik of the vector features, V/Å, and a learned polarizability."""
+
+    def __init__(self, elements: list[int], n_features: int, polarizability: float):
+        super().__init__()
+        self.polarizability = PositiveTable(elements, polarizability, 0.0, "polarizability (Å^3)")
+        self.source = nn.Linear(n_features, 1, bias=False)
+        with torch.no_grad():
+            self.source.weight.mul_(0.1)  # small, not zero: the source must be able to learn
+
+    def forward(self, vectors: Tensor, species: Tensor) -> tuple[Tensor, Tensor]:
+        """Source [n, 3] V/Å and stiffness 1 / a [n] eV/(e Å)^2, from the vectors [n, 3, n_features]."""
+        stiffness = units.COULOMB / self.polarizability(species)
+        return self.source(vectors)[:, :, 0].to(torch.float64), stiffness
+
+
+class FormalCharges(nn.Module):
+    """Fixed charges per element, as Gaussians; with `dipoles` the polarisable-ion model.
+
+    E = 1/2 x A x - self-energies + sum_i (v_i . mu_i + mu_i^2 / 2 a_i), minimal in mu. The self-energy of the
+    Gaussians is left out, so that a lone ion has its reference energy. What the width changes at short range, the
+    network learns; the cost grows as width^-3.
+
+    formal_charges  symbol -> e, instead of the usual oxidation state
+    width           Å, of all Gaussians          tolerance  of the waves left out; forces err by about as much, eV/Å
+    polarizability  Å^3, where training starts   n_features of statistics is the width of the vector features
+    """
+
+    dipoles: Final[bool]
+
+    def __init__(
+        self,
+        statistics: dict,
+        formal_charges: dict[str, float] | None = None,
+        width: float = 1.0,
+        tolerance: float = 1e-5,
+        dipoles: bool = False,
+        polarizability: float = 1.0,
+    ):
+        super().__init__()
+        elements = list(statistics["elements"])
+        if width <= 0:
+            raise ValueError(f"width must be positive, got {width} Å")
+        known = {**FORMAL_CHARGE, **(formal_charges or {})}
+        symbols = [chemical_symbols[z] for z in elements]
+        unknown = [symbol for symbol in symbols if symbol not in known]
+        if unknown:
+            raise ValueError(f"no formal charge for {unknown}: give it, e.g. formal_charges={{{unknown[0]}: 2}}")
+        self.width, self.tolerance, self.dipoles = width, tolerance, dipoles
+        self.register_buffer("lookup", species_lookup(elements))
+        self.register_buffer("formal", torch.tensor([float(known[s]) for s in symbols], dtype=torch.float64))
+        if dipoles:
+            self.dipole_head = DipoleHead(elements, statistics["n_features"], polarizability)
+
+    def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
+        """Energies; adds charges (and dipoles) to the graph."""
+        species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
+        charges = self.formal.to(torch.float64)[species]
+        width = torch.full_like(charges[:1], self.width)
+        source, stiffness = charges.new_zeros(0, 3), charges.new_zeros(0)
+        if self.dipoles:
+            source, stiffness = self.dipole_head(graph[keys.NODE_VECTORS], species)
+        positions, field = graph[keys.POSITIONS], system_field(graph)
+        energy: list[Tensor] = []
+        dipoles: list[Tensor] = []
+        first = 0
+        for s, n in enumerate(atoms_per_system(graph)):
+            last = first + n
+            q, r, cell, pbc = charges[first:last], positions[first:last], graph[keys.CELL][s], graph[keys.PBC][s]
+            interaction = smooth_interaction(r, cell, pbc, width, self.tolerance, self.dipoles, not self.training)
+            v = source[first:last] - field[s] if self.dipoles else source
+            problem = Problem(-(r @ field[s]), torch.zeros_like(q), v, stiffness[first:last], q[None][:0], q[:0])
+            state, e = relaxed(interaction, problem, q, r, width, self.training)
+            energy.append(e - 0.5 * units.COULOMB / (self.width * math.sqrt(math.pi)) * q.square())
+            dipoles.append(state.dipoles)
+            first = last
+        graph[keys.CHARGES] = charges
+        if self.dipoles:
+            graph[keys.DIPOLES] = torch.cat(dipoles)
+        return torch.cat(energy)
+
+
+class EquilibratedCharges(nn.Module):
+    """Charges that minimise sum_i (chi_i q_i + J_i q_i^2 / 2) + 1/2 x A x at given total charges; optional dipoles.
+
+    chi from the invariant features, on top of Pauling's scale (which fixes the sign of the charges: energies alone
+    cannot); hardness J and width per element, learned above a floor (a larger hardness floor: less charge flows).
+    Reads total_charge, charge_group and group_charge, field; adds charges, dipoles, electronegativity,
+    chemical_potential. With groups, chemical_potential is for charge shared by the groups in proportion to atoms.
+    """
+
+    dipoles: Final[bool]
+
+    def __init__(
+        self,
+        statistics: dict,
+        n_hidden: int = 32,
+        hardness: float = 6.0,
+        hardness_floor: float = 1.0,
+        width: float = 1.0,
+        width_floor: float = 0.7,
+        tolerance: float = 1e-5,
+        dipoles: bool = False,
+        polarizability: float = 1.0,
+    ):
+        super().__init__()
+        elements, n_features = list(statistics["elements"]), int(statistics["n_features"])
+        self.tolerance, self.dipoles = tolerance, dipoles
+        self.register_buffer("lookup", species_lookup(elements))
+        start = [[absolute_electronegativity(chemical_symbols[z])] for z in elements]
+        self.electronegativity = SpeciesTable(elements, torch.tensor(start))
+        self.hidden = nn.Linear(n_features, n_hidden)
+        self.last = nn.Linear(n_hidden, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+        self.hardness = PositiveTable(elements, hardness, hardness_floor, "hardness (eV/e^2)")
+        self.width = PositiveTable(elements, width, width_floor, "width (Å)")
+        if dipoles:
+            self.dipole_head = DipoleHead(elements, n_features, polarizability)
+
+    def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
+        """Energies; adds charges, electronegativity, chemical_potential (and dipoles) to the graph."""
+        species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
+        chi = self.electronegativity(species) + self.last(nn.functional.silu(self.hidden(graph[keys.NODE_SCALARS])))
+        chi = chi[:, 0].to(torch.float64)
+        hardness, width = self.hardness(species), self.width(species)
+        source, stiffness = chi.new_zeros(0, 3), chi.new_zeros(0)
+        if self.dipoles:
+            source, stiffness = self.dipole_head(graph[keys.NODE_VECTORS], species)
+        positions, field = graph[keys.POSITIONS], system_field(graph)
+        energy: list[Tensor] = []
+        charges: list[Tensor] = []
+        dipoles: list[Tensor] = []
+        potentials: list[Tensor] = []
+        first = 0
+        for s, n in enumerate(atoms_per_system(graph)):
+            last = first + n
+            r, cell, pbc = positions[first:last], graph[keys.CELL][s], graph[keys.PBC][s]
+            w = width[first:last]
+            interaction = smooth_interaction(r, cell, pbc, w, self.tolerance, self.dipoles, not self.training)
+            along = open_field(field[s], cell, pbc)
+            if bool((along - field[s]).abs().max() > 1e-9):
+                raise ValueError(
+                    "a field along a periodic direction has no energy -E.q r for charges that flow: "
+                    "keep it along open directions, or apply F = Z* E (mlip.electrostatics.born_charges)"
+                )
+            v = source[first:last] - along if self.dipoles else source
+            constraint, target = charge_constraint(graph, s, first, last)
+            problem = Problem(
+                chi[first:last] - r @ along, hardness[first:last], v, stiffness[first:last], constraint, target
+            )
+            state, e = relaxed(interaction, problem, torch.zeros_like(chi[first:last]), r, w, self.training)
+            energy.append(e)
+            charges.append(state.charges)
+            dipoles.append(state.dipoles)
+            potentials.append((constraint.sum(1) @ state.multipliers) / n)
+            first = last
+        graph[keys.CHARGES] = torch.cat(charges)
+        graph[keys.ELECTRONEGATIVITY] = chi
+        graph[keys.CHEMICAL_POTENTIAL] = torch.stack(potentials)
+        if self.dipoles:
+            graph[keys.DIPOLES] = torch.cat(dipoles)
+        return torch.cat(energy)
+
+
+def relaxed(
+    interaction: Interaction, problem: Problem, given: Tensor, positions: Tensor, width: Tensor, differentiable: bool
+) -> tuple[Relaxed, Tensor]:
+    """Charges, dipoles and multipliers of one system, and its energies [n] eV.
+
+    Differentiable: exact to second derivatives. Otherwise the charges are constants and the energies have first
+    derivatives, which are exact because the charges are a minimum.
+    """
+    if differentiable:
+        state = relax(interaction, problem, given, True)
+        return state, energies(interaction, problem, state)
+    fixed = constant(interaction)
+    state = relax(fixed, problem, given, False)
+    energy = energies(fixed, problem, state)
+    return state, energy + carrier(interaction, positions, width, state.charges, state.dipoles)
+
+
+def atoms_per_system(graph: dict[str, Tensor]) -> list[int]:
+    """Number of atoms of each system of the batch."""
+    counts: list[int] = torch.bincount(graph[keys.BATCH], minlength=graph[keys.CELL].shape[0]).tolist()
+    return counts
+
+
+def system_field(graph: dict[str, Tensor]) -> Tensor:
+    """Field of each system, [n_systems, 3] V/Å; zero where none is given."""
+    if keys.FIELD in graph:
+        return graph[keys.FIELD].to(torch.float64)
+    return torch.zeros_like(graph[keys.CELL][:, 0])
+
+
+def charge_constraint(graph: dict[str, Tensor], system: int, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """Rows [n_groups, n] and targets [n_groups] e of one system: its charge groups, or its total charge, or zero.
+
+    Raises ValueError for an index without a group, and for a group of charge without an atom.
+    """
+    if keys.CHARGE_GROUP in graph:
+        group_charge = graph[keys.GROUP_CHARGE].to(torch.float64)
+        group, inverse = torch.unique(graph[keys.CHARGE_GROUP][first:last], return_inverse=True)
+        if int(group.min()) < 0 or int(group.max()) >= group_charge.shape[0]:
+            raise ValueError(
+                f"charge_group must be an index into the {group_charge.shape[0]} entries of group_charge, "
+                f"got {int(group.min())}..{int(group.max())}: give every atom a group"
+            )
+        counts = torch.bincount(graph[keys.CHARGE_GROUP], minlength=group_charge.shape[0])
+        empty = torch.nonzero((counts == 0) & (group_charge != 0))
+        if empty.shape[0] > 0:
+            missing = int(empty[0])
+            raise ValueError(
+                f"charge group {missing} has no atom and cannot hold {float(group_charge[missing])} e: leave it out"
+            )
+        return membership(inverse, group.shape[0]), group_charge[group]
+    rows = torch.ones([1, last - first], dtype=torch.float64, device=graph[keys.CELL].device)
+    if keys.TOTAL_CHARGE in graph:
+        return rows, graph[keys.TOTAL_CHARGE][system : system + 1].to(torch.float64)
+    return rows, torch.zeros_like(rows[:, 0])
