@@ -15,6 +15,7 @@ import toy
 from mlip.training import checkpoint
 from mlip.training.fit import train
 from mlip.training.module import TrainingModule
+from mlip.training.schedule import Plateau
 
 KILLS = [
     ("step", 1),  # before any checkpoint
@@ -23,7 +24,8 @@ KILLS = [
     ("validation", 24),
     ("writing", 16),  # best checkpoint half written
     ("writing", 21),  # last checkpoint half written
-    ("written", 24),  # best checkpoint written, last.ckpt not yet replaced
+    ("written", 24),  # best checkpoint complete, but not yet under its name
+    ("last", 40),  # best checkpoint in place, last.ckpt not
     ("test", 0),
 ]
 
@@ -44,7 +46,7 @@ def die_at(where: str, step: int) -> None:
 
     def at_save(state, path):
         save(state, path)
-        if state["mlip"]["budget"]["steps"] >= step:
+        if state["mlip"]["budget"]["steps"] >= step and (where != "last" or path.name.startswith("last")):
             if where == "writing":
                 os.truncate(path, os.path.getsize(path) // 2)
             kill()
@@ -69,8 +71,9 @@ def run(folder: Path, where: str = "", step: int = 0) -> int:
                 die_at(where, step)
             pl.seed_everything(0, verbose=False)
             train(
-                toy.module(noise=0.05), toy.Data(toy.structures(11)), folder, max_steps=40, validate_every=8,
-                checkpoint_every=3, gradient_clip=10.0, keep_best=2, resume=True,
+                toy.module(noise=0.05, schedule=Plateau(0.1, decay=0.5, patience=0, threshold=0.5, final=0.01)),
+                toy.Data(toy.structures(11)), folder, max_steps=40, validate_every=8, checkpoint_every=3,
+                gradient_clip=10.0, keep_best=4, resume=True,
             )  # fmt: skip
             code = 0
         finally:
@@ -78,11 +81,20 @@ def run(folder: Path, where: str = "", step: int = 0) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def best_are_there(folder: Path) -> bool:
+    """Whether the best checkpoints that last.ckpt tells of exist."""
+    callbacks = checkpoint.read_checkpoint(folder / "checkpoints" / "last.ckpt")["callbacks"]
+    best = [name for state in callbacks.values() for _, name in state.get("best", [])]
+    return all((folder / "checkpoints" / name).is_file() for name in best)
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     assert run(folder / "whole") == 0
     for where, step in KILLS:
         assert run(folder / f"{where}_{step}", where, step) == -signal.SIGKILL, (where, step)
+        if step > 3:
+            assert best_are_there(folder / f"{where}_{step}"), (where, step)
         assert run(folder / f"{where}_{step}") == 0, (where, step)
 
 

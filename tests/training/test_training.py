@@ -20,6 +20,7 @@ from mlip.data.graph import collate, to_graph
 from mlip.data.statistics import statistics as make_statistics
 from mlip.training.finetune import fine_tune
 from mlip.training.fit import load_potential, train
+from mlip.training.module import TrainingModule
 from mlip.training.schedule import Plateau
 
 
@@ -63,6 +64,22 @@ def test_a_run_loads_as_the_potential_that_was_tested(run):
     error = potential(graph)["forces"].detach() - graph[keys.REF_FORCES]
     rmse = 1e3 * error.square().mean().sqrt().item()
     assert rmse == pytest.approx(result["test"]["total"]["force_rmse_meV_per_A"], rel=1e-9)
+
+
+def test_the_best_weights_are_tested_not_the_last(tmp_path, monkeypatch):
+    end = TrainingModule.on_validation_epoch_end
+
+    def worse_and_worse(self):
+        end(self)
+        self.row["val_loss"] = float(self.budget.steps)
+
+    monkeypatch.setattr(TrainingModule, "on_validation_epoch_end", worse_and_worse)
+    data = toy.Data(toy.structures(8))
+    result = train(toy.module(), data, tmp_path, max_steps=40, validate_every=10)
+    assert result["best_step"] == result["validation"]["step"] == 10
+    graph = collate(data.test)
+    error = load_potential(tmp_path, build)(graph)["forces"].detach() - graph[keys.REF_FORCES]
+    assert result["test"]["total"]["force_rmse_meV_per_A"] == pytest.approx(1e3 * error.square().mean().sqrt().item(), rel=1e-9)
 
 
 def test_an_occupied_folder_is_not_overwritten(run):
