@@ -33,6 +33,27 @@ class PositiveTable(nn.Module):
         return self.floor + nn.functional.softplus(self.table(species)[:, 0].to(torch.float64))
 
 
+class Electronegativity(nn.Module):
+    """chi_i = chi of the element + MLP of the invariant features (zero at the start), [n] V float64.
+
+    The element's own starts from Pauling's scale, which fixes the sign of the charges: energies alone cannot.
+    """
+
+    def __init__(self, elements: list[int], n_features: int, n_hidden: int):
+        super().__init__()
+        start = [[absolute_electronegativity(chemical_symbols[z])] for z in elements]
+        self.table = SpeciesTable(elements, torch.tensor(start))
+        self.hidden = nn.Linear(n_features, n_hidden)
+        self.last = nn.Linear(n_hidden, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, scalars: Tensor, species: Tensor) -> Tensor:
+        """From the features [n, n_features] and the row of each element [n]."""
+        chi = self.table(species) + self.last(nn.functional.silu(self.hidden(scalars)))
+        return chi[:, 0].to(torch.float64)
+
+
 class DipoleHead(nn.Module):
     """What dipoles need: v_i = sum_k w_k V_ik of the vector features, V/Å, and a learned polarizability."""
 
@@ -47,6 +68,15 @@ class DipoleHead(nn.Module):
         """Source [n, 3] V/Å and stiffness 1 / a [n] eV/(e Å)^2, from the vectors [n, 3, n_features]."""
         stiffness = units.COULOMB / self.polarizability(species)
         return self.source(vectors)[:, :, 0].to(torch.float64), stiffness
+
+
+def formal_charge_table(symbols: list[str], given: dict[str, float] | None) -> Tensor:
+    """Usual oxidation states, or what is given instead, [n_elements] e."""
+    known = {**FORMAL_CHARGE, **(given or {})}
+    unknown = [symbol for symbol in symbols if symbol not in known]
+    if unknown:
+        raise ValueError(f"no formal charge for {unknown}: give it, e.g. formal_charges={{{unknown[0]}: 2}}")
+    return torch.tensor([float(known[symbol]) for symbol in symbols], dtype=torch.float64)
 
 
 class FormalCharges(nn.Module):
@@ -76,14 +106,9 @@ class FormalCharges(nn.Module):
         elements = list(statistics["elements"])
         if width <= 0:
             raise ValueError(f"width must be positive, got {width} Å")
-        known = {**FORMAL_CHARGE, **(formal_charges or {})}
-        symbols = [chemical_symbols[z] for z in elements]
-        unknown = [symbol for symbol in symbols if symbol not in known]
-        if unknown:
-            raise ValueError(f"no formal charge for {unknown}: give it, e.g. formal_charges={{{unknown[0]}: 2}}")
         self.width, self.tolerance, self.dipoles = width, tolerance, dipoles
         self.register_buffer("lookup", species_lookup(elements))
-        self.register_buffer("formal", torch.tensor([float(known[s]) for s in symbols], dtype=torch.float64))
+        self.register_buffer("formal", formal_charge_table([chemical_symbols[z] for z in elements], formal_charges))
         if dipoles:
             self.dipole_head = DipoleHead(elements, statistics["n_features"], polarizability)
 
@@ -118,8 +143,7 @@ class FormalCharges(nn.Module):
 class EquilibratedCharges(nn.Module):
     """Charges that minimise sum_i (chi_i q_i + J_i q_i^2 / 2) + 1/2 x A x at given total charges; optional dipoles.
 
-    chi from the invariant features, on top of Pauling's scale (which fixes the sign of the charges: energies alone
-    cannot); hardness J and width per element, learned above a floor (a larger hardness floor: less charge flows).
+    chi from the invariant features; hardness J and width per element, learned above a floor (a larger hardness floor: less charge flows).
     Reads total_charge, charge_group and group_charge, field; adds charges, dipoles, electronegativity,
     chemical_potential. With groups, chemical_potential is for charge shared by the groups in proportion to atoms.
     """
@@ -142,12 +166,7 @@ class EquilibratedCharges(nn.Module):
         elements, n_features = list(statistics["elements"]), int(statistics["n_features"])
         self.tolerance, self.dipoles = tolerance, dipoles
         self.register_buffer("lookup", species_lookup(elements))
-        start = [[absolute_electronegativity(chemical_symbols[z])] for z in elements]
-        self.electronegativity = SpeciesTable(elements, torch.tensor(start))
-        self.hidden = nn.Linear(n_features, n_hidden)
-        self.last = nn.Linear(n_hidden, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.electronegativity = Electronegativity(elements, n_features, n_hidden)
         self.hardness = PositiveTable(elements, hardness, hardness_floor, "hardness (eV/e^2)")
         self.width = PositiveTable(elements, width, width_floor, "width (Å)")
         if dipoles:
@@ -156,8 +175,7 @@ class EquilibratedCharges(nn.Module):
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Energies; adds charges, electronegativity, chemical_potential (and dipoles) to the graph."""
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
-        chi = self.electronegativity(species) + self.last(nn.functional.silu(self.hidden(graph[keys.NODE_SCALARS])))
-        chi = chi[:, 0].to(torch.float64)
+        chi = self.electronegativity(graph[keys.NODE_SCALARS], species)
         hardness, width = self.hardness(species), self.width(species)
         source, stiffness = chi.new_zeros(0, 3), chi.new_zeros(0)
         if self.dipoles:

@@ -72,8 +72,7 @@ def reference(name, module, inputs, positions, cell):
         settings = {"polarizability": 1 / stiffness, "dipole_source": source}
     pbc = inputs[keys.PBC][0]
     if name.startswith("qeq"):
-        hidden = torch.nn.functional.silu(module.hidden(inputs[keys.NODE_SCALARS]))
-        chi = (module.electronegativity(species) + module.last(hidden))[:, 0]
+        chi = module.electronegativity(inputs[keys.NODE_SCALARS], species)
         total = inputs.get(keys.TOTAL_CHARGE, [0.0])[0]
         return equilibrate(
             positions, cell, pbc, chi, module.hardness(species), module.width(species), total, **settings

@@ -1,0 +1,179 @@
+"""Response: Born effective charges, electronic dielectric tensor, force of a field, charged-cell correction."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mlip import units
+from mlip.electrostatics.equilibration import solve_constrained
+from mlip.electrostatics.ewald import checked_system, coulomb_energy, coulomb_matrix
+
+WHY_NO_DIELECTRIC = (
+    "freely equilibrated charges respond as a metal: the dielectric function diverges as 1/k^2 and eps_inf does not "
+    "exist; use dipoles at fixed charges (formal_dipoles), or keep the charge of compact groups (charge_group)"
+)
+
+
+def born_charges(
+    positions: Tensor,
+    cell: Tensor,
+    pbc: Tensor,
+    charges: Tensor,
+    dipoles: Tensor | None = None,
+    batch: Tensor | None = None,
+    sum_rule: bool = True,
+    n_harmonics: int = 3,
+    create_graph: bool = False,
+) -> Tensor:
+    """Z*_i[a, b] = dP_a / dr_ib = q_i delta_ab + sum_j (dq_j / dr_ib) d_ij,a + sum_j dmu_ja / dr_ib, [n, 3, 3] e.
+
+    d_ij is r_j - r_i made periodic: its fractional coordinates x become sum_h c_h sin(2 pi h x), the flattest such
+    sum of n_harmonics with slope 1 (x to 1 % up to x = 0.16 with three). So no image is preferred, six derivatives
+    per harmonic serve all pairs, and along open directions d_ij is exact. Charges that do not move need none of it.
+
+    positions  [n, 3] Å, the tensor that charges [n] and dipoles [n, 3] were computed from (requires_grad)
+    cell, pbc  [3, 3] and [3], or [n_systems, 3, 3] and [n_systems, 3] with batch [n]
+    sum_rule   take the mean excess off, so that sum_i Z*_i = Q (rigid translation). Fixed charges fulfil it anyway
+    create_graph   keep the result differentiable, for a loss on Born charges
+    Fits to energies and forces of an insulator learn about Z* / sqrt(eps_inf), up to one sign when all cells are
+    neutral: report both.
+    """
+    batch = torch.zeros(len(positions), dtype=torch.int64, device=positions.device) if batch is None else batch
+    cell, pbc = cell.detach().view(-1, 3, 3), pbc.view(-1, 3)
+    unit = torch.eye(3, dtype=positions.dtype, device=positions.device)
+    born = charges[:, None, None] * unit
+    if dipoles is not None:
+        rows = [_derivative(dipoles[:, a].sum(), positions, create_graph) for a in range(3)]
+        born = born + torch.stack(rows, dim=1)
+    if charges.requires_grad:
+        box = torch.stack([_box(c, p) for c, p in zip(cell, pbc, strict=True)])
+        fraction = torch.linalg.solve(box[batch].mT, positions.detach())
+        along = [
+            _along(positions, charges, fraction[:, m], pbc[batch, m], n_harmonics, create_graph) for m in range(3)
+        ]  # sum_j dq_j/dr_ib x_ij for each lattice direction m, [n, b]
+        born = born + torch.einsum("ima,imb->iab", box[batch], torch.stack(along, dim=1))
+    if sum_rule:
+        excess = torch.zeros_like(cell).index_add(0, batch, born - charges[:, None, None] * unit)
+        born = born - (excess / torch.bincount(batch, minlength=len(cell))[:, None, None])[batch]
+    return born
+
+
+def _along(
+    positions: Tensor, charges: Tensor, fraction: Tensor, periodic: Tensor, n_harmonics: int, create_graph: bool
+) -> Tensor:
+    """sum_j (dq_j / dr_ib) x_ij along one direction of the box, [n, 3]."""
+    total = torch.zeros_like(positions)
+    if not bool(periodic.all()):
+        total = _derivative((charges * fraction)[~periodic].sum(), positions, create_graph)
+    if bool(periodic.any()):
+        for h in range(1, n_harmonics + 1):
+            angle = 2 * math.pi * h * fraction
+            sine, cosine = angle.sin() * periodic, angle.cos() * periodic
+            by_sine = _derivative((charges * sine).sum(), positions, create_graph)
+            by_cosine = _derivative((charges * cosine).sum(), positions, create_graph)
+            wave = cosine[:, None] * by_sine - sine[:, None] * by_cosine
+            total = total + _flattest(h, n_harmonics) * wave
+    return total
+
+
+def _flattest(h: int, n_harmonics: int) -> float:
+    """c_h of x = sum_h c_h sin(2 pi h x) + O(x^(2 n + 1)): those of the central difference of order 2 n."""
+    ratio = math.factorial(n_harmonics) ** 2 / (math.factorial(n_harmonics - h) * math.factorial(n_harmonics + h))
+    return (-1) ** (h + 1) * ratio / (math.pi * h)
+
+
+def _derivative(value: Tensor, positions: Tensor, create_graph: bool) -> Tensor:
+    if not value.requires_grad:
+        return torch.zeros_like(positions)
+    slope = torch.autograd.grad(value, positions, retain_graph=True, create_graph=create_graph, allow_unused=True)[0]
+    return torch.zeros_like(positions) if slope is None else slope
+
+
+def _box(cell: Tensor, pbc: Tensor) -> Tensor:
+    """The cell with unit vectors, normal to the periodic ones, in place of its open directions."""
+    if int(pbc.sum()) == 0:
+        return torch.eye(3, dtype=torch.float64, device=cell.device)
+    if int(pbc.sum()) == 2:
+        plane = cell[pbc]
+        normal = torch.linalg.cross(plane[0], plane[1])
+        return torch.where(pbc[:, None], cell, normal / normal.norm()).detach()
+    return cell.detach()
+
+
+def dielectric_tensor(
+    positions: Tensor,
+    cell: Tensor,
+    width,
+    polarizability,
+    hardness=None,
+    charge_group: Tensor | None = None,
+    tolerance: float = 1e-14,
+) -> Tensor:
+    """Electronic dielectric tensor of a bulk, ions fixed: eps_inf = 1 + (4 pi k_e / V) dP/dE, [3, 3].
+
+    Dipoles of polarizability [n] e^2 Å^2/eV at fixed charges; with hardness [n] eV/e^2 and charge_group [n] also the
+    charge that flows inside each group, which must be compact (less than half the cell across).
+    Raises ValueError for charges that flow freely through the crystal: a metal has no eps_inf.
+    """
+    positions, cell, pbc, width = checked_system(positions, cell, True, width)
+    n = len(positions)
+    polarizability = torch.as_tensor(polarizability).to(positions).expand(n)
+    matrix = coulomb_matrix(positions, cell, pbc, width, tolerance, dipoles=True)
+    push = torch.eye(3, dtype=positions.dtype).repeat(n, 1)  # -slope of each dipole for each field
+    diagonal = torch.repeat_interleave(1 / polarizability, 3)
+    if hardness is None:
+        moved = torch.linalg.solve(matrix[n:, n:] + torch.diag(diagonal), push)
+    else:
+        if charge_group is None or int(charge_group.max()) == 0:
+            raise ValueError(WHY_NO_DIELECTRIC)
+        push = torch.cat([_within_groups(positions, cell, charge_group), push])
+        diagonal = torch.cat([torch.as_tensor(hardness).to(positions).expand(n), diagonal])
+        constraint = torch.zeros(int(charge_group.max()) + 1, 4 * n, dtype=positions.dtype)
+        constraint[charge_group, torch.arange(n)] = 1.0
+        still = torch.zeros(len(constraint), dtype=positions.dtype)
+        whole = matrix + torch.diag(diagonal)
+        moved = torch.stack([solve_constrained(whole, -push[:, b], constraint, still)[0] for b in range(3)], dim=1)
+    unit = torch.eye(3, dtype=positions.dtype)
+    return unit + 4 * math.pi * units.COULOMB / torch.linalg.det(cell).abs() * push.T @ moved
+
+
+def _within_groups(positions: Tensor, cell: Tensor, group: Tensor) -> Tensor:
+    """Positions relative to the first atom of each group, nearest images, [n, 3] Å."""
+    first = torch.stack([(group == g).nonzero()[0, 0] for g in group.tolist()])
+    fraction = (positions - positions[first]) @ torch.linalg.inv(cell)
+    fraction = fraction - fraction.detach().round()
+    if float(fraction.detach().abs().max()) > 0.25:
+        worst = int(fraction.abs().amax(1).argmax())
+        raise ValueError(
+            f"atom {worst} lies {float(fraction.abs().max()):.2f} cell vectors from the first atom of group "
+            f"{int(group[worst])}; a group must be compact (0.25 at most): " + WHY_NO_DIELECTRIC
+        )
+    return fraction @ cell
+
+
+def field_forces(born: Tensor, field: Tensor) -> Tensor:
+    """Force of a static field on the ions of a bulk, F_b = sum_a E_a Z*[a, b], [n, 3] eV/Å; field [3] V/Å.
+
+    Linear response about zero field. In a slab, along its normal, give the field to the model instead: it is part of
+    the energy there.
+    """
+    return torch.einsum("a,iab->ib", field, born)
+
+
+def makov_payne(cell: Tensor, total_charge: float, dielectric=1.0) -> Tensor:
+    """Energy to add to a charged cell for the ion alone in its crystal, leading order, eV: alpha k_e Q^2 / (2 eps L).
+
+    Makov and Payne, PRB 51, 4014 (1995), for any cell, by the Ewald energy of a point charge and background;
+    dielectric [3, 3] or a number is the static tensor (with ions) for relaxed, eps_inf for frozen ions.
+    For a tensor the lattice is scaled by eps^(-1/2) (Rurali and Cartoixa, Nano Lett. 9, 975 (2009)).
+    """
+    cell = torch.as_tensor(cell, dtype=torch.float64)
+    tensor = torch.as_tensor(dielectric, dtype=torch.float64)
+    tensor = tensor * torch.eye(3, dtype=torch.float64) if tensor.ndim == 0 else tensor
+    values, vectors = torch.linalg.eigh(0.5 * (tensor + tensor.T))
+    if float(values.min()) <= 0:
+        raise ValueError(f"dielectric tensor must be positive, got eigenvalues {values.tolist()}")
+    scaled = cell @ vectors @ torch.diag(values.rsqrt()) @ vectors.T
+    one = torch.ones(1, dtype=torch.float64)
+    return -coulomb_energy(torch.zeros(1, 3), scaled, True, one) * total_charge**2 / values.prod().sqrt()
