@@ -2,8 +2,9 @@
 
     scripts/bench_peers.py install
     scripts/bench_peers.py train mace-64 allegro mace-128
-    scripts/bench_peers.py train --budget 60 600 --ours medium '{python} -m mlip.cli train experiment=lips model=medium
-        data.files={train} data.test_files={test} trainer.max_seconds={budget} folder={folder}/run'
+    scripts/bench_peers.py train --budget 60 600 --ours medium '{mlip} train experiment=lips model=medium
+        data.files={train} data.test_files={test} data.split.test=0 trainer.max_steps=null
+        trainer.max_seconds={budget} folder={folder}/run overwrite=true'
     scripts/bench_peers.py time [--model small=PATH.pt ...]
     scripts/bench_peers.py report
 
@@ -67,17 +68,20 @@ def last_json(printed: Path) -> dict | None:
     return json.loads(lines[-1]) if lines else None
 
 
-def train_ours(command: str, folder: Path, files: dict, budget: float) -> dict:
+def train_ours(python: Path, command: str, folder: Path, files: dict, budget: float) -> dict:
     """Runs our own command line, which leaves {folder}/run/model.pt.
 
     Its CPU seconds are all that it and its children used, start-up and export included.
     """
-    words = files | {"budget": f"{budget:g}", "folder": folder, "python": sys.executable}
+    mlip = shlex.join([str(python), "-c", "import sys; from mlip.cli import main; sys.exit(main())"])
+    words = {word: shlex.quote(str(path)) for word, path in (files | {"folder": folder}).items()}
+    words |= {"budget": f"{budget:g}", "mlip": mlip}
+    command = filled = " ".join(command.split())
     for word, value in words.items():
-        command = command.replace("{" + word + "}", shlex.quote(str(value)))
+        filled = filled.replace("{" + word + "}", value)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with open(folder / "train.out", "w") as out:
-        subprocess.run(command, shell=True, check=True, stdout=out, stderr=out, env=one_thread(), cwd=CHECKOUT)
+        subprocess.run(filled, shell=True, check=True, stdout=out, stderr=out, env=one_thread(), cwd=CHECKOUT)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {"cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, "command": command}
 
@@ -99,7 +103,7 @@ def train(args):
             folder.mkdir(parents=True, exist_ok=True)
             console.print(f"{folder.name}: training, log in {folder}")
             if code.name in commands:
-                figures = train_ours(commands[code.name], folder, files, budget)
+                figures = train_ours(args.python, commands[code.name], folder, files, budget)
             else:
                 figures = train_peer(args, code, folder, files, budget)
             if not (folder / code.model).exists():
