@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlip.electrostatics.ewald import checked_system, coulomb_matrix
+from mlip.electrostatics.ewald import as_double, checked_system, coulomb_matrix
 
 
 class Equilibrium(NamedTuple):
@@ -94,12 +94,12 @@ def equilibrate(
     matrix = coulomb_matrix(positions, cell, pbc, width, tolerance, eta, polarizability is not None)
     slope, diagonal = electronegativity, hardness
     if field is not None:
-        field = _refuse_periodic_field(torch.as_tensor(field).to(positions), cell, pbc)
+        field = _refuse_periodic_field(as_double(field, positions), cell, pbc)
         slope = slope - positions @ field
     if polarizability is not None:
         polarizability = _per_atom(polarizability, positions)
         _require_positive("polarizability", polarizability, "e^2 Å^2/eV", "leave it out for atoms without dipoles")
-        source = torch.zeros_like(positions) if dipole_source is None else torch.as_tensor(dipole_source).to(positions)
+        source = torch.zeros_like(positions) if dipole_source is None else as_double(dipole_source, positions)
         source = source if field is None else source - field
         slope = torch.cat([slope, source.flatten()])
         diagonal = torch.cat([diagonal, (1 / polarizability)[:, None].expand(n, 3).flatten()])
@@ -114,7 +114,7 @@ def equilibrate(
 
 
 def _per_atom(value, positions: Tensor) -> Tensor:
-    return torch.as_tensor(value).to(positions).expand(len(positions))
+    return as_double(value, positions).expand(len(positions))
 
 
 def _require_positive(name: str, value: Tensor, unit: str, reason: str) -> None:
@@ -135,14 +135,14 @@ def _refuse_periodic_field(field: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
 
 def _groups(positions: Tensor, total_charge, charge_group, group_charge) -> tuple[Tensor, Tensor]:
     """Constraint [m, n] and target [m], checked."""
-    total = torch.as_tensor(total_charge).to(positions)
+    total = as_double(total_charge, positions)
     if (charge_group is None) != (group_charge is None):
         missing = "group_charge" if group_charge is None else "charge_group"
         raise ValueError(f"charge_group and group_charge come together; {missing} is missing")
     if charge_group is None:
         return torch.ones(1, len(positions), dtype=positions.dtype, device=positions.device), total[None]
     group = torch.as_tensor(charge_group, device=positions.device).long()
-    target = torch.as_tensor(group_charge).to(positions)
+    target = as_double(group_charge, positions)
     if group.shape != (len(positions),) or int(group.min()) < 0 or int(group.max()) >= len(target):
         raise ValueError(
             f"charge_group must hold one index into group_charge (0..{len(target) - 1}) for each of "

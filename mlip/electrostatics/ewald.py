@@ -87,8 +87,8 @@ def checked_system(positions, cell, pbc, width) -> tuple[Tensor, Tensor, Tensor,
     if positions.ndim != 2 or positions.shape[1] != 3:
         raise ValueError(f"positions must be [n_atoms, 3], got {list(positions.shape)}")
     pbc = torch.as_tensor(pbc, device=positions.device).bool().expand(3)
-    cell = torch.zeros(3, 3) if cell is None else torch.as_tensor(cell)
-    cell = cell.to(positions)
+    cell = torch.zeros(3, 3) if cell is None else cell
+    cell = as_double(cell, positions)
     if cell.shape != (3, 3):
         raise ValueError(f"cell must be [3, 3] with lattice vectors as rows, got {list(cell.shape)}")
     n_periodic = int(pbc.sum())
@@ -101,10 +101,15 @@ def checked_system(positions, cell, pbc, width) -> tuple[Tensor, Tensor, Tensor,
         raise ValueError(f"cell {cell.tolist()} has no volume, but pbc={pbc.tolist()}: give three independent vectors")
     if n_periodic == 2 and float(_area(cell.detach(), pbc)) < 1e-9:
         raise ValueError(f"cell {cell.tolist()} spans no area in its periodic directions {pbc.tolist()}")
-    width = torch.as_tensor(0.0 if width is None else width).to(positions).expand(len(positions))
+    width = as_double(0.0 if width is None else width, positions).expand(len(positions))
     if bool((width < 0).any()):
         raise ValueError(f"width must be zero (point charge) or positive, got {float(width.detach().min())} Å")
     return positions, cell, pbc, width
+
+
+def as_double(value, like: Tensor) -> Tensor:
+    """A number, list, array or tensor as float64 (never by way of float32) beside `like`."""
+    return torch.as_tensor(value, dtype=torch.float64, device=like.device)
 
 
 def _area(cell: Tensor, pbc: Tensor) -> Tensor:

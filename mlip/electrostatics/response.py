@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mlip import units
 from mlip.electrostatics.equilibration import solve_constrained
-from mlip.electrostatics.ewald import checked_system, coulomb_energy, coulomb_matrix
+from mlip.electrostatics.ewald import as_double, checked_system, coulomb_energy, coulomb_matrix
 
 WHY_NO_DIELECTRIC = (
     "freely equilibrated charges respond as a metal: the dielectric function diverges as 1/k^2 and eps_inf does not "
@@ -118,7 +118,7 @@ def dielectric_tensor(
     """
     positions, cell, pbc, width = checked_system(positions, cell, True, width)
     n = len(positions)
-    polarizability = torch.as_tensor(polarizability).to(positions).expand(n)
+    polarizability = as_double(polarizability, positions).expand(n)
     matrix = coulomb_matrix(positions, cell, pbc, width, tolerance, dipoles=True)
     push = torch.eye(3, dtype=positions.dtype).repeat(n, 1)  # -slope of each dipole for each field
     diagonal = torch.repeat_interleave(1 / polarizability, 3)
@@ -128,7 +128,7 @@ def dielectric_tensor(
         if charge_group is None or int(charge_group.max()) == 0:
             raise ValueError(WHY_NO_DIELECTRIC)
         push = torch.cat([_within_groups(positions, cell, charge_group), push])
-        diagonal = torch.cat([torch.as_tensor(hardness).to(positions).expand(n), diagonal])
+        diagonal = torch.cat([as_double(hardness, positions).expand(n), diagonal])
         constraint = torch.zeros(int(charge_group.max()) + 1, 4 * n, dtype=positions.dtype)
         constraint[charge_group, torch.arange(n)] = 1.0
         still = torch.zeros(len(constraint), dtype=positions.dtype)
