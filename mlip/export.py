@@ -90,7 +90,7 @@ def arguments(graph: dict[str, Tensor]) -> list[Tensor | None]:
 
 def script(module: nn.Module) -> torch.jit.ScriptModule:
     """TorchScript of a module, not frozen: freezing gains nothing here and would fix the device and dtype."""
-    with warnings.catch_warnings():  # deprecated in favour of torch.export, which cannot be read back by older torch or C++ codes
+    with warnings.catch_warnings():  # deprecated in favour of torch.export, which LAMMPS and older torch do not read
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
         return torch.jit.script(module)
 

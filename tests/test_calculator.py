@@ -8,7 +8,7 @@ from ase.build import bulk
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from morse import morse_by_brute_force, morse_potential
 
-from mlip import load_calculator
+from mlip import keys, load_calculator
 from mlip.data.graph import to_graph
 from mlip.data.verlet import VerletList
 from mlip.export import export
@@ -130,6 +130,44 @@ def test_a_change_of_charge_is_a_new_calculation(model):
     assert not calculator.calculation_required(atoms, ["energy"])
     atoms.info["total_charge"] = 1.0
     assert calculator.calculation_required(atoms, ["energy"])
+
+
+class SharedCharge(torch.nn.Module):
+    """Every atom takes its share of the total charge (or of its group's) and feels the field: E_i = -q_i field . r_i."""
+
+    def forward(self, graph: dict[str, torch.Tensor]) -> torch.Tensor:
+        positions = graph[keys.POSITIONS]
+        group, charge = graph[keys.BATCH], graph[keys.TOTAL_CHARGE]
+        if keys.CHARGE_GROUP in graph:
+            group, charge = graph[keys.CHARGE_GROUP], graph[keys.GROUP_CHARGE]
+        members = torch.zeros_like(charge).index_add(0, group, torch.ones_like(positions[:, 0]))
+        charges = (charge / members)[group]
+        graph[keys.CHARGES] = charges
+        energy = torch.zeros_like(charges)
+        if keys.FIELD in graph:
+            energy = -charges * (graph[keys.FIELD][graph[keys.BATCH]] * positions).sum(1)
+        return energy
+
+
+def test_total_charge_groups_and_field_reach_the_model_and_charges_come_back(tmp_path):
+    potential = morse_potential()
+    potential.terms.append(SharedCharge())
+    potential.term_names.append("shared")
+    atoms = lattice(SKEWED, False)
+    export(potential, tmp_path / "model.pt", {}, [to_graph(atoms, 4.0)])
+    plain = load_calculator(tmp_path / "model.pt")
+    without = plain.get_forces(atoms)
+    atoms.info["total_charge"] = 1.0
+    assert plain.get_charges(atoms).tolist() == [0.5, 0.5]
+    atoms.info["field"] = [0.0, 0.0, 0.2]
+    np.testing.assert_allclose(plain.get_forces(atoms) - without, [[0, 0, 0.1], [0, 0, 0.1]], atol=1e-12)
+    del atoms.info["field"]
+    field = load_calculator(tmp_path / "model.pt", field=[0.0, 0.2, 0.0])
+    np.testing.assert_allclose(field.get_forces(atoms) - without, [[0, 0.1, 0], [0, 0.1, 0]], atol=1e-12)
+    grouped = atoms.copy()
+    grouped.set_array("charge_group", np.array([1, 0]))
+    grouped.info["group_charge"] = [-1.0, 2.0]
+    assert [a.get_charges().tolist() for a in plain.calculate_many([atoms, grouped])] == [[0.5, 0.5], [2.0, -1.0]]
 
 
 def test_structures_without_an_answer_are_named(model):

@@ -1,11 +1,13 @@
 """An exported file gives the live potential's numbers, anywhere, or is not written."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk
 from morse import morse_potential
 
@@ -105,3 +107,28 @@ def test_unusable_requests_are_answered_with_the_choice(tmp_path, graphs):
         export(potential, tmp_path / "model.pt", {}, [])
     with pytest.raises(FileNotFoundError, match="mlip export"):
         load(tmp_path / "none.pt")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="AOTInductor needs g++")
+def test_a_compiled_package_gives_the_live_numbers_at_other_sizes(tmp_path, graphs):
+    potential = morse_potential().eval()
+    metadata = export(potential, tmp_path / "model.pt2", {"training_set": "abc"}, graphs[:1], format="aoti")
+    model, found = load(tmp_path / "model.pt2")
+    for graph in graphs:  # the second has two systems, one of them larger than what was traced
+        live, results = potential(graph), model(*arguments(graph))
+        for name in live:
+            torch.testing.assert_close(results[name], live[name], rtol=0, atol=1e-10)
+    assert found["training_set"] == "abc" and max(metadata["parity"].values()) <= 1e-10
+    lone = to_graph(Atoms("Li"), 4.0)
+    with pytest.raises(ValueError, match="at least two atoms"):
+        model(*arguments(lone))
+    with pytest.raises(ValueError, match="compiled for float64"):
+        load(tmp_path / "model.pt2", dtype=torch.float32)
+
+
+def test_compiling_without_a_compiler_names_the_remedy(tmp_path, graphs, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match="install g.. or set CXX"):
+        export(morse_potential(), tmp_path / "model.pt2", {}, graphs, format="aoti")
+    assert list(tmp_path.iterdir()) == []
