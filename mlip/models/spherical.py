@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mlip import keys
 from mlip.models.species import SpeciesTable, species_lookup
+from mlip.nn.constants import joined, split
 from mlip.nn.radial import radial_basis
 from mlip.nn.scatter import gather_rows
 from mlip.nn.sphere import gaunt, harmonics_from_powers, quadrature, real_harmonics, spherical_harmonics
@@ -38,7 +39,7 @@ class Neighbourhood(nn.Module):
     def __init__(self, cutoff: float, n_basis: int, l_max: int):
         super().__init__()
         self.cutoff, self.n_basis, self.l_max = cutoff, n_basis, l_max
-        self.register_buffer("powers", harmonics_from_powers(l_max).to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("powers", split(harmonics_from_powers(l_max)), persistent=False)
 
     def forward(self, edge_index: Tensor, edge_vector: Tensor, n_atoms: int) -> Tuple[Tensor, Tensor, Tensor]:
         """Radial basis [n_atoms, most, n_basis], harmonics [n_atoms, most, (l_max+1)^2], neighbours [n_atoms, most]."""
@@ -52,8 +53,9 @@ class Neighbourhood(nn.Module):
         empty[:, 0] = self.cutoff
         vector = empty.index_copy(0, slot, edge_vector)
         distance = torch.linalg.norm(vector, dim=1, keepdim=True)
-        harmonics = spherical_harmonics((vector / distance).to(self.powers.dtype), self.powers, self.l_max)
-        basis = radial_basis(distance.squeeze(1).to(self.powers.dtype), self.cutoff, self.n_basis)
+        powers = joined(self.powers)
+        harmonics = spherical_harmonics((vector / distance).to(powers.dtype), powers, self.l_max)
+        basis = radial_basis(distance.squeeze(1).to(powers.dtype), self.cutoff, self.n_basis)
         row = torch.zeros(n_atoms * most, dtype=torch.int64, device=centre.device).index_copy(0, slot, neighbour)
         return basis.view(n_atoms, most, -1), harmonics.view(n_atoms, most, -1), row.view(n_atoms, most)
 
@@ -74,10 +76,9 @@ class SphereProducts(nn.Module):
         # scale of the projected products for independent normal coefficients, so that training starts at order one
         functions = np.random.default_rng(0).normal(size=(3, 4096, (l_max + 1) ** 2)) @ sample.T
         pair, triple = functions[0] * functions[1] @ project.T, functions.prod(0) @ project.T
-        dtype = torch.get_default_dtype()
-        self.register_buffer("sample", torch.from_numpy(sample).to(dtype), persistent=False)
-        self.register_buffer("project_pair", torch.from_numpy(project / pair.std()).to(dtype), persistent=False)
-        self.register_buffer("project_triple", torch.from_numpy(project / triple.std()).to(dtype), persistent=False)
+        self.register_buffer("sample", split(torch.from_numpy(sample)), persistent=False)
+        self.register_buffer("project_pair", split(torch.from_numpy(project / pair.std())), persistent=False)
+        self.register_buffer("project_triple", split(torch.from_numpy(project / triple.std())), persistent=False)
         self.second = LinearPerDegree(l_max, n_channels, n_channels)
         self.third = LinearPerDegree(l_max, n_channels, n_channels)
         self.gains = SpeciesTable(elements, torch.ones(len(elements), 2 * n_channels))
@@ -86,12 +87,13 @@ class SphereProducts(nn.Module):
     def forward(self, density: Tensor, species: Tensor) -> Tensor:
         """density [(l_max+1)^2, n_atoms, K] -> [4, n_atoms, K]."""
         n_lm, n_atoms, n_channels = density.shape
-        f = self.sample @ density.reshape(n_lm, -1)
-        pair = f * (self.sample @ self.second(density).reshape(n_lm, -1))
-        triple = pair * (self.sample @ self.third(density).reshape(n_lm, -1))
+        sample = joined(self.sample)
+        f = sample @ density.reshape(n_lm, -1)
+        pair = f * (sample @ self.second(density).reshape(n_lm, -1))
+        triple = pair * (sample @ self.third(density).reshape(n_lm, -1))
         gain_pair, gain_triple = self.gains(species).chunk(2, dim=1)
-        pair = (self.project_pair @ pair).view(4, n_atoms, n_channels) * gain_pair
-        triple = (self.project_triple @ triple).view(4, n_atoms, n_channels) * gain_triple
+        pair = (joined(self.project_pair) @ pair).view(4, n_atoms, n_channels) * gain_pair
+        triple = (joined(self.project_triple) @ triple).view(4, n_atoms, n_channels) * gain_triple
         return self.out(torch.cat([density[:4], pair, triple], dim=2))
 
 
@@ -114,10 +116,8 @@ class Messages(nn.Module):
                 block = gaunt(l, a, out)  # [2l+1, 2a+1, 2out+1]
                 block = block / np.sqrt((block**2).sum() / (2 * out + 1))  # unit normal inputs give unit outputs
                 coupling[out**2 : (out + 1) ** 2, p, l**2 : (l + 1) ** 2, a**2 : (a + 1) ** 2] = block.transpose(2, 0, 1)
-        self.register_buffer(
-            "coupling", torch.from_numpy(coupling.reshape(n_lm * self.n_paths, n_lm * 4)).to(torch.get_default_dtype()),
-            persistent=False,
-        )
+        coupling = torch.from_numpy(coupling.reshape(n_lm * self.n_paths, n_lm * 4))
+        self.register_buffer("coupling", split(coupling), persistent=False)
         self.scale = 1.0 / math.sqrt(mean_neighbours)
         self.radial = nn.Parameter(torch.randn(n_basis, 2, n_channels) / math.sqrt(n_basis))
         self.register_buffer("component", degrees(1), persistent=False)
@@ -132,7 +132,7 @@ class Messages(nn.Module):
         radial = (basis * self.scale).view(-1, basis.shape[2]) @ self.radial[:, self.component].flatten(1)
         weighted = radial.view(n_atoms, most, -1) * gather_rows(rows, neighbours)
         moments = torch.bmm(harmonics.transpose(1, 2), weighted)  # [n_atoms, lm, l1m1 K]
-        coupled = torch.matmul(self.coupling, moments.view(n_atoms, n_lm * 4, n_channels))
+        coupled = torch.matmul(joined(self.coupling), moments.view(n_atoms, n_lm * 4, n_channels))
         coupled = coupled.view(n_atoms, n_lm, -1).transpose(0, 1).contiguous()  # [lm, n_atoms, paths K]
         return self.mix(coupled)
 
