@@ -21,8 +21,6 @@ INPUTS = (
     keys.TOTAL_CHARGE,
 )  # fmt: skip
 GROWING = {keys.POSITIONS: 0, keys.ATOMIC_NUMBERS: 0, keys.EDGE_INDEX: 1, keys.EDGE_SHIFT: 0, keys.BATCH: 0}
-# [most neighbours of any atom]: only its length counts. A compiler cannot lay out rows whose length is data
-SLOTS = "neighbour_slots"
 
 
 def save(deployed: nn.Module, path: Path, metadata: dict, example: dict[str, Tensor]) -> None:
@@ -37,7 +35,7 @@ def save(deployed: nn.Module, path: Path, metadata: dict, example: dict[str, Ten
     outputs = metadata["outputs"]
 
     def results(*tensors: Tensor) -> tuple[Tensor, ...]:
-        graph = dict(zip((*INPUTS, SLOTS), tensors, strict=True))
+        graph = dict(zip((*INPUTS, keys.NEIGHBOUR_SLOTS), tensors, strict=True))
         graph[keys.LEVEL] = torch.full_like(graph[keys.BATCH][:1], deployed.level)
         found = deployed.potential(graph)
         # one system: a plain sum. Inductor 2.13 cannot vectorise a segment sum into one segment

@@ -22,6 +22,7 @@ CHARGE_GROUP: Final[str] = "charge_group"  # [n_atoms] int64, index into group_c
 GROUP_CHARGE: Final[str] = "group_charge"  # [n_groups] e, total charge of each group
 FIELD: Final[str] = "field"  # [n_systems, 3] V/Å, static and uniform
 LEVEL: Final[str] = "level"  # [n_systems] int64, level of theory: which table of energy shifts
+NEIGHBOUR_SLOTS: Final[str] = "neighbour_slots"  # [most neighbours of an atom] of any dtype: a row length that a compiler can see
 
 # geometry of the edges, made by the potential
 EDGE_VECTOR: Final[str] = "edge_vector"  # [n_edges, 3] Å, r_neighbour + shift @ cell - r_centre

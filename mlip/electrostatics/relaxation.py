@@ -58,7 +58,7 @@ def relax(interaction: Interaction, problem: Problem, given: Tensor, differentia
     free, polar = problem.constraint.shape[0] > 0, problem.stiffness.shape[0] > 0
     start = torch.zeros_like(given) if free else given
     state = Relaxed(start, torch.zeros_like(problem.dipole_source), torch.zeros_like(problem.target))
-    if polar and not differentiable:
+    if (free or polar) and not differentiable:
         state = conjugate_gradients(interaction, problem, state)
     elif free or polar:
         factors, pivots = _factors(interaction, problem)

@@ -41,11 +41,12 @@ class Neighbourhood(nn.Module):
         self.cutoff, self.n_basis, self.l_max = cutoff, n_basis, l_max
         self.register_buffer("powers", split(harmonics_from_powers(l_max)), persistent=False)
 
-    def forward(self, edge_index: Tensor, edge_vector: Tensor, n_atoms: int) -> Tuple[Tensor, Tensor, Tensor]:
+    def forward(self, edge_index: Tensor, edge_vector: Tensor, n_atoms: int, most: int) -> Tuple[Tensor, Tensor, Tensor]:
         """Radial basis [n_atoms, most, n_basis], harmonics [n_atoms, most, (l_max+1)^2], neighbours [n_atoms, most]."""
         centre, neighbour = edge_index[0], edge_index[1]
         n_neighbours = torch.zeros(n_atoms, dtype=torch.int64, device=centre.device).index_add(0, centre, torch.ones_like(centre))
-        most = max(int(n_neighbours.max()), 1) if n_atoms > 0 else 1
+        if most == 0:
+            most = max(int(n_neighbours.max()), 1) if n_atoms > 0 else 1
         first = torch.cumsum(n_neighbours, 0) - n_neighbours
         slot = centre * most + torch.arange(centre.shape[0], device=centre.device) - first[centre]
         # an empty place holds a unit vector along x beyond the cutoff: its basis is zero, its derivatives finite
@@ -190,7 +191,9 @@ class SphericalNetwork(nn.Module):
         """Adds node_scalars and node_vectors to the graph."""
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
         n_atoms = species.shape[0]
-        basis, harmonics, neighbours = self.neighbourhood(graph[keys.EDGE_INDEX], graph[keys.EDGE_VECTOR], n_atoms)
+        # a compiler needs the row length as the length of an input: see mlip.aoti
+        most = graph[keys.NEIGHBOUR_SLOTS].shape[0] if keys.NEIGHBOUR_SLOTS in graph else 0
+        basis, harmonics, neighbours = self.neighbourhood(graph[keys.EDGE_INDEX], graph[keys.EDGE_VECTOR], n_atoms, most)
         identity = self.embedding(species[neighbours]) * self.scale
         described = (identity.unsqueeze(3) * basis.unsqueeze(2)).view(n_atoms, neighbours.shape[1], -1)
         density = torch.bmm(harmonics.transpose(1, 2), described).transpose(0, 1).contiguous()  # [lm, n_atoms, s n]
