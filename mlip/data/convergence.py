@@ -49,7 +49,7 @@ def _outcar(path: str) -> list[int]:
         elif NOT_CONVERGED["vasp"].search(line):
             bad.add(step)
     bad |= {step for step, used in last.items() if limit and used >= limit and step not in reached}
-    return sorted(step - 1 for step in bad)
+    return sorted(max(step, 1) - 1 for step in bad)
 
 
 def _vasprun(path: str) -> list[int]:

@@ -17,7 +17,10 @@ from mlip.data.labels import NAMES, SHORT, canonical, shifted
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # what is looked for inside a folder; where a VASP run left both of its files, only vasprun.xml is read
-PATTERNS = ("*.xyz", "*.extxyz", "*.db", "*.traj", "*vasprun*.xml*", "*OUTCAR*", "*.pwo", "*.gpw", "*.out")
+PATTERNS = ("*.xyz", "*.extxyz", "*.db", "*.traj", "*vasprun*.xml*", "*OUTCAR*", "*.pwo", "*.gpw")
+# names that anything may have: taken only where the content is one of these
+MAYBE = ("*.out", "*.txt", "*.log")
+OUTPUTS = ("espresso-out", "gpaw-out", "aims-output", "castep-castep", "abinit-out")
 
 
 @dataclass(frozen=True)
@@ -94,16 +97,24 @@ def _expand(path: str) -> list[Path]:
         whole = place / path
         if whole.is_dir():
             inside = {p for pattern in PATTERNS for p in whole.rglob(pattern) if p.is_file()}
+            inside |= {p for pattern in MAYBE for p in whole.rglob(pattern) if p.is_file() and _is_output(p)}
             with_xml = {p.parent for p in inside if "vasprun" in p.name}
             inside = sorted(p for p in inside if not ("OUTCAR" in p.name and p.parent in with_xml))
             if not inside:
-                raise FileNotFoundError(f"folder {whole} holds no structure file; looked for {', '.join(PATTERNS)}")
+                raise FileNotFoundError(f"folder {whole} holds no structure file; looked for {', '.join(PATTERNS + MAYBE)}")
             return inside
         if whole.is_file():
             return [whole]
         if matches := sorted(p for p in glob.glob(str(whole), recursive=True) if os.path.isfile(p)):
             return [Path(p) for p in matches]
     raise FileNotFoundError(f"no file, folder or glob matches {path!r}; looked in {', '.join(str(p) for p in places)}")
+
+
+def _is_output(path: Path) -> bool:
+    try:
+        return ase.io.formats.filetype(str(path), guess=False) in OUTPUTS
+    except ase.io.formats.UnknownFileTypeError:
+        return False
 
 
 def frames(source: Source, remove_net_force: bool = False) -> Iterator[Atoms]:
@@ -166,9 +177,11 @@ def _pymatgen_frames(source: Source, slicing: slice) -> Iterator[Atoms]:
         run = Vasprun(source.path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
     except Exception as error:
         raise ValueError(f"pymatgen cannot read {source.path}: {error}; try reader 'ase'") from error
+    pressure = float(run.incar.get("PSTRESS", 0.0)) * units.KBAR
     for step in run.ionic_steps[slicing]:
         atoms = AseAtomsAdaptor.get_atoms(step["structure"], msonable=False)
-        results = {"energy": step["e_0_energy"], "free_energy": step["e_fr_energy"]}
+        # with PSTRESS, VASP writes the enthalpy E + p V
+        results = {"free_energy": step["e_fr_energy"] - pressure * atoms.get_volume()}
         if step.get("forces") is not None:
             results["forces"] = np.array(step["forces"])
         if step.get("stress") is not None:
