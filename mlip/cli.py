@@ -8,10 +8,16 @@ import difflib
 import inspect
 import os
 import re
-import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -34,37 +40,40 @@ def train(cfg: DictConfig) -> None:
     """
     import pytorch_lightning as pl
     import torch
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-    from mlip.training.fit import load_potential
+    from mlip.training.checkpoint import read_run
+    from mlip.training.finetune import fine_tune
     from mlip.training.module import TrainingModule
+    from mlip.training.run_folder import claim, export_run, furnish
 
     config = OmegaConf.to_container(cfg, resolve=True)
-    folder = claim(config)
+    overwrite, folder = config.pop("overwrite"), Path(cfg.folder)
+    if rank_zero_only.rank == 0:  # with several devices, Lightning starts this command once for each
+        claim(folder, config, overwrite)
     pl.seed_everything(cfg.seed, verbose=False)
-    data = make(cfg.data, cutoff=cfg.model.network.cutoff)
+    previous = read_run(cfg.checkpoint)["mlip"]["statistics"] if cfg.checkpoint else None
+    data = make(cfg.data, cutoff=cfg.model.network.cutoff, statistics=previous)
     data.setup("fit")
-    potential = build(config, data.statistics).to(getattr(torch, cfg.dtype))
+    if rank_zero_only.rank == 0:
+        furnish(folder, config, data)
+    if cfg.checkpoint:
+        potential, statistics = fine_tune(cfg.checkpoint, partial(build, config), data.statistics, data.train_dataloader())
+    else:
+        potential, statistics = build(config, data.statistics), data.statistics
     module = TrainingModule(
-        potential,
-        make(cfg.loss),
-        make(cfg.optimizer),
-        make(cfg.scheduler),
-        ema_decay=cfg.ema_decay,
-        statistics=data.statistics,
-        config=config,
-        config_types=data.config_types,
-        log_every=cfg.log_every,
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
-    data.save_split(folder)
+        potential.to(getattr(torch, cfg.dtype)), make(cfg.loss), make(cfg.optimizer), make(cfg.scheduler),
+        ema_decay=cfg.ema_decay, statistics=statistics, config=config, config_types=data.config_types, log_every=cfg.log_every,
+    )  # fmt: skip
     make(cfg.trainer)(module, data, folder, resume=True)
+    if rank_zero_only.rank == 0:
+        for level in statistics["levels"]:
+            name = "model.pt" if len(statistics["levels"]) == 1 else f"model_{level}.pt"
+            export_run(folder, folder / name, build, level=level)
 
 
 def make(config: DictConfig, **arguments):
     """The object that a config names."""
-    from hydra.utils import instantiate
-
     return instantiate(config, _convert_="all", **arguments)
 
 
@@ -73,30 +82,21 @@ def build(config: dict, statistics: dict):
     return make(OmegaConf.create(config["model"]))(statistics=statistics)
 
 
-def claim(config: dict) -> Path:
-    """The folder for a run: new, or that of the same run when it was cut off. Raises FileExistsError for any other."""
-    folder = Path(config["folder"])
-    if config.pop("overwrite") and (folder / "config.yaml").exists():
-        shutil.rmtree(folder)
-    if (folder / "metrics.json").exists():
-        raise FileExistsError(f"{folder} holds a finished run: choose another name=..., or overwrite=true")
-    if (folder / "checkpoints" / "last.ckpt").exists():
-        before, now = OmegaConf.load(folder / "config.yaml"), OmegaConf.create(config)
-        changed = [key for key in leaves(now) if OmegaConf.select(before, key) != OmegaConf.select(now, key)]
-        if changed:
-            raise FileExistsError(f"{folder} holds an unfinished run with another {changed[-1]}: repeat its command "
-                                  "to go on with it, choose another name=..., or overwrite=true")  # fmt: skip
-    elif folder.is_dir() and not (folder / "config.yaml").exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} exists and is no run of mlip: choose another name=...")
-    return folder
-
-
 def export(cfg: DictConfig) -> None:
     """Turn a run into a file that works without mlip: TorchScript, or AOTInductor for this machine.
 
     mlip export runs/li3incl6
-    mlip export runs/li3incl6 format=aoti dtype=float64
+    mlip export runs/li3incl6 format=aoti
+    mlip export runs/li3incl6 dtype=float64 path=double.pt
     """
+    from mlip.training.run_folder import export_run
+
+    run = Path(cfg.run)
+    path = Path(cfg.path or run / ("model.pt2" if cfg.format == "aoti" else "model.pt"))
+    metadata = export_run(run, path, build, cfg.format, cfg.dtype, cfg.level, cfg.n_frames)
+    worst = metadata["parity"]
+    print(f"{path}: {metadata['dtype']}, energy within {worst['energy']:.1e} eV/atom and forces within "
+          f"{worst['forces']:.1e} eV/Å of the live potential")  # fmt: skip
 
 
 def predict(cfg: DictConfig) -> None:
@@ -104,20 +104,73 @@ def predict(cfg: DictConfig) -> None:
 
     mlip predict model.pt in.xyz out.xyz
     """
+    from rich.console import Console
+    from rich.progress import track
+
+    import mlip
+    from mlip.data.structures import read, write
+    from mlip.training.labelled import errors
+    from mlip.training.table import error_table
+
+    structures = read(cfg.input)
+    calculator = mlip.load_calculator(cfg.model, device=cfg.device, dtype=cfg.dtype)
+    starts = range(0, len(structures), cfg.batch_size)
+    labelled = [
+        atoms
+        for start in track(starts, "predicting", transient=True)
+        for atoms in calculator.calculate_many(structures[start : start + cfg.batch_size])
+    ]
+    write(cfg.output, labelled)
+    found = errors(labelled)
+    if found["total"]:
+        Console().print(error_table(found, f"{cfg.model} against the labels of {cfg.input}"))
+    print(f"{cfg.output}: {len(labelled)} structures")
 
 
 def md(cfg: DictConfig) -> None:
     """Molecular dynamics with an exported model.
 
-    mlip md model.pt start.xyz repeat=[2,2,2] temperature=600
+    mlip md model.pt start.xyz repeat=[2,2,2] temperature=600 steps=100000
+    mlip md model.pt start.xyz ensemble=npt pressure=0.1 folder=runs/npt
+
+    The same command again goes on with a run that was cut off.
     """
+    import ase.io
+
+    import mlip
+    from mlip.md.plots import plot
+    from mlip.md.run import run
+
+    calculator = mlip.load_calculator(cfg.model, device=cfg.device, dtype=cfg.dtype, skin=cfg.skin)
+    settings = ["steps", "timestep_fs", "repeat", "initial_temperature_K", "masses", "seed", "frame_every", "thermo_every",
+                "state_every"]  # fmt: skip
+    summary = run(
+        ase.io.read(cfg.structure),
+        calculator,
+        cfg.folder,
+        make(cfg.ensemble),
+        guard=make(cfg.guard),
+        **{name: OmegaConf.to_container(cfg)[name] for name in settings},
+    )
+    plot(cfg.folder)
+    print(f"{cfg.folder}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items() if value is not None))
 
 
 def data_check(cfg: DictConfig) -> int:
     """Look for wrong labels in files: signs, units, missing, duplicates, outliers; exit code 1 where errors are found.
 
     mlip data check a.xyz OUTCAR
+    mlip data check data=llzo
     """
+    from rich.console import Console
+
+    from mlip.data.doctor import check, has_errors, table
+
+    plain = OmegaConf.to_container(cfg.data, resolve=True)
+    asked = ["files", "validation_files", "test_files", "split", "remove_net_force"]
+    findings = check(**{name: plain[name] for name in asked})
+    Console().print(table(findings))
+    return int(has_errors(findings))
 
 
 VERBS = {"train": train, "export": export, "md": md, "predict": predict, "data check": data_check}
@@ -126,7 +179,7 @@ WORDS = {  # what words without '=' mean, in their order; the last may be a list
     "export": ["run"],
     "md": ["model", "structure"],
     "predict": ["model", "input", "output"],
-    "data check": ["files..."],
+    "data check": ["data.files..."],
 }
 
 # ---------------------------------------------------------------- from words to a config
@@ -144,18 +197,28 @@ def options(group: str, config_dirs: list[Path]) -> list[str]:
     return sorted({path.stem for folder in config_dirs for path in (folder / group).glob("*.yaml")})
 
 
+class OwnConfigs(SearchPathPlugin):
+    """Makes Hydra look into folders of the user before ours."""
+
+    folders: tuple[Path, ...] = ()
+
+    def manipulate_search_path(self, search_path) -> None:
+        for folder in self.folders:
+            search_path.prepend("own", f"file://{folder}", anchor="main")
+
+
+Plugins.instance().register(OwnConfigs)
+
+
 def compose(verb: str, overrides: list[str], config_dirs: list[Path], **how) -> DictConfig:
     """The config of a verb with the overrides applied; folders earlier in config_dirs win.
 
     Raises ValueError with the nearest valid key or option.
     """
-    import hydra
-    from hydra.errors import HydraException
-
-    later = ",".join(f"'file://{folder}'" for folder in config_dirs[1:])
-    with hydra.initialize_config_dir(str(config_dirs[0]), version_base="1.3"):
+    OwnConfigs.folders = tuple(config_dirs[:-1])
+    with hydra.initialize_config_dir(str(config_dirs[-1]), version_base="1.3"):
         try:
-            return hydra.compose(verb.replace(" ", "_"), [*overrides, f"hydra.searchpath=[{later}]"], **how)
+            return hydra.compose(verb.replace(" ", "_"), overrides, **how)
         except HydraException as error:
             reason = error
     raise ValueError(explain(verb, overrides, config_dirs) or str(reason))
@@ -163,8 +226,6 @@ def compose(verb: str, overrides: list[str], config_dirs: list[Path], **how) -> 
 
 def explain(verb: str, overrides: list[str], config_dirs: list[Path]) -> str | None:
     """What is wrong with the overrides: an option or a key that does not exist, with the nearest that does."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     groups = [path.name for folder in config_dirs for path in folder.iterdir() if path.is_dir()]
     chosen, rest = [], []
     for override in OverridesParser.create().parse_overrides(overrides):
@@ -192,8 +253,6 @@ def nearest(word: str, words: list[str]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. Returns 0, 1 where `mlip data check` found errors, 2 for what the user can mend."""
-    from hydra.errors import HydraException
-
     parser = argparse.ArgumentParser(prog="mlip", add_help=False, usage="mlip VERB [key=value ...] [-h] [-m] [--config-dir DIR]")
     parser.add_argument("words", nargs="*")
     parser.add_argument("-h", "--help", action="store_true")
@@ -232,12 +291,12 @@ def dispatch(words: list[str], help: bool, multirun: bool, config_dir: Path | No
     codes = []
     for job, name in sweep(overrides) if multirun else [(overrides, "")]:
         if verb != "train":  # where `model` is a file, Hydra would look for it in the group configs/model
-            fixed |= {"model": word.split("=", 1)[1] for word in job if word.startswith("model=")}
+            fixed |= dict(word.split("=", 1) for word in job if word.startswith("model="))
             job = [word for word in job if not word.startswith("model=")]
         cfg = compose(verb, job, config_dirs)
         OmegaConf.update(cfg, "folder", f"{cfg.folder}/{name}") if name else None
         for key, value in fixed.items():
-            OmegaConf.update(cfg, key, value)
+            OmegaConf.update(cfg, key, value)  # as it is: a file's name may hold what Hydra's grammar would not take
         if missing := OmegaConf.missing_keys(cfg):
             raise ValueError(f"mlip {verb} needs {', '.join(sorted(missing))}; see mlip {verb} --help")
         codes.append(VERBS[verb](cfg) or 0)
@@ -258,8 +317,6 @@ def assign(verb: str, words: list[str]) -> dict:
 def sweep(overrides: list[str]) -> list[tuple[list[str], str]]:
     """Every combination of `key=a,b` as (overrides, name of its folder)."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     parsed = OverridesParser.create().parse_overrides(overrides)
     swept = {override.get_key_element() for override in parsed if override.is_sweep_override()}
     jobs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
