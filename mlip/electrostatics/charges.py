@@ -130,7 +130,7 @@ class FormalCharges(nn.Module):
             interaction = smooth_interaction(r, cell, pbc, width, self.tolerance, self.dipoles, not self.training)
             v = source[first:last] - field[s] if self.dipoles else source
             problem = Problem(-(r @ field[s]), torch.zeros_like(q), v, stiffness[first:last], q[None][:0], q[:0])
-            state, e = relaxed(interaction, problem, q, r, width, self.training)
+            state, e = relaxed(interaction, problem, q, r, self.training)
             energy.append(e - 0.5 * units.COULOMB / (self.width * math.sqrt(math.pi)) * q.square())
             dipoles.append(state.dipoles)
             first = last
@@ -202,7 +202,7 @@ class EquilibratedCharges(nn.Module):
             problem = Problem(
                 chi[first:last] - r @ along, hardness[first:last], v, stiffness[first:last], constraint, target
             )
-            state, e = relaxed(interaction, problem, torch.zeros_like(chi[first:last]), r, w, self.training)
+            state, e = relaxed(interaction, problem, torch.zeros_like(chi[first:last]), r, self.training)
             energy.append(e)
             charges.append(state.charges)
             dipoles.append(state.dipoles)
@@ -217,7 +217,7 @@ class EquilibratedCharges(nn.Module):
 
 
 def relaxed(
-    interaction: Interaction, problem: Problem, given: Tensor, positions: Tensor, width: Tensor, differentiable: bool
+    interaction: Interaction, problem: Problem, given: Tensor, positions: Tensor, differentiable: bool
 ) -> tuple[Relaxed, Tensor]:
     """Charges, dipoles and multipliers of one system, and its energies [n] eV.
 
@@ -230,7 +230,7 @@ def relaxed(
     fixed = constant(interaction)
     state = relax(fixed, problem, given, False)
     energy = energies(fixed, problem, state)
-    return state, energy + carrier(interaction, positions, width, state.charges, state.dipoles)
+    return state, energy + carrier(interaction, positions, state.charges, state.dipoles)
 
 
 def atoms_per_system(graph: dict[str, Tensor]) -> list[int]:

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 
 from mlip import units
+from mlip.electrostatics.factors import Factors, apply_factors, factor_carrier, factorise, no_factors
 from mlip.electrostatics.kernels import erf_ladder
-from mlip.electrostatics.kspace import Waves, apply_waves, matrix_of_waves, wave_carrier, waves_of_gaussians
+from mlip.electrostatics.kspace import Waves, apply_waves, matrix_of_waves, waves_of_gaussians
 from mlip.electrostatics.slab import slab_box, slab_matrix
 
 
 class Interaction(NamedTuple):
-    """E = 1/2 x A x with A = waves + dense; x is the charges, or the charges and then the dipoles."""
+    """E = 1/2 x A x with A = waves (or factors) + dense; x is the charges, or the charges and then the dipoles."""
 
-    waves: Waves
+    waves: Waves  # for training and matrices; no k: none
+    factors: Factors  # the same waves for inference; nothing in them has a graph but k2 and weight
     dense: Tensor  # [n, n] or [4 n, 4 n] eV/e^2; no rows: none
     box: Tensor  # [3, 3] Å, of the waves
 
@@ -35,7 +37,7 @@ def smooth_interaction(
     """Interaction of Gaussian charges (and dipoles) of the widths s_i, tin-foil, zero mean potential.
 
     positions [n, 3] Å, cell [3, 3] Å, pbc [3] bool, width [n] or [1] Å > 0; tolerance of the waves left out
-    frozen    the waves have no graph, their derivatives come from `carrier`
+    frozen    for inference: factors instead of waves, their derivatives come from `carrier`
     """
     n_periodic = int(pbc.sum())
     box, dense = cell, positions.new_zeros(0, 0)
@@ -49,32 +51,32 @@ def smooth_interaction(
             "one periodic direction is not supported by the Coulomb sum (pbc must be all, two or none): "
             "use pbc=False for a molecule, or a cell with vacuum and pbc=True for a wire"
         )
+    none = positions.new_zeros(0, 3)
+    waves, factors = Waves(none, none[:, 0], none, none), no_factors(box)
     if n_periodic == 0:
-        none = positions.new_zeros(0, 3)
-        waves = Waves(none, none[:, 0], none, none)
         dense = isolated_matrix(positions, width, dipoles)
+    elif frozen:
+        factors = factorise(positions, box, width, tolerance)
     else:
-        waves = waves_of_gaussians(positions, box, width, tolerance, frozen)
-    return Interaction(waves, dense, box)
+        waves = waves_of_gaussians(positions, box, width, tolerance)
+    return Interaction(waves, factors, dense, box)
 
 
-def constant(interaction: Interaction) -> Interaction:
-    """The same without a graph."""
-    waves = interaction.waves
-    waves = Waves(waves.k.detach(), waves.weight.detach(), waves.cosine.detach(), waves.sine.detach())
-    return Interaction(waves, interaction.dense.detach(), interaction.box.detach())
-
-
-def carrier(interaction: Interaction, positions: Tensor, width: Tensor, charges: Tensor, dipoles: Tensor) -> Tensor:
+def carrier(interaction: Interaction, positions: Tensor, charges: Tensor, dipoles: Tensor) -> Tensor:
     """Zero, [n] eV, with the first derivatives of 1/2 x A x at constant x, of a frozen interaction."""
     total = torch.zeros_like(charges)
     if interaction.dense.shape[0] > 0:
         x = torch.cat([charges, dipoles.flatten()])
         change = interaction.dense - interaction.dense.detach()
         total = total + 0.5 * (x @ change @ x) / charges.shape[0]
-    if interaction.waves.k.shape[0] > 0:
-        total = total + wave_carrier(interaction.waves, positions, interaction.box, width, charges, dipoles)
+    if interaction.factors.n12.shape[0] > 0:
+        total = total + factor_carrier(interaction.factors, positions, interaction.box, charges, dipoles)
     return total
+
+
+def constant(interaction: Interaction) -> Interaction:
+    """A frozen interaction without a graph."""
+    return Interaction(interaction.waves, interaction.factors, interaction.dense.detach(), interaction.box.detach())
 
 
 def apply_interaction(interaction: Interaction, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,6 +85,8 @@ def apply_interaction(interaction: Interaction, charges: Tensor, dipoles: Tensor
     gradient = torch.zeros_like(dipoles)
     if interaction.waves.k.shape[0] > 0:
         potential, gradient = apply_waves(interaction.waves, charges, dipoles)
+    elif interaction.factors.n12.shape[0] > 0:
+        potential, gradient = apply_factors(interaction.factors, charges, dipoles)
     if interaction.dense.shape[0] > 0:
         n = charges.shape[0]
         product = interaction.dense @ torch.cat([charges, dipoles.flatten()])

@@ -61,27 +61,21 @@ def coulomb_weight(k2: Tensor, volume: Tensor, cutoff: float) -> Tensor:
     return 8 * math.pi * units.COULOMB / volume * fade(k2, cutoff) / k2
 
 
-def waves_of_gaussians(positions: Tensor, cell: Tensor, width: Tensor, tolerance: float, frozen: bool = False) -> Waves:
+def waves_of_gaussians(positions: Tensor, cell: Tensor, width: Tensor, tolerance: float) -> Waves:
     """Structure factors of Gaussian charges: the whole periodic interaction when every width is smooth.
 
     positions [n_atoms, 3] Å, cell [3, 3] Å, width [n_atoms] Å > 0, or [1]: one for all, at half the cost
-    frozen    cosine and sine are constants; see wave_carrier
     """
     cutoff = wave_cutoff(float(width.detach().min()), tolerance)
     k = wave_vectors(cell, cutoff)
     k2 = k.square().sum(1)
     weight = coulomb_weight(k2, torch.linalg.det(cell).abs(), cutoff)
-    if width.shape[0] == 1:
-        weight = weight * torch.exp(-width.square() * k2)
-    at, s, wave, wave2 = positions, width, k, k2
-    if frozen:
-        at, s, wave, wave2 = positions.detach(), width.detach(), k.detach(), k2.detach()
-    phase = at @ wave.t()
+    phase = positions @ k.t()
     cosine, sine = phase.cos(), phase.sin()
-    if width.shape[0] > 1:
-        form = torch.exp(-0.5 * s.square()[:, None] * wave2)
-        cosine, sine = form * cosine, form * sine
-    return Waves(k, weight, cosine, sine)
+    if width.shape[0] == 1:
+        return Waves(k, weight * torch.exp(-width.square() * k2), cosine, sine)
+    form = torch.exp(-0.5 * width.square()[:, None] * k2)
+    return Waves(k, weight, form * cosine, form * sine)
 
 
 def wave_amplitudes(waves: Waves, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,39 +111,3 @@ def matrix_of_waves(waves: Waves, charges: bool, dipoles: bool) -> Tensor:
         if charges:
             cosine, sine = torch.cat([waves.cosine, cosine]), torch.cat([waves.sine, sine])
     return torch.addmm((cosine * weight) @ cosine.t(), sine * weight, sine.t())
-
-
-def wave_carrier(
-    waves: Waves, positions: Tensor, cell: Tensor, width: Tensor, charges: Tensor, dipoles: Tensor
-) -> Tensor:
-    """Zero, [n_atoms] eV, with the exact first derivatives of the energy of frozen waves in positions and cell.
-
-    For inference: no graph through [n_atoms, n_k] numbers, several times cheaper. Charges and dipoles are constants.
-    k.r and k.mu depend on fractional coordinates alone, so the cell enters through these, k^2 and the volume.
-    """
-    with torch.no_grad():
-        k, weight = waves.k.detach(), waves.weight.detach()
-        real, imaginary = wave_amplitudes(waves, charges, dipoles)
-        power = 0.5 * (real.square() + imaginary.square())
-        by_k2 = torch.zeros_like(power)
-        if width.shape[0] > 1:  # the form factors change with k^2
-            width2 = width.square()
-            d_real, d_imaginary = wave_amplitudes(waves, charges * width2, dipoles * width2[: dipoles.shape[0], None])
-            by_k2 = -0.5 * weight * (real * d_real + imaginary * d_imaginary)
-        real, imaginary = weight * real, weight * imaginary
-        gradient = waves.cosine @ (imaginary[:, None] * k) - waves.sine @ (real[:, None] * k)
-        force = charges[:, None] * gradient
-        if dipoles.shape[0] > 0:
-            kk = (k[:, :, None] * k[:, None, :]).flatten(1)
-            curvature = waves.cosine @ (real[:, None] * kk) + waves.sine @ (imaginary[:, None] * kk)
-            force = force - (curvature.view(-1, 3, 3) @ dipoles[:, :, None])[:, :, 0]
-    to_fractional = torch.linalg.inv(cell) @ cell.detach()
-    carrier = (_zero(positions @ to_fractional) * force).sum(1)
-    if dipoles.shape[0] > 0:
-        carrier = carrier + (_zero(dipoles @ to_fractional) * gradient).sum(1)
-    in_waves = (_zero(waves.k.square().sum(1)) * by_k2).sum() + (_zero(waves.weight) * power).sum()
-    return carrier + in_waves / charges.shape[0]
-
-
-def _zero(value: Tensor) -> Tensor:
-    return value - value.detach()

@@ -18,8 +18,6 @@ from mlip.electrostatics.charges import Electronegativity, PositiveTable, atoms_
 from mlip.electrostatics.interaction import (
     Interaction,
     apply_interaction,
-    carrier,
-    constant,
     matrix_of,
     smooth_interaction,
 )
@@ -105,13 +103,9 @@ class SplitCharges(nn.Module):
                 reference = reference + (graph[keys.TOTAL_CHARGE][s].to(torch.float64) - reference.sum()) / n
             mine = edge_system == s
             bonds = laplacian(edge_index[:, mine] - first, conductance[mine], n)
-            whole = smooth_interaction(
-                r, graph[keys.CELL][s], graph[keys.PBC][s], w, self.tolerance, False, not self.training
-            )
-            fixed = whole if self.training else constant(whole)
-            q, u = relax_split(fixed, x, j, bonds, reference, self.training)
-            e = saddle_energies(fixed, x, j, bonds, reference, q, u)
-            energy.append(e if self.training else e + carrier(whole, r, w, q, q.new_zeros(0, 3)))
+            interaction = smooth_interaction(r, graph[keys.CELL][s], graph[keys.PBC][s], w, self.tolerance, False)
+            q, u = relax_split(interaction, x, j, bonds, reference, self.training)
+            energy.append(saddle_energies(interaction, x, j, bonds, reference, q, u))
             charges.append(q)
             first = last
         graph[keys.CHARGES] = torch.cat(charges)
