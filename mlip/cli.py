@@ -138,20 +138,18 @@ def md(cfg: DictConfig) -> None:
     import ase.io
 
     import mlip
+    from mlip.md.guard import GuardStop
     from mlip.md.plots import plot
     from mlip.md.run import run
 
     calculator = mlip.load_calculator(cfg.model, device=cfg.device, dtype=cfg.dtype, skin=cfg.skin)
     settings = ["steps", "timestep_fs", "repeat", "initial_temperature_K", "masses", "seed", "frame_every", "thermo_every",
                 "state_every"]  # fmt: skip
-    summary = run(
-        ase.io.read(cfg.structure),
-        calculator,
-        cfg.folder,
-        make(cfg.ensemble),
-        guard=make(cfg.guard),
-        **{name: OmegaConf.to_container(cfg)[name] for name in settings},
-    )
+    settings = {name: OmegaConf.to_container(cfg)[name] for name in settings}
+    try:
+        summary = run(ase.io.read(cfg.structure), calculator, cfg.folder, make(cfg.ensemble), guard=make(cfg.guard), **settings)
+    except GuardStop as stop:
+        raise ValueError(str(stop)) from stop
     plot(cfg.folder)
     print(f"{cfg.folder}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items() if value is not None))
 

@@ -103,7 +103,7 @@ def test_every_shipped_config_composes_and_names_what_exists(verb, choice):
 def test_own_configs_are_searched_first(tmp_path):
     (tmp_path / "mine" / "optimizer").mkdir(parents=True)
     (tmp_path / "mine" / "optimizer" / "adamw.yaml").write_text("lr: 7.0\n")
-    cfg = cli.compose("train", [], [tmp_path / "mine", cli.CONFIGS])
+    cfg = cli.compose("train", ["optimizer=adamw"], [tmp_path / "mine", cli.CONFIGS])
     assert cfg.optimizer == {"lr": 7.0} and cfg.model.network.cutoff > 0
 
 

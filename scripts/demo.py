@@ -1,0 +1,61 @@
+"""`make demo`: train on shipped DFT data, export, molecular dynamics of a supercell; ends with a table and plots."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mlip import cli
+
+RUN = Path("runs/li3incl6")
+MD = RUN / "md"
+OVERRIDES = sys.argv[1:]  # for the training, e.g. trainer.max_steps=100
+
+
+def step(title: str, *words: str) -> None:
+    """One mlip command, shown as a person would type it."""
+    Console().rule(title)
+    Console().print("mlip " + " ".join(words), style="bold", highlight=False, soft_wrap=True)
+    if code := cli.main(list(words)):
+        sys.exit(code)
+
+
+def rows(training: dict, dynamics: dict) -> list[tuple[str, str, str]]:
+    """(quantity, value, unit) of the closing table."""
+    held_out = training["test"]["total"]
+    return [
+        ("energy RMSE, held-out frames", f"{held_out['energy_rmse_meV_per_atom']:.2f}", "meV/atom"),
+        ("force RMSE, held-out frames", f"{held_out['force_rmse_meV_per_A']:.1f}", "meV/Å"),
+        ("stress RMSE, held-out frames", f"{held_out['stress_rmse_GPa']:.3f}", "GPa"),
+        ("training", f"{training['cpu_s']:.0f}", "CPU s"),
+        (f"MD of {dynamics['n_atoms']} atoms", f"{dynamics['us_per_atom_step']:.0f}", "µs/atom/step"),
+        ("MD", f"{dynamics['ns_per_day']:.2f}", "ns/day"),
+        ("mean temperature", f"{dynamics['temperature_K']:.0f}", "K"),
+        (f"energy drift in {dynamics['time_ps']:g} ps, NVE", f"{dynamics['drift_eV_per_atom_ps']:.1e}", "eV/atom/ps"),
+    ]
+
+
+def main() -> None:
+    start = time.perf_counter()
+    again = ["overwrite=true"] if (RUN / "model.pt").exists() else []  # one that was cut off goes on
+    step("training", "train", "experiment=li3incl6", f"folder={RUN}", *again, *OVERRIDES)
+    step("molecular dynamics", "md", str(RUN / "model.pt"), str(RUN / "examples.xyz"), f"folder={MD}", "ensemble=nve",
+         "temperature=600", "repeat=[3,3,2]", "steps=2000", "timestep_fs=2")  # fmt: skip
+    table = Table("", "", "", title="Li3InCl6 from PBE data", show_header=False)
+    found = rows(json.loads((RUN / "metrics.json").read_text()), json.loads((MD / "summary.json").read_text()))
+    for quantity, value, unit in found:
+        table.add_row(quantity, value, unit)
+    table.columns[1].justify = "right"
+    console = Console()
+    console.rule()
+    console.print(table)
+    for plot in sorted(RUN.rglob("*.png")):
+        console.print(f"  {plot}", highlight=False)
+    console.print(f"{time.perf_counter() - start:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()
