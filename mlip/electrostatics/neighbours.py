@@ -1,0 +1,103 @@
+"""Pairs of atoms within a distance, found bin by bin in native tensor operations, so that an exported model has them."""
+
+import math
+from typing import List, NamedTuple, Tuple
+
+import torch
+from torch import Tensor
+
+
+class Bins(NamedTuple):
+    """Atoms sorted into parallelepipeds, and which of those can hold a neighbour."""
+
+    order: Tensor  # [n] atoms in the order of their bins
+    wrapped: Tensor  # [n, 3] Å, positions in that order, inside the cell
+    home: Tensor  # [n_used] bins that hold an atom
+    members: Tensor  # [n_bins, most] rows of `wrapped`, n where there is none
+    number: List[int]  # bins along each lattice vector
+    reach: List[int]  # bins to look at on either side
+
+
+def sort_into_bins(positions: Tensor, cell: Tensor, cutoff: float) -> Bins:
+    """Bins about half a cutoff wide; a cell smaller than that is one bin with several images.
+
+    positions [n, 3] Å, cell [3, 3] Å (rows, all three directions periodic), cutoff Å
+    """
+    inverse = torch.linalg.inv(cell)
+    fraction = positions @ inverse
+    fraction = fraction - fraction.floor()
+    heights: List[float] = (1.0 / torch.linalg.vector_norm(inverse, dim=0)).tolist()
+    number: List[int] = []
+    reach: List[int] = []
+    most_bins = int(positions.shape[0] ** (1.0 / 3.0)) + 1  # no use for bins much smaller than an atom's share
+    for axis in range(3):
+        n = max(1, min(int(2.0 * heights[axis] / cutoff), 2 * most_bins))
+        number.append(n)
+        reach.append(int(math.ceil(cutoff * n / heights[axis] - 1e-9)))
+    size = torch.tensor(number, device=positions.device)
+    place = torch.minimum((fraction * size).floor().long(), size - 1)
+    bin_of = (place[:, 0] * number[1] + place[:, 1]) * number[2] + place[:, 2]
+    order = torch.argsort(bin_of)
+    sorted_bins = bin_of[order]
+    n_bins = number[0] * number[1] * number[2]
+    count = torch.bincount(sorted_bins, minlength=n_bins)
+    start = count.cumsum(0) - count
+    rank = torch.arange(positions.shape[0], device=positions.device) - start[sorted_bins]
+    members = torch.full([n_bins, int(count.max())], positions.shape[0], device=positions.device)
+    members[sorted_bins, rank] = torch.arange(positions.shape[0], device=positions.device)
+    return Bins(order, (fraction @ cell)[order], torch.nonzero(count)[:, 0], members, number, reach)
+
+
+def neighbour_pairs(
+    bins: Bins, cell: Tensor, cutoff: float, wanted: Tensor, candidates: int = 1 << 20
+) -> Tuple[Tensor, Tensor, Tensor]:
+    """Every pair closer than the cutoff, in both directions, centres ascending; images included, self excluded.
+
+    wanted      [n] bool, in the order of the bins; a pair is left out when neither atom is wanted
+    candidates  distances held at once
+    returns     centre [n_pairs] and neighbour [n_pairs] int32, in the order of the bins, and
+                r_neighbour - r_centre [n_pairs, 3] Å
+    """
+    device = bins.wrapped.device
+    steps = [torch.arange(-reach, reach + 1, device=device) for reach in bins.reach]
+    offsets = torch.cartesian_prod(steps[0], steps[1], steps[2])
+    size = torch.tensor(bins.number, device=device)
+    most = bins.members.shape[1]
+    n_others = offsets.shape[0] * most
+    # empty places are far from everything: infinity would make NaN in the product
+    far = torch.full([1, 3], 1e6, dtype=cell.dtype, device=device)
+    as_centre, as_neighbour = torch.cat([bins.wrapped, far]), torch.cat([bins.wrapped, -far])
+    all_wanted = bool(wanted.all())
+    wanted = torch.cat([wanted, torch.zeros([1], dtype=torch.bool, device=device)])
+    self_place = torch.arange(most, device=device)
+    n_chunk = max(1, candidates // (most * n_others))
+    centres: List[Tensor] = []
+    neighbours: List[Tensor] = []
+    vectors: List[Tensor] = []
+    for first in range(0, bins.home.shape[0], n_chunk):
+        home = bins.home[first : first + n_chunk]
+        place = torch.stack([home // (bins.number[1] * bins.number[2]), home // bins.number[2], home], 1) % size
+        target = place[:, None] + offsets
+        image = torch.div(target, size, rounding_mode="floor")
+        target = target - image * size
+        flat = (target[:, :, 0] * bins.number[1] + target[:, :, 1]) * bins.number[2] + target[:, :, 2]
+        mine = bins.members.index_select(0, home)  # [b, most]
+        others = bins.members.index_select(0, flat.flatten()).reshape(-1, n_others)
+        r_mine = as_centre.index_select(0, mine.flatten()).reshape(-1, most, 3)
+        origin = r_mine[:, :1]  # a bin that is used has a first atom
+        shift = (image.to(cell.dtype) @ cell - origin).repeat_interleave(most, dim=1)
+        r_others = as_neighbour.index_select(0, others.flatten()).reshape(-1, n_others, 3) + shift
+        r_mine = r_mine - origin
+        square = r_others.square().sum(2)[:, None] + r_mine.square().sum(2)[:, :, None]
+        near = square.baddbmm_(r_mine, r_others.transpose(1, 2), alpha=-2.0) < cutoff * cutoff
+        near[:, self_place, (offsets.shape[0] // 2) * most + self_place] = False
+        if not all_wanted:
+            near = near & (wanted[mine][:, :, None] | wanted[others][:, None])
+        found = torch.nonzero(near.flatten())[:, 0]
+        b_i = torch.div(found, n_others, rounding_mode="floor")
+        b_j = torch.div(b_i, most, rounding_mode="floor") * n_others + (found - b_i * n_others)
+        vector = r_others.flatten(0, 1).index_select(0, b_j)
+        vectors.append(vector.sub_(r_mine.flatten(0, 1).index_select(0, b_i)))
+        centres.append(mine.flatten().int().index_select(0, b_i))
+        neighbours.append(others.flatten().int().index_select(0, b_j))
+    return torch.cat(centres), torch.cat(neighbours), torch.cat(vectors)
