@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 PACKAGE = Path(__file__).resolve().parent
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"  # wheel, checkout
+NOT_SHIPPED = ". This data set is not ours to ship: put shared/ beside the checkout, or its path into MLIP_SHARED"
 
 # ---------------------------------------------------------------- what the verbs do
 
@@ -242,7 +243,7 @@ def explain(verb: str, overrides: list[str], config_dirs: list[Path]) -> str | N
 def nearest(word: str, words: list[str]) -> str:
     """A question with the words most like this one; `lr` finds optimizer.lr."""
     ends = [known for known in words if known.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
-    close = list(dict.fromkeys([*ends, *difflib.get_close_matches(word, words, n=2, cutoff=0.7)]))
+    close = list(dict.fromkeys([*ends, *difflib.get_close_matches(word, words, n=2, cutoff=0.6)]))
     return f"did you mean {' or '.join(close[:3])}?" if close else f"there are {', '.join(words)}"
 
 
@@ -264,7 +265,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         # errors of a class that a config names arrive wrapped
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
-        print(f"mlip: {cause.args[0] if isinstance(cause, KeyError) and cause.args else cause}", file=sys.stderr)
+        hint = NOT_SHIPPED if isinstance(cause, FileNotFoundError) and "shared/data/" in str(cause) else ""
+        print(f"mlip: {cause.args[0] if isinstance(cause, KeyError) and cause.args else cause}{hint}", file=sys.stderr)
         return 2
 
 

@@ -64,6 +64,7 @@ def test_help_names_all_verbs_and_all_options_of_a_group(capsys):
         (["train", "experiment=li3incl"], "li3incl6"),
         (["trian"], "train"),
         (["md", "temprature=300"], "temperature"),
+        (["md", "ensemble=npd"], "npt"),
     ],
 )
 def test_a_typo_is_answered_by_the_nearest_word_that_exists(words, nearest, capsys):
@@ -79,6 +80,13 @@ def test_what_must_be_given_is_asked_for(capsys):
 def test_a_missing_file_is_one_clear_line_and_leaves_nothing(capsys, tmp_path):
     code, said = answer(capsys, "train", "data.files=nowhere.xyz")
     assert code == 2 and "nowhere.xyz" in said and "Traceback" not in said and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["llzo", "li6ps5cl", "lips"])
+def test_an_experiment_whose_data_is_not_there_says_where_it_looks(name, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLIP_SHARED", str(tmp_path / "shared"))
+    code, said = answer(capsys, "train", f"experiment={name}")
+    assert code == 2 and str(tmp_path / "shared" / "data") in said and "MLIP_SHARED" in said
 
 
 def groups_of(verb):
