@@ -47,6 +47,9 @@ def canonical(atoms: Atoms, where: str, chosen: Mapping[str, str | None] | None 
     found.update(atoms.info)
     found.update({name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")})
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
+    # ASE reads the extrapolated energy from GPAW's text and leaves the free energy beside it
+    if "free energy" in (parts := getattr(atoms.calc, "energy_contributions", {})):
+        results.setdefault("free_energy", parts["free energy"])
     labels = {}
     for key, names in NAMES.items():
         short = key.removeprefix("ref_")

@@ -21,6 +21,8 @@ class EdgeBatchSampler(Sampler):
     Memory and speed follow the number of edges, so batches are packed evenly: frames are put into size classes (10 %
     steps), the classes are packed once into the fewest batches that keep both bounds, and each epoch deals shuffled
     frames into that fixed pattern. Hence every epoch has the same number of batches, which schedulers and resuming need.
+    A shuffled pass that was given up, or loaded, goes on where it stopped, and the next one is the next epoch: a
+    trainer's own count of epochs, which may be off after resuming, is not asked. Without shuffling a pass is always whole.
     """
 
     def __init__(self, n_edges, edges_per_batch: int | None = None, batch_size: int | None = None, shuffle: bool = True,
@@ -40,12 +42,6 @@ class EdgeBatchSampler(Sampler):
         self.by_size = np.argsort(-self.sizes, kind="stable")
         self.slots, self.n_batches = pack(self.sizes[self.by_size], edges_per_batch, batch_size, world_size)
         self.epoch = self.position = self.first = 0  # first: where the current pass began
-        self._begun, self._resuming = False, False
-
-    @property
-    def sampler(self) -> "EdgeBatchSampler":
-        """Itself: Lightning tells the epoch to `loader.batch_sampler.sampler`."""
-        return self
 
     def __len__(self) -> int:
         return self.n_batches // self.world_size
@@ -66,10 +62,8 @@ class EdgeBatchSampler(Sampler):
         return [parts[i] for i in order[self.rank :: self.world_size]]
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch about to start; a position inside it is kept when it is the one being resumed."""
-        if epoch != self.epoch:
-            self.epoch, self.position = epoch, 0
-            self._begun = self._resuming = False
+        """The next pass is this epoch, from its beginning."""
+        self.epoch, self.position = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
         """Epoch and number of batches already given."""
@@ -82,13 +76,13 @@ class EdgeBatchSampler(Sampler):
                 raise ValueError(f"the checkpoint's {name} is {state[name]}, this run's is {mine}: resume with the same "
                                  "data, batch bounds, seed and number of processes, or start a new run from the weights")
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
-        self._begun, self._resuming = True, self.position < len(self)
 
     def __iter__(self) -> Iterator[list[int]]:
-        # a pass starts afresh, in the next epoch where nobody set one, unless a position was loaded
-        if not self._resuming:
-            self.epoch, self.position = self.epoch + self._begun, 0
-        self._begun, self._resuming, self.first = True, False, self.position
+        if self.position >= len(self):
+            self.epoch, self.position = self.epoch + 1, 0
+        elif not self.shuffle:
+            self.position = 0
+        self.first = self.position
         for batch in self.batches(self.epoch)[self.first :]:
             self.position += 1
             yield batch.tolist()
@@ -144,6 +138,8 @@ class GraphLoader(DataLoader):
 
     def __iter__(self):
         sampler = self.batch_sampler
+        if self._given is not None:  # workers of a pass given up have drawn more batches than were handed out
+            sampler.load_state_dict(self._given)
         for number, batch in enumerate(super().__iter__(), 1):
             self._given = {**sampler.state_dict(), "position": sampler.first + number}
             yield batch

@@ -18,9 +18,9 @@ from mlip.data.labels import NAMES, SHORT, canonical, shifted
 CHECKOUT = Path(__file__).resolve().parents[2]
 # what is looked for inside a folder; where a VASP run left both of its files, only vasprun.xml is read
 PATTERNS = ("*.xyz", "*.extxyz", "*.db", "*.traj", "*vasprun*.xml*", "*OUTCAR*", "*.pwo", "*.gpw")
-# names that anything may have: taken only where the content is one of these
+# names that anything may have: taken only where the beginning of the file is that of a code ASE reads
 MAYBE = ("*.out", "*.txt", "*.log")
-OUTPUTS = ("espresso-out", "gpaw-out", "aims-output", "castep-castep", "abinit-out")
+MARKS = ("Program PWSCF", "|__ |  _|___|_____|", "Invoking FHI-aims")  # Quantum ESPRESSO, GPAW, FHI-aims
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,9 @@ def _expand(path: str) -> list[Path]:
 
 
 def _is_output(path: Path) -> bool:
-    try:
-        return ase.io.formats.filetype(str(path), guess=False) in OUTPUTS
-    except ase.io.formats.UnknownFileTypeError:
-        return False
+    with open(path, errors="replace") as file:
+        beginning = file.read(4096)
+    return any(mark in beginning for mark in MARKS)
 
 
 def frames(source: Source, remove_net_force: bool = False) -> Iterator[Atoms]:
@@ -138,13 +137,13 @@ def frames(source: Source, remove_net_force: bool = False) -> Iterator[Atoms]:
 
 
 def _slice(source: Source) -> slice:
-    if isinstance(source.index, int):
-        return slice(source.index, source.index + 1 or None)
-    try:
-        parsed = ase.io.formats.string2index(source.index)
-        return slice(parsed, parsed + 1 or None) if isinstance(parsed, int) else parsed
-    except ValueError:
-        raise ValueError(f"index {source.index!r} of {source.path} is no slice; write ':', '::10', '100:' or '-1'") from None
+    index = source.index if isinstance(source.index, int) else ase.io.formats.string2index(source.index)
+    if isinstance(index, int):
+        return slice(index, index + 1 or None)
+    if not isinstance(index, slice):  # ASE gives back a text that it does not understand
+        told = f"index {index!r} of {source.path} is no slice; write ':', '::10', '100:' or '-1'"
+        raise ValueError(told)  # noqa: TRY004  the value is wrong, it came from a text
+    return index
 
 
 def _ase_frames(source: Source, slicing: slice) -> Iterator[Atoms]:
@@ -157,7 +156,7 @@ def _ase_frames(source: Source, slicing: slice) -> Iterator[Atoms]:
     try:
         for count, atoms in enumerate(ase.io.iread(source.path, index=slicing, format=form), 1):
             yield atoms
-    except (OSError, MemoryError, GeneratorExit):
+    except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:  # every ASE format fails in its own way; the user needs the file, the frame, the remedy
         raise ValueError(f"ASE cannot read {source.path} after {count} frames: {type(error).__name__}: {error}. Give "

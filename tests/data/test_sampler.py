@@ -103,7 +103,13 @@ def test_the_loader_resumes_after_the_last_batch_it_handed_out_also_with_workers
     assert numbers(second) != whole, "then comes the next epoch"
 
 
-def test_a_pass_given_up_early_does_not_shorten_the_next():
-    loader = GraphLoader(Frames(), EdgeBatchSampler(SIZES[:60], 20_000, shuffle=False))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_pass_given_up_early_goes_on_in_training_and_starts_again_in_validation(workers):
+    loader = GraphLoader(Frames(), EdgeBatchSampler(SIZES[:60], 20_000, shuffle=False), workers)
     next(iter(loader))  # Lightning's sanity check
     assert len(list(loader)) == len(loader)
+    training = GraphLoader(Frames(), EdgeBatchSampler(SIZES[:60], 20_000), workers)
+    whole = [batch["number"].tolist() for batch in training]
+    training = GraphLoader(Frames(), EdgeBatchSampler(SIZES[:60], 20_000), workers)
+    given = [next(iter(training))["number"].tolist()]
+    assert given + [batch["number"].tolist() for batch in training] == whole

@@ -252,9 +252,11 @@ QUANTUM_ESPRESSO = """
          2           Cl  tau(   2) = (   0.5000000   0.0000000   0.0000000  )
 
      number of k points=     1
+                       cart. coord. in units 2pi/alat
+        k(    1) = (   0.0000000   0.0000000   0.0000000), wk =   2.0000000
 
 {scf}
-!    total energy              =      -0.25724261 Ry
+!    total energy              =      -0.25724527 Ry
 
      Forces acting on atoms (cartesian axes, Ry/au):
 
@@ -268,7 +270,6 @@ QUANTUM_ESPRESSO = """
   -0.00006535  -0.00002178  -0.00004357           -9.61       -3.20       -6.41
   -0.00005446  -0.00004357  -0.00003267           -8.01       -6.41       -4.81
 
-     End of self-consistent calculation
      JOB DONE.
 """
 
