@@ -70,32 +70,33 @@ def work_ruler(structures: Sequence[Atoms], neighbours: int = 40) -> Ruler:
             groups[atoms.numbers.tobytes()].append(atoms)
     expected, labelled = [], []
     for group in groups.values():
-        for i, first in enumerate(group):
-            for second in group[i + 1 : i + 1 + neighbours]:
-                pair = _work(first, second)
-                if pair is not None:
-                    expected.append(pair[0])
-                    labelled.append(pair[1])
+        cells = np.array([atoms.cell.array for atoms in group])
+        scaled = [atoms.get_scaled_positions(wrap=False) for atoms in group]
+        for i in range(len(group) - 1):
+            strain = np.linalg.solve(cells[i], cells[i + 1 : i + 1 + neighbours]) - np.eye(3)
+            strain = (strain + strain.transpose(0, 2, 1)) / 2
+            size = np.abs(strain).max(axis=(1, 2))
+            for near in np.flatnonzero((size > 3e-3) & (size < 0.06)):
+                j = i + 1 + near
+                moved = scaled[j] - scaled[i]
+                moved = (moved - np.round(moved)) @ (cells[i] + cells[j]) / 2
+                moved -= moved.mean(axis=0)
+                if np.sqrt((moved**2).sum(axis=1).mean()) > 0.1:
+                    continue
+                energy, work = _works(group[i], group[j], moved, strain[near])
+                # divided by the strain: otherwise the few largest steps, with the largest error, decide alone
+                expected.append(energy / size[near])
+                labelled.append(work / size[near])
     return _ruler(np.array(expected), np.array(labelled), "volume derivative of the energy")
 
 
-def _work(first: Atoms, second: Atoms) -> tuple[float, float] | None:
-    strain = np.linalg.solve(first.cell.array, second.cell.array) - np.eye(3)
-    strain = (strain + strain.T) / 2
-    size = np.abs(strain).max()
-    if not 3e-3 < size < 0.06:
-        return None
-    moved = second.get_scaled_positions(wrap=False) - first.get_scaled_positions(wrap=False)
-    moved = (moved - np.round(moved)) @ (first.cell.array + second.cell.array) / 2
-    moved -= moved.mean(axis=0)
-    if np.sqrt((moved**2).sum(axis=1).mean()) > 0.1:
-        return None
+def _works(first: Atoms, second: Atoms, moved: np.ndarray, strain: np.ndarray) -> tuple[float, float]:
+    """What the cell's deformation costs: by the energies, less the work of the forces, and by the stress; eV."""
     volume = (first.get_volume() + second.get_volume()) / 2
     stress = (first.info[keys.REF_STRESS] + second.info[keys.REF_STRESS]) / 2
     force = sum(a.arrays.get(keys.REF_FORCES, np.zeros((len(a), 3))) for a in (first, second)) / 2
     energy = second.info[keys.REF_ENERGY] - first.info[keys.REF_ENERGY]
-    # divided by the strain: otherwise the few largest steps, with the largest error, decide alone
-    return (energy + (force * moved).sum()) / size, volume * (stress * strain).sum() / size
+    return energy + (force * moved).sum(), volume * (stress * strain).sum()
 
 
 def pair_rulers(structures: Sequence[Atoms], n_frames: int = 32) -> tuple[Ruler, Ruler]:

@@ -67,7 +67,7 @@ class Summary:
         self.geometries.append(hashes(atoms)[0])
         self.config_types.append(info["config_type"])
         self.trajectories.append(str(info.get("trajectory", info["config_type"])))
-        if len(self) % self._step == 0 and np.isfinite(numbers["shortest"]):
+        if len(self) % self._step == 0 and not np.isnan(numbers["shortest"]):
             self.sample.append(atoms)
             if len(self.sample) >= 2 * SAMPLE:  # every second one stays: spread over the file, bounded in memory
                 self.sample, self._step = self.sample[::2], 2 * self._step

@@ -1,6 +1,7 @@
 """The label doctor: looks at files before a training does, and says what is wrong, where, and what helps."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +24,8 @@ def check(
     """
     findings, summaries, parts = [], [], []
     for part, given in (("train", files), ("validation", validation_files), ("test", test_files)):
-        if given is None:
-            continue
-        try:
-            found = sources(given)
-        except (FileNotFoundError, KeyError) as error:
-            findings.append(Finding(ERROR, "reading", str(given), str(error.args[0])))
-            continue
+        found, problems = _sources(given)
+        findings += problems
         for source in found:
             summary, problems = _read(source, remove_net_force)
             findings += problems
@@ -59,6 +55,17 @@ def table(findings: Sequence[Finding]) -> Table:
         mark = f"[{colours[finding.severity]}]{finding.severity}[/]"
         shown.add_row(mark, *map(escape, (_short(finding.file), finding.check, finding.message, finding.remedy)))
     return shown
+
+
+def _sources(given) -> tuple[list[Source], list[Finding]]:
+    found, problems = [], []
+    one = given is None or isinstance(given, str | os.PathLike | Mapping | Source)
+    for entry in [] if given is None else [given] if one else given:
+        try:
+            found += sources(entry)
+        except (FileNotFoundError, KeyError) as error:
+            problems.append(Finding(ERROR, "reading", str(entry), str(error.args[0])))
+    return found, problems
 
 
 def _read(source: Source, remove_net_force: bool) -> tuple[Summary | None, list[Finding]]:
