@@ -1,5 +1,6 @@
 """The electrostatic terms of models against the public single-system functions, scripted, batched, strained."""
 
+import functools
 import warnings
 
 import pytest
@@ -61,6 +62,12 @@ def script(module):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
         return torch.jit.script(module)
+
+
+@functools.cache
+def scripted_term(name):
+    """Compiling takes longer than all the rest."""
+    return script(term(name))
 
 
 def reference(name, module, inputs, positions, cell):
@@ -144,7 +151,7 @@ def test_charges_and_dipoles_have_exact_second_derivatives_in_training(name):
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_scripted_equals_eager(name, boundary):
     inputs, module = graph(pbc=BOUNDARIES[boundary]), term(name)
-    scripted = script(module)
+    scripted = scripted_term(name)
     for mode in (True, False):
         for a, b in zip(evaluate(module.train(mode), inputs)[0], evaluate(scripted.train(mode), inputs)[0]):
             assert (a - b).abs().max() < 1e-10
