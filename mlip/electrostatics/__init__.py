@@ -3,6 +3,7 @@
 from mlip.electrostatics.charges import EquilibratedCharges, FormalCharges
 from mlip.electrostatics.equilibration import Equilibrium, equilibrate
 from mlip.electrostatics.ewald import coulomb_energy, coulomb_matrix
+from mlip.electrostatics.model_response import model_born_charges, model_dielectric_tensor
 from mlip.electrostatics.response import born_charges, dielectric_tensor, field_forces, makov_payne
 from mlip.electrostatics.split_charge import SplitCharges
 
@@ -18,4 +19,6 @@ __all__ = [
     "equilibrate",
     "field_forces",
     "makov_payne",
+    "model_born_charges",
+    "model_dielectric_tensor",
 ]

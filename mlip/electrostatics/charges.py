@@ -66,8 +66,12 @@ class DipoleHead(nn.Module):
 
     def forward(self, vectors: Tensor, species: Tensor) -> tuple[Tensor, Tensor]:
         """Source [n, 3] V/Å and stiffness 1 / a [n] eV/(e Å)^2, from the vectors [n, 3, n_features]."""
-        stiffness = units.COULOMB / self.polarizability(species)
-        return self.source(vectors)[:, :, 0].to(torch.float64), stiffness
+        return self.source(vectors)[:, :, 0].to(torch.float64), 1.0 / self.polarizability_of(species)
+
+    @torch.jit.export
+    def polarizability_of(self, species: Tensor) -> Tensor:
+        """a [n] e^2 Å^2 / eV"""
+        return self.polarizability(species) / units.COULOMB
 
 
 def formal_charge_table(symbols: list[str], given: dict[str, float] | None) -> Tensor:
