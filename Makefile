@@ -14,8 +14,9 @@ ONLY_CPU = $(shell $(BIN)/python -c 'import torch; print("" if torch.cuda.is_ava
 demo: install
 	$(BIN)/python scripts/demo.py
 
+# one thread: the systems are small, and threads of several processes that wait for each other cost more than they save
 test: install
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 install: $(VENV)/installed
 
