@@ -10,7 +10,6 @@ import torch
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
-from mlip import keys
 from mlip.data.graph import collate, to_graph
 
 ELEMENTS = [3, 8, 17]  # Li O Cl

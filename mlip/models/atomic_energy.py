@@ -1,6 +1,5 @@
 """Energy of the lone atoms: one table per level of theory."""
 
-from typing import Dict
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ class AtomicEnergy(nn.Module):
         # whole neV, because Module.to(float32) would round a floating buffer
         self.register_buffer("table_neV", (table * 1e9).round().to(torch.int64))
 
-    def forward(self, graph: Dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
+    def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Reference energy of each atom."""
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
         level = graph[keys.LEVEL][graph[keys.BATCH]]

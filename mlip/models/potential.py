@@ -1,6 +1,6 @@
 """The potential: features, then a sum of terms, then one derivative over positions and strain."""
 
-from typing import Callable, Dict, List, Optional
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from mlip.models.species import species_lookup
 from mlip.nn.scatter import gather_rows, segment_sum
 
 
-def edge_vectors(graph: Dict[str, Tensor]) -> Tensor:
+def edge_vectors(graph: dict[str, Tensor]) -> Tensor:
     """r_neighbour + shift @ cell - r_centre of every edge, [n_edges, 3] Å."""
     edge_index, positions, cell = graph[keys.EDGE_INDEX], graph[keys.POSITIONS], graph[keys.CELL]
     shift = graph[keys.EDGE_SHIFT].to(positions.dtype)
@@ -31,11 +31,11 @@ class Potential(nn.Module):
     statistics  elements, levels, atomic_energies, mean_neighbours, force_rms of the training set
     """
 
-    def __init__(self, network: Callable, terms: Dict[str, Callable], statistics: dict):
+    def __init__(self, network: Callable, terms: dict[str, Callable], statistics: dict):
         super().__init__()
         self.statistics: dict = statistics
-        self.elements: List[int] = list(statistics["elements"])
-        self.levels: List[str] = list(statistics["levels"])
+        self.elements: list[int] = list(statistics["elements"])
+        self.levels: list[str] = list(statistics["levels"])
         self.register_buffer("lookup", species_lookup(self.elements))
         self.network = network(statistics=statistics)
         self.cutoff: float = float(self.network.cutoff)
@@ -44,10 +44,10 @@ class Potential(nn.Module):
         for name, term in terms.items():
             if term is not None:  # `model.terms.repulsion=null` takes a term out
                 modules[name] = term(statistics=described)
-        self.term_names: List[str] = list(modules)
+        self.term_names: list[str] = list(modules)
         self.terms = nn.ModuleList(modules.values())
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Energy, forces, stress and energies per atom; charges and dipoles where a term makes them.
 
         The caller's graph is not changed. In training mode the results can be differentiated again.
@@ -77,8 +77,8 @@ class Potential(nn.Module):
             [energy.sum()], [positions, strain], create_graph=self.training, allow_unused=True
         )
         forces, virial = torch.zeros_like(positions), torch.zeros_like(strain)
-        d_positions: Optional[Tensor] = gradients[0]
-        d_strain: Optional[Tensor] = gradients[1]
+        d_positions: Tensor | None = gradients[0]
+        d_strain: Tensor | None = gradients[1]
         if d_positions is not None:
             forces = -d_positions
         if d_strain is not None:

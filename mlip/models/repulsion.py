@@ -1,6 +1,5 @@
 """Nuclear repulsion at short distance, so that dynamics never falls into a hole of the network."""
 
-from typing import Dict
 
 import torch
 from ase.data import covalent_radii
@@ -40,7 +39,7 @@ class ZBL(nn.Module):
         radii = torch.tensor(covalent_radii.copy())
         self.register_buffer("radii", radius_scale * radii.to(torch.float64))
 
-    def forward(self, graph: Dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
+    def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Half of each pair's repulsion."""
         centre, neighbour = graph[keys.EDGE_INDEX][0], graph[keys.EDGE_INDEX][1]
         numbers = graph[keys.ATOMIC_NUMBERS]

@@ -1,7 +1,6 @@
 """The network: the atomic density as a function on the sphere, multiplied there, passed on once or more."""
 
 import math
-from typing import Dict, List, Tuple
 
 import numpy as np
 import torch
@@ -41,7 +40,7 @@ class Neighbourhood(nn.Module):
         self.cutoff, self.n_basis, self.l_max = cutoff, n_basis, l_max
         self.register_buffer("powers", split(harmonics_from_powers(l_max)), persistent=False)
 
-    def forward(self, edge_index: Tensor, edge_vector: Tensor, n_atoms: int, most: int) -> Tuple[Tensor, Tensor, Tensor]:
+    def forward(self, edge_index: Tensor, edge_vector: Tensor, n_atoms: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
         """Radial basis [n_atoms, most, n_basis], harmonics [n_atoms, most, (l_max+1)^2], neighbours [n_atoms, most]."""
         centre, neighbour = edge_index[0], edge_index[1]
         n_neighbours = torch.zeros(n_atoms, dtype=torch.int64, device=centre.device).index_add(0, centre, torch.ones_like(centre))
@@ -68,7 +67,7 @@ class SphereProducts(nn.Module):
     Each element has its own gain on the two products.
     """
 
-    def __init__(self, elements: List[int], l_max: int, n_channels: int):
+    def __init__(self, elements: list[int], l_max: int, n_channels: int):
         super().__init__()
         points, weights = quadrature(3 * l_max + 1)
         harmonics = real_harmonics(points, l_max)
@@ -141,7 +140,7 @@ class Messages(nn.Module):
 class Layer(nn.Module):
     """One more round: the density again, what the neighbours say, products of both."""
 
-    def __init__(self, elements: List[int], l_max: int, n_basis: int, n_species: int, n_channels: int, mean_neighbours: float):
+    def __init__(self, elements: list[int], l_max: int, n_basis: int, n_species: int, n_channels: int, mean_neighbours: float):
         super().__init__()
         self.density = LinearPerDegree(l_max, n_species * n_basis, n_channels)
         self.messages = Messages(l_max, n_basis, n_channels, mean_neighbours)
@@ -187,7 +186,7 @@ class SphericalNetwork(nn.Module):
             Layer(elements, l_max, n_basis, n_species, n_channels, mean_neighbours) for _ in range(n_layers - 1)
         )
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adds node_scalars and node_vectors to the graph."""
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
         n_atoms = species.shape[0]
@@ -233,7 +232,7 @@ class NetworkEnergy(nn.Module):
         self.bias = SpeciesTable(elements, torch.randn(len(elements), n_hidden))
         self.out = nn.Linear(n_hidden, 1, bias=False)
 
-    def forward(self, graph: Dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
+    def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Energy of each atom in its neighbourhood."""
         scalars = graph[keys.NODE_SCALARS]
         bias = self.bias(self.lookup[graph[keys.ATOMIC_NUMBERS]])

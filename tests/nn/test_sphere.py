@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from mlip.nn.sphere import gaunt, harmonics_from_powers, quadrature, real_harmonics, spherical_harmonics
 
 
