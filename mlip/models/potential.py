@@ -33,9 +33,9 @@ class Potential(nn.Module):
 
     def __init__(self, network: Callable, terms: dict[str, Callable], statistics: dict):
         super().__init__()
-        self.statistics: dict = statistics
-        self.elements: list[int] = list(statistics["elements"])
-        self.levels: list[str] = list(statistics["levels"])
+        self.statistics = statistics
+        self.elements = list(statistics["elements"])
+        self.levels = list(statistics["levels"])
         self.register_buffer("lookup", species_lookup(self.elements))
         self.network = network(statistics=statistics)
         self.cutoff: float = float(self.network.cutoff)
@@ -44,7 +44,7 @@ class Potential(nn.Module):
         for name, term in terms.items():
             if term is not None:  # `model.terms.repulsion=null` takes a term out
                 modules[name] = term(statistics=described)
-        self.term_names: list[str] = list(modules)
+        self.term_names = list(modules)
         self.terms = nn.ModuleList(modules.values())
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
