@@ -210,13 +210,13 @@ class GraphDataset(torch.utils.data.Dataset):
         self.indices = np.arange(total) if indices is None else np.asarray(indices, dtype=np.int64)
         self.n_edges = self.column("n_edges")
         self.memory, self._kept = memory, {}
-        self._file, self._process = None, None
+        self._file, self._tables, self._process = None, {}, None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_file": None, "_kept": {}}
+        return {**self.__dict__, "_file": None, "_tables": {}, "_kept": {}}
 
     def column(self, name: str) -> np.ndarray:
         """One field of FRAME for every frame of this set."""
@@ -252,10 +252,12 @@ class GraphDataset(torch.utils.data.Dataset):
                 self._kept[frame] = graph
         return dict(graph)  # the tensors are shared, the dictionary is the caller's
 
-    def _open(self) -> h5py.File:
+    def _open(self) -> dict[str, h5py.Dataset]:
         if self._file is None or self._process != os.getpid():  # a forked worker must not share its parent's handle
+            # looking a data set up costs as much as reading a frame from it: done once
             self._file, self._process = h5py.File(self.path, "r"), os.getpid()
-        return self._file
+            self._tables = dict(self._file.items())
+        return self._tables
 
     def _read(self, frame: int) -> dict[str, Tensor]:
         file = self._open()
