@@ -5,7 +5,7 @@ Same energy as ewald.coulomb_matrix, for any Gaussian widths s_i >= 0. Bulk (thr
 """
 
 import math
-from typing import List, NamedTuple, Tuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,14 +44,21 @@ class Split(NamedTuple):
     mesh: Mesh
 
 
+class Samples(NamedTuple):
+    """How atoms and mesh exchange charge and potential."""
+
+    points: Tensor  # [n * order^3] int32
+    weights: list[Tensor]  # spline weights [n * order^3]; with dipoles also their slopes along x, y, z, Å^-1
+
+
 class Large(NamedTuple):
     """The operator; nothing in it has a graph, and atoms are in the order `order` of their places."""
 
     split: Split
     order: Tensor  # [n]
+    positions: Tensor  # [n, 3] Å
     width: Tensor  # [n] Å
-    points: Tensor  # [n * order^3] int32
-    weights: List[Tensor]  # spline weights [n * order^3]; with dipoles also along x, y, z, Å^-1
+    samples: Samples
     pairs: Pairs
 
 
@@ -77,24 +84,31 @@ def split_interaction(
     return Split(box, n_periodic == 2, eta, cutoff, make_mesh(box, shape, eta, order, n_periodic == 2))
 
 
-def make_large(positions: Tensor, split: Split, width: Tensor, polar: bool, chunk: int = 1 << 19) -> Large:
-    """Spline weights and near pairs, made once and applied many times. width [n] Å; polar: with dipoles."""
+def make_large(positions: Tensor, split: Split, width: Tensor, polar: bool, all_pairs: bool = False) -> Large:
+    """Spline weights and near pairs, made once and applied many times. width [n] Å; polar: with dipoles.
+
+    all_pairs: also those of two atoms of the mesh's own width, whose kernel is zero but not its derivative by width
+    """
     positions, box = positions.detach(), split.box.detach()
     mesh = Mesh(split.mesh.shape, split.mesh.order, split.mesh.kernel.detach())
     split = Split(box, split.slab, split.eta, split.cutoff, mesh)
     bins = sort_into_bins(positions, box, split.cutoff)
     width = width.detach()[bins.order]
-    # two atoms of the mesh's own width need no correction
-    narrow = width < split.eta / math.sqrt(2.0) * (1.0 - 1e-12)
+    narrow = (width < split.eta / math.sqrt(2.0) * (1.0 - 1e-12)) | all_pairs
     centre, neighbour = torch.zeros([2, 0], dtype=torch.int32, device=box.device).unbind(0)
     vector = torch.zeros([0, 3], dtype=box.dtype, device=box.device)
     if bool(narrow.any()):
         centre, neighbour, vector = neighbour_pairs(bins, box, split.cutoff, narrow)
     pairs = make_pairs(centre, neighbour, vector, width, split.eta, split.cutoff, 3 if polar else 1)
-    coordinates = mesh_coordinates(bins.wrapped, box, mesh.shape)
+    return Large(split, bins.order, bins.wrapped, width, sample(mesh, bins.wrapped, box, polar), pairs)
+
+
+def sample(mesh: Mesh, positions: Tensor, box: Tensor, polar: bool, chunk: int = 1 << 19) -> Samples:
+    """Mesh points and spline weights of every atom; chunk: weights at once."""
+    coordinates = mesh_coordinates(positions, box, mesh.shape)
     to_mesh = mesh_coordinates(torch.eye(3, dtype=box.dtype, device=box.device), box, mesh.shape)
-    points: List[Tensor] = []
-    weights: List[List[Tensor]] = [[] for _ in range(4 if polar else 1)]
+    points: list[Tensor] = []
+    weights: list[list[Tensor]] = [[] for _ in range(4 if polar else 1)]
     step = max(1, chunk // (mesh.order * mesh.order * mesh.order))
     for first in range(0, positions.shape[0], step):
         index, fraction = stencil(coordinates[first : first + step], mesh.shape, mesh.order)
@@ -107,33 +121,43 @@ def make_large(positions: Tensor, split: Split, width: Tensor, polar: bool, chun
             along_z = outer_weights(w[0, :, 0], w[0, :, 1], w[1, :, 2]).flatten()
             for a in range(3):
                 weights[a + 1].append(to_mesh[a, 0] * along_x + to_mesh[a, 1] * along_y + to_mesh[a, 2] * along_z)
-    return Large(split, bins.order, width, torch.cat(points), [torch.cat(part) for part in weights], pairs)
+    return Samples(torch.cat(points), [torch.cat(part) for part in weights])
 
 
-def apply_large(large: Large, charges: Tensor, dipoles: Tensor, chunk: int = 1 << 17) -> Tuple[Tensor, Tensor]:
-    """Potential dE/dq [n] V and gradient dE/dmu [n, 3] V/Å of E = 1/2 x A x; no rows of dipoles: charges alone."""
-    mesh = large.split.mesh
-    n, polar, n_points = charges.shape[0], dipoles.shape[0] > 0, (mesh.order * mesh.order * mesh.order)
+def spread_samples(mesh: Mesh, samples: Samples, charges: Tensor, dipoles: Tensor, chunk: int = 1 << 17) -> Tensor:
+    """Charge on the mesh [n0, n1, n2] e of charges [n] and dipoles [n, 3] (no rows: none)."""
+    n, n_points = charges.shape[0], mesh.order * mesh.order * mesh.order
     size = mesh.shape[0] * mesh.shape[1] * mesh.shape[2]
     grid = torch.zeros([size], dtype=charges.dtype, device=charges.device)
     step = max(1, chunk // n_points)
     for first in range(0, n, step):
         last = min(n, first + step)
         begin, end = first * n_points, last * n_points
-        values = charges[first:last, None] * large.weights[0][begin:end].reshape(-1, n_points)
-        if polar:
+        values = charges[first:last, None] * samples.weights[0][begin:end].reshape(-1, n_points)
+        if dipoles.shape[0] > 0:
             for a in range(3):
-                values += dipoles[first:last, a : a + 1] * large.weights[a + 1][begin:end].reshape(-1, n_points)
-        grid.index_add_(0, large.points[begin:end], values.flatten())
-    grid = potential_on_mesh(mesh, grid.reshape(mesh.shape)).flatten()
-    start = torch.arange(n + 1, device=charges.device, dtype=torch.int32) * n_points
-    potential = sparse_product(start, large.points, large.weights[0], grid)
-    gradient = dipoles
-    if polar:
-        columns: List[Tensor] = []
-        for a in range(3):
-            columns.append(sparse_product(start, large.points, large.weights[a + 1], grid))
-        gradient = torch.stack(columns, 1)
+                values += dipoles[first:last, a : a + 1] * samples.weights[a + 1][begin:end].reshape(-1, n_points)
+        grid.index_add_(0, samples.points[begin:end], values.flatten())
+    return grid.reshape(mesh.shape)
+
+
+def apply_mesh(mesh: Mesh, samples: Samples, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
+    """Potential [n] and its gradient [n, 3] at the atoms of the charge they spread on the mesh."""
+    grid = potential_on_mesh(mesh, spread_samples(mesh, samples, charges, dipoles)).flatten()
+    n_points = mesh.order * mesh.order * mesh.order
+    start = torch.arange(charges.shape[0] + 1, device=charges.device, dtype=torch.int32) * n_points
+    potential = sparse_product(start, samples.points, samples.weights[0], grid)
+    if dipoles.shape[0] == 0:
+        return potential, dipoles
+    columns: list[Tensor] = []
+    for a in range(3):
+        columns.append(sparse_product(start, samples.points, samples.weights[a + 1], grid))
+    return potential, torch.stack(columns, 1)
+
+
+def apply_large(large: Large, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
+    """Potential dE/dq [n] V and gradient dE/dmu [n, 3] V/Å of E = 1/2 x A x; no rows of dipoles: charges alone."""
+    potential, gradient = apply_mesh(large.split.mesh, large.samples, charges, dipoles)
     if large.pairs.vector.shape[0] > 0:
         near = apply_pairs(large.pairs, charges, dipoles)
         potential, gradient = potential + near[0], gradient + near[1]
@@ -142,7 +166,7 @@ def apply_large(large: Large, charges: Tensor, dipoles: Tensor, chunk: int = 1 <
 
 def add_self(
     split: Split, width: Tensor, charges: Tensor, dipoles: Tensor, potential: Tensor, gradient: Tensor
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Self-interaction of the Gaussians in place of the mesh's, and the k = 0 term of widths unlike the mesh's."""
     by_charge, by_dipole = self_difference(width, split.eta)
     potential = potential + by_charge * charges
@@ -155,7 +179,7 @@ def add_self(
     return potential, gradient
 
 
-def self_difference(width: Tensor, eta: float) -> Tuple[Tensor, Tensor]:
+def self_difference(width: Tensor, eta: float) -> tuple[Tensor, Tensor]:
     """k_e [1 / (s sqrt(pi)) - 1 / (t sqrt(pi))] eV/e^2 and k_e / (6 sqrt(pi)) [1 / s^3 - 1 / t^3] eV/(e Å)^2 [n].
 
     t = eta / sqrt(2) is the width on the mesh. A point charge has no self-energy: its first terms are zero.
@@ -166,9 +190,7 @@ def self_difference(width: Tensor, eta: float) -> Tuple[Tensor, Tensor]:
     return scale * (inverse - 1.0 / t), scale / 6.0 * (inverse**3 - 1.0 / t**3)
 
 
-def large_energies(
-    positions: Tensor, split: Split, large: Large, charges: Tensor, dipoles: Tensor
-) -> Tensor:
+def large_energies(positions: Tensor, split: Split, large: Large, charges: Tensor, dipoles: Tensor) -> Tensor:
     """Coulomb energies [n] eV of given sources, with first derivatives by positions and cell (for inference).
 
     positions, charges and dipoles in the caller's order; `split` with the graph of the cell, `large` made from it.
@@ -209,7 +231,7 @@ def large_energies(
 
 def large_potential(
     positions: Tensor, split: Split, large: Large, width: Tensor, charges: Tensor, dipoles: Tensor
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """apply_large in the caller's order, differentiable any number of times in everything (for training).
 
     `large` gives the list of pairs only. Memory: order^3 numbers and more per atom; meant for up to some thousand.

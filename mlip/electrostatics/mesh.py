@@ -7,7 +7,7 @@ and forces are the exact derivative of the discrete energy. Smooth PME: Essmann 
 """
 
 import math
-from typing import List, NamedTuple, Tuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from mlip.electrostatics.splines import aliasing_sum, mesh_coordinates, outer_we
 class Mesh(NamedTuple):
     """A mesh with the kernel of its waves: what depends on the cell alone."""
 
-    shape: List[int]  # points along each vector of the box
+    shape: list[int]  # points along each vector of the box
     order: int  # of the B-splines, even
     kernel: Tensor  # [n0, n1, n2 // 2 + 1] eV / e^2: irfftn(kernel * rfftn(charge)) is the potential
 
@@ -39,10 +39,10 @@ def _is_smooth(rest: int) -> bool:
     return rest == 1
 
 
-def mesh_shape(box: Tensor, spacing: float) -> List[int]:
+def mesh_shape(box: Tensor, spacing: float) -> list[int]:
     """Mesh points along each lattice vector, no further apart than `spacing` (Å). A step function of the cell."""
-    lengths: List[float] = torch.linalg.vector_norm(box.detach(), dim=1).tolist()
-    return [good_size(int(math.ceil(length / spacing - 1e-9))) for length in lengths]
+    lengths: list[float] = torch.linalg.vector_norm(box.detach(), dim=1).tolist()
+    return [good_size(math.ceil(length / spacing - 1e-9)) for length in lengths]
 
 
 def mesh_spacing(eta: float, order: int, tolerance: float) -> float:
@@ -65,7 +65,7 @@ def mesh_spacing(eta: float, order: int, tolerance: float) -> float:
     return low
 
 
-def make_mesh(box: Tensor, shape: List[int], eta: float, order: int, slab: bool = False) -> Mesh:
+def make_mesh(box: Tensor, shape: list[int], eta: float, order: int, slab: bool = False) -> Mesh:
     """Mesh whose kernel is 4 pi k_e exp(-eta^2 k^2 / 2) / (V k^2), corrected for the splines; differentiable in box.
 
     box    [3, 3] Å, rows are lattice vectors; for a slab the third is along the normal, at least twice as long
@@ -76,33 +76,41 @@ def make_mesh(box: Tensor, shape: List[int], eta: float, order: int, slab: bool 
     slab   the Coulomb interaction is cut at half the box along the normal, which makes the images there exactly
            silent (Rozzi et al., Phys. Rev. B 73, 205119 (2006)); convention -2 pi |z| / area for k parallel = 0
     """
-    dtype, device = box.dtype, box.device
-    inverse = torch.linalg.inv(box)
-    metric = 4 * math.pi**2 * inverse.t() @ inverse
-    m: List[Tensor] = []
-    correction: List[Tensor] = []
-    for axis in range(3):
-        n = shape[axis]
-        index = torch.arange(n // 2 + 1 if axis == 2 else n, device=device)
-        correction.append(1.0 / aliasing_sum(index, n, order, dtype))
-        m.append(torch.where(index > n // 2, index - n, index).to(dtype))
-    x, y, z = m[0][:, None, None], m[1][:, None], m[2]
-    k2 = (metric[0, 0] * x * x + 2 * metric[0, 1] * x * y + metric[1, 1] * y * y) + metric[2, 2] * z * z
-    k2 = k2 + 2 * (metric[0, 2] * x + metric[1, 2] * y) * z
+    k2, in_plane = squared_waves(box, shape)
+    correction = [
+        1.0 / aliasing_sum(torch.arange(k2.shape[axis], device=box.device), shape[axis], order, box.dtype)
+        for axis in range(3)
+    ]
     origin = torch.zeros_like(k2)
     origin[0, 0, 0] = 1.0
     kernel = (1.0 - origin) * torch.exp(-0.5 * eta * eta * k2) / (k2 + origin)
     if slab:
         reach = 0.5 * torch.linalg.vector_norm(box[2])
-        in_plane = metric[0, 0] * x * x + 2 * metric[0, 1] * x * y + metric[1, 1] * y * y
-        upright = x * x + y * y == 0  # there the root has no derivative
+        upright = in_plane.detach() < 1e-20  # k parallel = 0: there the root has no derivative
         decay = torch.exp(-reach * torch.where(upright, torch.ones_like(in_plane), in_plane).sqrt())
         decay = torch.where(upright, torch.ones_like(decay), decay)
-        sign = 1.0 - 2.0 * torch.remainder(z, 2.0)  # cos(k_z L / 2)
+        sign = 1.0 - 2.0 * (torch.arange(k2.shape[2], device=box.device) % 2).to(k2)  # cos(k_z L / 2)
         kernel = kernel * (1.0 - sign * decay) - 0.5 * reach * reach * origin
     scale = 4 * math.pi * units.COULOMB / torch.linalg.det(box).abs() * (shape[0] * shape[1] * shape[2])
     spline = correction[0][:, None, None] * correction[1][:, None] * correction[2]
     return Mesh(shape, order, scale * spline * kernel)
+
+
+def squared_waves(box: Tensor, shape: list[int]) -> tuple[Tensor, Tensor]:
+    """k^2 of every wave of the mesh, [n0, n1, n2 // 2 + 1] Å^-2, and its part from the first two vectors, [n0, n1, 1].
+
+    The second is k^2 parallel to a slab, whose box has the third vector along the normal.
+    """
+    inverse = torch.linalg.inv(box)
+    metric = 4 * math.pi**2 * inverse.t() @ inverse
+    m: list[Tensor] = []
+    for axis in range(3):
+        n = shape[axis]
+        index = torch.arange(n // 2 + 1 if axis == 2 else n, device=box.device)
+        m.append(torch.where(index > n // 2, index - n, index).to(box.dtype))
+    x, y, z = m[0][:, None, None], m[1][:, None], m[2]
+    in_plane = metric[0, 0] * x * x + 2 * metric[0, 1] * x * y + metric[1, 1] * y * y
+    return in_plane + metric[2, 2] * z * z + 2 * (metric[0, 2] * x + metric[1, 2] * y) * z, in_plane
 
 
 def slab_box(positions: Tensor, cell: Tensor, pbc: Tensor, eta: float, tolerance: float) -> Tensor:
@@ -148,14 +156,14 @@ def potential_on_mesh(mesh: Mesh, grid: Tensor) -> Tensor:
     return torch.fft.irfftn(mesh.kernel * torch.fft.rfftn(grid), s=mesh.shape)
 
 
-def gather(mesh: Mesh, coordinates: Tensor, grid: Tensor, n_derivatives: int, chunk: int = 1 << 19) -> List[Tensor]:
+def gather(mesh: Mesh, coordinates: Tensor, grid: Tensor, n_derivatives: int, chunk: int = 1 << 19) -> list[Tensor]:
     """Potential at the atoms [n], its gradient [n, 3] and curvature [n, 3, 3] in mesh units, as many as asked for.
 
     The adjoint of spread. The last axis is contracted first, so the derivatives cost little.
     """
     order, flat = mesh.order, grid.flatten()
     step = max(1, chunk // (order * order * order))
-    results: List[List[Tensor]] = [[] for _ in range(n_derivatives + 1)]
+    results: list[list[Tensor]] = [[] for _ in range(n_derivatives + 1)]
     for first in range(0, coordinates.shape[0], step):
         points, fraction = stencil(coordinates[first : first + step], mesh.shape, order)
         w = spline_jet(fraction, order, n_derivatives)  # [derivative, n, 3, order]
@@ -182,7 +190,7 @@ def gather(mesh: Mesh, coordinates: Tensor, grid: Tensor, n_derivatives: int, ch
 
 def mesh_potential(
     positions: Tensor, box: Tensor, mesh: Mesh, charges: Tensor, dipoles: Tensor
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Potential of all the wide Gaussians at every atom, self-interaction included; differentiable any number of times.
 
     The energy is 1/2 sum (q phi + mu . gradient). Zero mean potential: a net charge sees a neutralising background.

@@ -1,7 +1,7 @@
 """Pairs of atoms within a distance, found bin by bin in native tensor operations, so that an exported model has them."""
 
 import math
-from typing import List, NamedTuple, Tuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,8 @@ class Bins(NamedTuple):
     wrapped: Tensor  # [n, 3] Å, positions in that order, inside the cell
     home: Tensor  # [n_used] bins that hold an atom
     members: Tensor  # [n_bins, most] rows of `wrapped`, n where there is none
-    number: List[int]  # bins along each lattice vector
-    reach: List[int]  # bins to look at on either side
+    number: list[int]  # bins along each lattice vector
+    reach: list[int]  # bins to look at on either side
 
 
 def sort_into_bins(positions: Tensor, cell: Tensor, cutoff: float) -> Bins:
@@ -26,14 +26,14 @@ def sort_into_bins(positions: Tensor, cell: Tensor, cutoff: float) -> Bins:
     inverse = torch.linalg.inv(cell)
     fraction = positions @ inverse
     fraction = fraction - fraction.floor()
-    heights: List[float] = (1.0 / torch.linalg.vector_norm(inverse, dim=0)).tolist()
-    number: List[int] = []
-    reach: List[int] = []
+    heights: list[float] = (1.0 / torch.linalg.vector_norm(inverse, dim=0)).tolist()
+    number: list[int] = []
+    reach: list[int] = []
     most_bins = int(positions.shape[0] ** (1.0 / 3.0)) + 1  # no use for bins much smaller than an atom's share
     for axis in range(3):
         n = max(1, min(int(2.0 * heights[axis] / cutoff), 2 * most_bins))
         number.append(n)
-        reach.append(int(math.ceil(cutoff * n / heights[axis] - 1e-9)))
+        reach.append(math.ceil(cutoff * n / heights[axis] - 1e-9))
     size = torch.tensor(number, device=positions.device)
     place = torch.minimum((fraction * size).floor().long(), size - 1)
     bin_of = (place[:, 0] * number[1] + place[:, 1]) * number[2] + place[:, 2]
@@ -50,7 +50,7 @@ def sort_into_bins(positions: Tensor, cell: Tensor, cutoff: float) -> Bins:
 
 def neighbour_pairs(
     bins: Bins, cell: Tensor, cutoff: float, wanted: Tensor, candidates: int = 1 << 20
-) -> Tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Every pair closer than the cutoff, in both directions, centres ascending; images included, self excluded.
 
     wanted      [n] bool, in the order of the bins; a pair is left out when neither atom is wanted
@@ -71,9 +71,9 @@ def neighbour_pairs(
     wanted = torch.cat([wanted, torch.zeros([1], dtype=torch.bool, device=device)])
     self_place = torch.arange(most, device=device)
     n_chunk = max(1, candidates // (most * n_others))
-    centres: List[Tensor] = []
-    neighbours: List[Tensor] = []
-    vectors: List[Tensor] = []
+    centres: list[Tensor] = []
+    neighbours: list[Tensor] = []
+    vectors: list[Tensor] = []
     for first in range(0, bins.home.shape[0], n_chunk):
         home = bins.home[first : first + n_chunk]
         place = torch.stack([home // (bins.number[1] * bins.number[2]), home // bins.number[2], home], 1) % size

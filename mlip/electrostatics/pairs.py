@@ -1,7 +1,7 @@
 """What the mesh leaves to do at short range: a kernel between near atoms, kept as a sparse matrix."""
 
 import math
-from typing import List, NamedTuple, Tuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,10 +15,10 @@ class Pairs(NamedTuple):
     start: Tensor  # [n + 1] first pair of each atom
     neighbour: Tensor  # [n_pairs]
     vector: Tensor  # [n_pairs, 3] Å, r_neighbour - r_centre
-    ladder: List[Tensor]  # k_e B_0 .. of `difference_ladder`, [n_pairs] each; no entries: no pairs are needed
+    ladder: list[Tensor]  # k_e B_0 .. of `difference_ladder`, [n_pairs] each; no entries: no pairs are needed
 
 
-def difference_ladder(distance2: Tensor, g: Tensor, eta: float, cutoff: float, order: int) -> List[Tensor]:
+def difference_ladder(distance2: Tensor, g: Tensor, eta: float, cutoff: float, order: int) -> list[Tensor]:
     """B_0 = [erf(g d) - erf(d / (sqrt2 eta))] / d and B_{n+1} = -(1/d) dB_n/dd: the pair's kernel less the mesh's.
 
     A parabola in d^2, of the size of the tail, makes B_0 and its slope vanish at the cutoff, so that energy and
@@ -35,7 +35,7 @@ def difference_ladder(distance2: Tensor, g: Tensor, eta: float, cutoff: float, o
     return inside
 
 
-def _erf_difference(distance2: Tensor, g: Tensor, eta: float, order: int) -> List[Tensor]:
+def _erf_difference(distance2: Tensor, g: Tensor, eta: float, order: int) -> list[Tensor]:
     d = distance2.sqrt()
     b = 1.0 / (math.sqrt(2.0) * eta)
     gauss_g = (2.0 / math.sqrt(math.pi)) * g * torch.exp(-g * g * distance2)
@@ -67,7 +67,7 @@ def make_pairs(
     n = width.shape[0]
     count = torch.bincount(centre, minlength=n)
     start = torch.cat([count.new_zeros(1), count.cumsum(0)]).int()
-    parts: List[List[Tensor]] = [[] for _ in range(order + 1)]
+    parts: list[list[Tensor]] = [[] for _ in range(order + 1)]
     for first in range(0, max(vector.shape[0], 1), chunk):
         last = first + chunk
         g = pair_screening(width.index_select(0, centre[first:last]), width.index_select(0, neighbour[first:last]))
@@ -84,7 +84,7 @@ def sparse_product(start: Tensor, column: Tensor, values: Tensor, x: Tensor) -> 
     return torch.mv(matrix, x)
 
 
-def apply_pairs(pairs: Pairs, charges: Tensor, dipoles: Tensor) -> Tuple[Tensor, Tensor]:
+def apply_pairs(pairs: Pairs, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
     """Potential [n] V and its gradient [n, 3] V/Å at the atoms; no rows of dipoles: the gradient is left out.
 
     phi_i = sum_j q_j B_0 - B_1 mu_j.r;  gradient_i = sum_j r B_1 q_j - B_2 r (mu_j.r) + B_1 mu_j,  r = r_j - r_i
@@ -108,13 +108,13 @@ def apply_pairs(pairs: Pairs, charges: Tensor, dipoles: Tensor) -> Tuple[Tensor,
 
 def field_of_charges(pairs: Pairs, charges: Tensor) -> Tensor:
     """Gradient of the potential of charges at every atom, sum_j r B_1 q_j, [n, 3] V/Å."""
-    columns: List[Tensor] = []
+    columns: list[Tensor] = []
     for a in range(3):
         columns.append(sparse_product(pairs.start, pairs.neighbour, pairs.ladder[1] * pairs.vector[:, a], charges))
     return torch.stack(columns, 1)
 
 
-def pair_slopes(pairs: Pairs, charges: Tensor, dipoles: Tensor, chunk: int = 1 << 20) -> Tuple[Tensor, Tensor]:
+def pair_slopes(pairs: Pairs, charges: Tensor, dipoles: Tensor, chunk: int = 1 << 20) -> tuple[Tensor, Tensor]:
     """Derivatives of the pair energy 1/2 sum_ij e(r_ij) at fixed sources: by positions, and by strain.
 
     e = q_i q_j B_0 + B_1 (q_j mu_i.r - q_i mu_j.r + mu_i.mu_j) - B_2 (mu_i.r) (mu_j.r)

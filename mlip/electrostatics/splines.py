@@ -1,7 +1,6 @@
 """Cardinal B-splines: how an atom's charge is shared among the mesh points around it."""
 
 import math
-from typing import List, Tuple
 
 import torch
 from torch import Tensor
@@ -31,7 +30,7 @@ def spline_jet(fraction: Tensor, order: int, n_derivatives: int) -> Tensor:
 
     returns [n_derivatives + 1, n, 3, order];  M_p'(x) = M_{p-1}(x) - M_{p-1}(x - 1)
     """
-    jet: List[Tensor] = [spline_weights(fraction, order)]
+    jet: list[Tensor] = [spline_weights(fraction, order)]
     for k in range(1, n_derivatives + 1):
         weights = spline_weights(fraction, order - k)
         for _ in range(k):
@@ -40,20 +39,20 @@ def spline_jet(fraction: Tensor, order: int, n_derivatives: int) -> Tensor:
     return torch.stack(jet)
 
 
-def mesh_coordinates(positions: Tensor, cell: Tensor, shape: List[int]) -> Tensor:
+def mesh_coordinates(positions: Tensor, cell: Tensor, shape: list[int]) -> Tensor:
     """Positions in units of the mesh intervals, [n, 3], differentiable in positions and cell."""
     size = torch.tensor(shape, dtype=positions.dtype, device=positions.device)
     return positions @ torch.linalg.inv(cell) * size
 
 
-def stencil(coordinates: Tensor, shape: List[int], order: int) -> Tuple[Tensor, Tensor]:
+def stencil(coordinates: Tensor, shape: list[int], order: int) -> tuple[Tensor, Tensor]:
     """Flat mesh indices of the order^3 points of each atom, and the atoms' place in their interval.
 
     coordinates [n, 3]        mesh units, see mesh_coordinates
     returns     [n, order^3]  int64, and [n, 3]
     """
     floor = coordinates.detach().floor()
-    points: List[Tensor] = []
+    points: list[Tensor] = []
     for axis in range(3):
         reach = torch.arange(order, device=coordinates.device)
         points.append((floor[:, axis].long()[:, None] - reach) % shape[axis])
