@@ -8,9 +8,10 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from mlip import keys, units
+from mlip.electrostatics.conjugate import solve_large
 from mlip.electrostatics.elements import FORMAL_CHARGE, absolute_electronegativity
 from mlip.electrostatics.equilibration import membership, open_field
-from mlip.electrostatics.interaction import Interaction, carrier, constant, smooth_interaction
+from mlip.electrostatics.interaction import carrier, constant, smooth_interaction
 from mlip.electrostatics.relaxation import Problem, Relaxed, energies, relax
 from mlip.models.species import SpeciesTable, species_lookup
 
@@ -93,6 +94,7 @@ class FormalCharges(nn.Module):
     formal_charges  symbol -> e, instead of the usual oxidation state
     width           Å, of all Gaussians          tolerance  of the waves left out; forces err by about as much, eV/Å
     polarizability  Å^3, where training starts   n_features of statistics is the width of the vector features
+    mesh_above      atoms from which inference takes the particle mesh (below, it is slower)
     """
 
     dipoles: Final[bool]
@@ -105,12 +107,13 @@ class FormalCharges(nn.Module):
         tolerance: float = 1e-5,
         dipoles: bool = False,
         polarizability: float = 1.0,
+        mesh_above: int = 1500,
     ):
         super().__init__()
         elements = list(statistics["elements"])
         if width <= 0:
             raise ValueError(f"width must be positive, got {width} Å")
-        self.width, self.tolerance, self.dipoles = width, tolerance, dipoles
+        self.width, self.tolerance, self.dipoles, self.mesh_above = width, tolerance, dipoles, mesh_above
         self.register_buffer("lookup", species_lookup(elements))
         self.register_buffer("formal", formal_charge_table([chemical_symbols[z] for z in elements], formal_charges))
         if dipoles:
@@ -131,10 +134,9 @@ class FormalCharges(nn.Module):
         for s, n in enumerate(atoms_per_system(graph)):
             last = first + n
             q, r, cell, pbc = charges[first:last], positions[first:last], graph[keys.CELL][s], graph[keys.PBC][s]
-            interaction = smooth_interaction(r, cell, pbc, width, self.tolerance, self.dipoles, not self.training)
             v = source[first:last] - field[s] if self.dipoles else source
             problem = Problem(-(r @ field[s]), torch.zeros_like(q), v, stiffness[first:last], q[None][:0], q[:0])
-            state, e = relaxed(interaction, problem, q, r, self.training)
+            state, e = relaxed(r, cell, pbc, width, problem, q, self.tolerance, self.mesh_above, self.training)
             energy.append(e - 0.5 * units.COULOMB / (self.width * math.sqrt(math.pi)) * q.square())
             dipoles.append(state.dipoles)
             first = last
@@ -165,10 +167,11 @@ class EquilibratedCharges(nn.Module):
         tolerance: float = 1e-5,
         dipoles: bool = False,
         polarizability: float = 1.0,
+        mesh_above: int = 1500,
     ):
         super().__init__()
         elements, n_features = list(statistics["elements"]), int(statistics["n_features"])
-        self.tolerance, self.dipoles = tolerance, dipoles
+        self.tolerance, self.dipoles, self.mesh_above = tolerance, dipoles, mesh_above
         self.register_buffer("lookup", species_lookup(elements))
         self.electronegativity = Electronegativity(elements, n_features, n_hidden)
         self.hardness = PositiveTable(elements, hardness, hardness_floor, "hardness (eV/e^2)")
@@ -194,7 +197,6 @@ class EquilibratedCharges(nn.Module):
             last = first + n
             r, cell, pbc = positions[first:last], graph[keys.CELL][s], graph[keys.PBC][s]
             w = width[first:last]
-            interaction = smooth_interaction(r, cell, pbc, w, self.tolerance, self.dipoles, not self.training)
             along = open_field(field[s], cell, pbc)
             if bool((along - field[s]).abs().max() > 1e-9):
                 raise ValueError(
@@ -206,7 +208,8 @@ class EquilibratedCharges(nn.Module):
             problem = Problem(
                 chi[first:last] - r @ along, hardness[first:last], v, stiffness[first:last], constraint, target
             )
-            state, e = relaxed(interaction, problem, torch.zeros_like(chi[first:last]), r, self.training)
+            given = torch.zeros_like(chi[first:last])
+            state, e = relaxed(r, cell, pbc, w, problem, given, self.tolerance, self.mesh_above, self.training)
             energy.append(e)
             charges.append(state.charges)
             dipoles.append(state.dipoles)
@@ -221,20 +224,34 @@ class EquilibratedCharges(nn.Module):
 
 
 def relaxed(
-    interaction: Interaction, problem: Problem, given: Tensor, positions: Tensor, differentiable: bool
+    positions: Tensor,
+    cell: Tensor,
+    pbc: Tensor,
+    width: Tensor,
+    problem: Problem,
+    given: Tensor,
+    tolerance: float,
+    mesh_above: int,
+    training: bool,
 ) -> tuple[Relaxed, Tensor]:
     """Charges, dipoles and multipliers of one system, and its energies [n] eV.
 
-    Differentiable: exact to second derivatives. Otherwise the charges are constants and the energies have first
-    derivatives, which are exact because the charges are a minimum.
+    Training: dense, exact to second derivatives. Inference: the charges are constants and the energies have first
+    derivatives, which are exact because the charges are a minimum; many atoms go through the mesh.
     """
-    if differentiable:
+    polar, n = problem.stiffness.shape[0] > 0, positions.shape[0]
+    if training:
+        interaction = smooth_interaction(positions, cell, pbc, width, tolerance, polar)
         state = relax(interaction, problem, given, True)
-        return state, energies(interaction, problem, state)
-    fixed = constant(interaction)
-    state = relax(fixed, problem, given, False)
-    energy = energies(fixed, problem, state)
-    return state, energy + carrier(interaction, positions, state.charges, state.dipoles)
+        energy = energies(interaction, problem, state)
+    elif n > mesh_above and int(pbc.sum()) > 1:
+        state, energy, _ = solve_large(positions, cell, pbc, width.expand(n), problem, given)
+    else:
+        interaction = smooth_interaction(positions, cell, pbc, width, tolerance, polar, True)
+        fixed = constant(interaction)
+        state = relax(fixed, problem, given, False)
+        energy = energies(fixed, problem, state) + carrier(interaction, positions, state.charges, state.dipoles)
+    return state, energy
 
 
 def atoms_per_system(graph: dict[str, Tensor]) -> list[int]:

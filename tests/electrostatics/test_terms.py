@@ -257,3 +257,16 @@ def test_settings_without_a_physical_meaning_are_refused(kind, change, message):
         kind(STATISTICS, **change)
     with pytest.raises(ValueError, match=r"no formal charge for \['Xe'\]"):
         FormalCharges({"elements": [3, 54]})
+
+
+@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("boundary", ["bulk", "slab"])
+@pytest.mark.filterwarnings("ignore:Sparse (CSR|invariant)")
+def test_large_systems_go_through_the_mesh_and_have_the_same_energy_forces_and_charges(name, boundary):
+    inputs = graph(10, 3, BOUNDARIES[boundary], total_charge=torch.tensor([1.0], dtype=torch.float64))
+    small, other = evaluate(term(name, tolerance=1e-7).eval(), inputs)
+    large, same = evaluate(term(name, tolerance=1e-7, mesh_above=0).eval(), inputs)
+    assert large[0].sum().item() == pytest.approx(small[0].sum().item(), abs=1e-5)
+    for a, b in zip(large[1:], small[1:], strict=True):
+        assert (a - b).abs().max() < 2e-5
+    assert (same[keys.CHARGES] - other[keys.CHARGES]).abs().max() < 1e-6
