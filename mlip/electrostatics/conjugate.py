@@ -17,6 +17,7 @@ from mlip.electrostatics.large import (
     Samples,
     apply_large,
     apply_mesh,
+    gather_samples,
     large_energies,
     make_large,
     sample,
@@ -24,7 +25,6 @@ from mlip.electrostatics.large import (
     spread_samples,
 )
 from mlip.electrostatics.mesh import Mesh, make_mesh, mesh_shape, squared_waves
-from mlip.electrostatics.pairs import sparse_product
 from mlip.electrostatics.relaxation import Problem, Relaxed
 
 
@@ -64,8 +64,7 @@ def make_screening(large: Large, problem: Problem, screened: bool = True) -> Scr
         softness = torch.fft.rfftn(spread_samples(mesh, samples, 1.0 / charge, none))
         smooth = torch.exp(-0.25 * large.split.eta * large.split.eta * squared_waves(box, shape)[0])
         local = torch.fft.irfftn(softness * smooth, s=shape)
-        starts = torch.arange(charge.shape[0] + 1, device=box.device, dtype=torch.int32) * 64  # 4^3 points each
-        kappa = sparse_product(starts, samples.points, samples.weights[0], local.flatten())
+        kappa = gather_samples(mesh, samples, local)[0]
         share = (kappa.mean() / kappa).sqrt()
         kernel = mesh.kernel.clamp(min=0.0)
         mesh = Mesh(shape, 4, kernel / (1.0 + kappa.mean() * kernel))

@@ -29,7 +29,6 @@ from mlip.electrostatics.pairs import (
     make_pairs,
     pair_screening,
     pair_slopes,
-    sparse_product,
 )
 from mlip.electrostatics.splines import mesh_coordinates, outer_weights, spline_jet, stencil
 
@@ -143,16 +142,24 @@ def spread_samples(mesh: Mesh, samples: Samples, charges: Tensor, dipoles: Tenso
 
 def apply_mesh(mesh: Mesh, samples: Samples, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
     """Potential [n] and its gradient [n, 3] at the atoms of the charge they spread on the mesh."""
-    grid = potential_on_mesh(mesh, spread_samples(mesh, samples, charges, dipoles)).flatten()
-    n_points = mesh.order * mesh.order * mesh.order
-    start = torch.arange(charges.shape[0] + 1, device=charges.device, dtype=torch.int32) * n_points
-    potential = sparse_product(start, samples.points, samples.weights[0], grid)
+    grid = potential_on_mesh(mesh, spread_samples(mesh, samples, charges, dipoles))
+    columns = gather_samples(mesh, samples, grid)
     if dipoles.shape[0] == 0:
-        return potential, dipoles
-    columns: list[Tensor] = []
-    for a in range(3):
-        columns.append(sparse_product(start, samples.points, samples.weights[a + 1], grid))
-    return potential, torch.stack(columns, 1)
+        return columns[0], dipoles
+    return columns[0], torch.stack(columns[1:], 1)
+
+
+def gather_samples(mesh: Mesh, samples: Samples, grid: Tensor, chunk: int = 1 << 17) -> list[Tensor]:
+    """Values [n] of a function on the mesh at the atoms, and its slopes where the samples have them."""
+    n_points = mesh.order * mesh.order * mesh.order
+    flat = grid.flatten()
+    step = max(1, chunk // n_points) * n_points
+    parts: list[list[Tensor]] = [[] for _ in samples.weights]
+    for first in range(0, samples.points.shape[0], step):
+        near = torch.index_select(flat, 0, samples.points[first : first + step])
+        for k, weights in enumerate(samples.weights):
+            parts[k].append((near * weights[first : first + step]).reshape(-1, n_points).sum(1))
+    return [torch.cat(part) for part in parts]
 
 
 def apply_large(large: Large, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
@@ -238,9 +245,7 @@ def large_potential(
     """
     potential, gradient = mesh_potential(positions, split.box, split.mesh, charges, dipoles)
     if large.pairs.vector.shape[0] > 0:
-        count = (large.pairs.start[1:] - large.pairs.start[:-1]).long()
-        i = torch.repeat_interleave(large.order, count)
-        j = large.order[large.pairs.neighbour.long()]
+        i, j = large.order[large.pairs.centre], large.order[large.pairs.neighbour]
         with torch.no_grad():
             inverse = torch.linalg.inv(split.box)
             shift = ((large.pairs.vector - positions[j] + positions[i]) @ inverse).round()

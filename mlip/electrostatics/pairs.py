@@ -1,4 +1,4 @@
-"""What the mesh leaves to do at short range: a kernel between near atoms, kept as a sparse matrix."""
+"""What the mesh leaves to do at short range: a kernel between near atoms, kept pair by pair."""
 
 import math
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from mlip import units
 
 
 class Pairs(NamedTuple):
-    """Sparse rows, one per atom. Pairs stand in both directions; dtype float64, indices int32."""
+    """Every pair stands in both directions; float64, indices int32."""
 
-    start: Tensor  # [n + 1] first pair of each atom
+    centre: Tensor  # [n_pairs]
     neighbour: Tensor  # [n_pairs]
     vector: Tensor  # [n_pairs, 3] Å, r_neighbour - r_centre
-    ladder: list[Tensor]  # k_e B_0 .. of `difference_ladder`, [n_pairs] each; no entries: no pairs are needed
+    ladder: list[Tensor]  # k_e B_0 .. of `difference_ladder`, [n_pairs] each
 
 
 def difference_ladder(distance2: Tensor, g: Tensor, eta: float, cutoff: float, order: int) -> list[Tensor]:
@@ -63,10 +63,7 @@ def make_pairs(
     order: int,
     chunk: int = 1 << 20,
 ) -> Pairs:
-    """Kernel of every pair. centre ascending; order 0 or 1 for charges (values, forces), 2 or 3 with dipoles."""
-    n = width.shape[0]
-    count = torch.bincount(centre, minlength=n)
-    start = torch.cat([count.new_zeros(1), count.cumsum(0)]).int()
+    """Kernel of every pair; order 1 for energies and forces of charges, 3 with dipoles; chunk: pairs at once."""
     parts: list[list[Tensor]] = [[] for _ in range(order + 1)]
     for first in range(0, max(vector.shape[0], 1), chunk):
         last = first + chunk
@@ -74,47 +71,31 @@ def make_pairs(
         square = vector[first:last].square().sum(1)
         for k, values in enumerate(difference_ladder(square, g, eta, cutoff, order)):
             parts[k].append(units.COULOMB * values)
-    return Pairs(start, neighbour, vector, [torch.cat(part) for part in parts])
+    return Pairs(centre, neighbour, vector, [torch.cat(part) for part in parts])
 
 
-def sparse_product(start: Tensor, column: Tensor, values: Tensor, x: Tensor) -> Tensor:
-    """Rows [start] of a sparse matrix times x [n_columns]."""
-    shape = [start.shape[0] - 1, x.shape[0]]
-    matrix = torch.sparse_csr_tensor(start, column, values, shape, dtype=values.dtype, device=values.device)
-    return torch.mv(matrix, x)
-
-
-def apply_pairs(pairs: Pairs, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
+def apply_pairs(pairs: Pairs, charges: Tensor, dipoles: Tensor, chunk: int = 1 << 17) -> tuple[Tensor, Tensor]:
     """Potential [n] V and its gradient [n, 3] V/Å at the atoms; no rows of dipoles: the gradient is left out.
 
-    phi_i = sum_j q_j B_0 - B_1 mu_j.r;  gradient_i = sum_j r B_1 q_j - B_2 r (mu_j.r) + B_1 mu_j,  r = r_j - r_i
+    phi_i = sum_j q_j B_0 - B_1 mu_j.r;  gradient_i = sum_j r (B_1 q_j - B_2 mu_j.r) + B_1 mu_j,  r = r_j - r_i
     """
-    start, column, ladder = pairs.start, pairs.neighbour, pairs.ladder
-    potential = sparse_product(start, column, ladder[0], charges)
-    if dipoles.shape[0] == 0:
-        return potential, dipoles
-    gradient = field_of_charges(pairs, charges)
-    for b in range(3):
-        mu = dipoles[:, b].contiguous()
-        r_b = pairs.vector[:, b]
-        potential = potential - sparse_product(start, column, ladder[1] * r_b, mu)
-        bare = sparse_product(start, column, ladder[1], mu)
-        scaled = ladder[2] * r_b
-        for a in range(3):
-            gradient[:, a] -= sparse_product(start, column, scaled * pairs.vector[:, a], mu)
-        gradient[:, b] += bare
+    potential, gradient = torch.zeros_like(charges), torch.zeros_like(dipoles)
+    for first in range(0, pairs.vector.shape[0], chunk):  # small enough for the cache
+        last = first + chunk
+        i, j = pairs.centre[first:last], pairs.neighbour[first:last]
+        q = charges.index_select(0, j)
+        values = q * pairs.ladder[0][first:last]
+        if dipoles.shape[0] > 0:
+            r, b1, mu = pairs.vector[first:last], pairs.ladder[1][first:last], dipoles.index_select(0, j)
+            along = (mu * r).sum(1)
+            values = values - b1 * along
+            radial = b1 * q - pairs.ladder[2][first:last] * along
+            gradient.index_add_(0, i, radial[:, None] * r + b1[:, None] * mu)
+        potential.index_add_(0, i, values)
     return potential, gradient
 
 
-def field_of_charges(pairs: Pairs, charges: Tensor) -> Tensor:
-    """Gradient of the potential of charges at every atom, sum_j r B_1 q_j, [n, 3] V/Å."""
-    columns: list[Tensor] = []
-    for a in range(3):
-        columns.append(sparse_product(pairs.start, pairs.neighbour, pairs.ladder[1] * pairs.vector[:, a], charges))
-    return torch.stack(columns, 1)
-
-
-def pair_slopes(pairs: Pairs, charges: Tensor, dipoles: Tensor, chunk: int = 1 << 20) -> tuple[Tensor, Tensor]:
+def pair_slopes(pairs: Pairs, charges: Tensor, dipoles: Tensor, chunk: int = 1 << 17) -> tuple[Tensor, Tensor]:
     """Derivatives of the pair energy 1/2 sum_ij e(r_ij) at fixed sources: by positions, and by strain.
 
     e = q_i q_j B_0 + B_1 (q_j mu_i.r - q_i mu_j.r + mu_i.mu_j) - B_2 (mu_i.r) (mu_j.r)
@@ -123,11 +104,9 @@ def pair_slopes(pairs: Pairs, charges: Tensor, dipoles: Tensor, chunk: int = 1 <
     n = charges.shape[0]
     forward = torch.zeros([n, 3], dtype=charges.dtype, device=charges.device)
     virial = torch.zeros([3, 3], dtype=charges.dtype, device=charges.device)
-    count = pairs.start[1:] - pairs.start[:-1]
-    centre = torch.repeat_interleave(torch.arange(n, device=charges.device, dtype=torch.int32), count)
     for first in range(0, pairs.vector.shape[0], chunk):
         last = first + chunk
-        i, j, r = centre[first:last], pairs.neighbour[first:last], pairs.vector[first:last]
+        i, j, r = pairs.centre[first:last], pairs.neighbour[first:last], pairs.vector[first:last]
         q_i, q_j = charges.index_select(0, i), charges.index_select(0, j)
         b1 = pairs.ladder[1][first:last]
         if dipoles.shape[0] == 0:
