@@ -133,7 +133,13 @@ def conjugate_solve(
         direction = z + (new / old) * direction
         old = new
         image = project(hessian_product(large, problem, direction), problem.constraint)
-        length = new / (direction * image).sum()
+        curvature = (direction * image).sum()
+        if bool(curvature <= 0.0):
+            raise RuntimeError(
+                f"the charges have no minimum: curvature {float(curvature)} eV along a direction; "
+                "a larger hardness or width is needed"
+            )
+        length = new / curvature
         x = x + length * direction
         residual = residual - length * image
         steps += 1
