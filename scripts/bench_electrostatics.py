@@ -1,0 +1,221 @@
+"""Cost of the long-range head alone against the number of atoms, and of fixed charges against torch-pme's P3M.
+
+    python scripts/bench_electrostatics.py                     # 96 ... 111,132 atoms, docs/electrostatics_scaling.md
+    python scripts/bench_electrostatics.py --cells 2 3 5 --output ""
+
+Perturbed Li2O supercells of n x n x n conventional cells. Times are CPU seconds of one thread, so that other work on
+the machine does not count; memory is the largest the process has held so far, less what it held at the start.
+"""
+
+import argparse
+import math
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from mlip import units
+from mlip.electrostatics.charges import relaxed
+from mlip.electrostatics.conjugate import relax_large, solve_large
+from mlip.electrostatics.large import large_energies, make_large, split_interaction
+from mlip.electrostatics.relaxation import Problem
+
+BULK = torch.tensor([True, True, True])
+CORNERS = torch.tensor([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], dtype=torch.float64)
+
+
+def lithium_oxide(n_cells: int):
+    """Positions, cell, formal charges and widths of a perturbed supercell."""
+    corner = torch.cat([CORNERS + 0.25, CORNERS + 0.75, CORNERS]) * 4.62
+    steps = torch.arange(n_cells, dtype=torch.float64)
+    shifts = torch.cartesian_prod(steps, steps, steps).reshape(-1, 3) * 4.62
+    positions = (shifts[:, None] + corner).reshape(-1, 3)
+    charges = torch.tensor([1.0] * 8 + [-2.0] * 4, dtype=torch.float64).repeat(len(shifts))
+    positions = positions + 0.1 * torch.randn(positions.shape, dtype=torch.float64)
+    cell = 4.62 * n_cells * torch.eye(3, dtype=torch.float64)
+    return positions, cell, charges, torch.where(charges > 0, 1.28, 0.66).double()
+
+
+def equilibration(charges):
+    """chi 3 +- 0.5 V (Li) and 8.5 +- 0.5 V (O), J 4.8 and 12 eV/e^2, total charge zero."""
+    none = charges.new_zeros(0, 3)
+    chi = torch.where(charges > 0, 3.0, 8.5).double() + 0.5 * torch.randn_like(charges)
+    hardness = torch.where(charges > 0, 4.8, 12.0).double()
+    return Problem(chi, hardness, none, none[:, 0], torch.ones(1, len(charges)).double(), torch.zeros(1).double())
+
+
+def memory() -> float:
+    """GiB"""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def clock(action):
+    """Result and CPU seconds."""
+    start = time.process_time()
+    result = action()
+    return result, time.process_time() - start
+
+
+def bench_head(n_cells: int, tolerance: float, diagonal_up_to: int) -> dict:
+    """One relaxation with energy, forces and virial; the steps with the diagonal alone for comparison."""
+    positions, cell, charges, width = lithium_oxide(n_cells)
+    problem = equilibration(charges)
+    positions.requires_grad_()
+    strain = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
+    deformation = torch.eye(3, dtype=torch.float64) + strain
+
+    def head():
+        state, energies, steps = solve_large(
+            positions @ deformation, cell @ deformation, BULK, width, problem, charges, tolerance
+        )
+        torch.autograd.grad(energies.sum(), (positions, strain))
+        return state, steps
+
+    (state, steps), seconds = clock(head)
+    row = {"atoms": len(charges), "seconds": seconds, "us/atom": 1e6 * seconds / len(charges), "steps": steps}
+    warm = state.charges[:, None]
+    with torch.no_grad():
+        split = split_interaction(positions, cell, BULK, width, tolerance)
+        large, row["setup s"] = clock(lambda: make_large(positions, split, width, False))
+        (_, row["warm steps"]), _ = clock(
+            lambda: relax_large(
+                large,
+                problem._replace(electronegativity=problem.electronegativity + 1e-3 * torch.randn_like(charges)),
+                charges,
+                warm,
+            )
+        )
+        if len(charges) <= diagonal_up_to:
+            row["steps, diagonal"] = relax_large(large, problem, charges, screened=False)[1]
+    row["mesh"] = "x".join(map(str, split.mesh.shape))
+    row["pairs/atom"] = len(large.pairs.vector) / len(charges)
+    row["GiB"] = memory()
+    return row
+
+
+def forces_ours(positions, cell, charges, tolerance: float, narrowest: float):
+    r = positions.clone().requires_grad_()
+    width = torch.zeros_like(charges)
+    split = split_interaction(r, cell, BULK, width, tolerance, narrowest)
+    with torch.no_grad():
+        large = make_large(r, split, width, False)
+    energy = large_energies(r, split, large, charges, charges.new_zeros(0, 3)).sum()
+    return -torch.autograd.grad(energy, r)[0]
+
+
+def forces_torch_pme(positions, cell, charges, cutoff: float, smearing: float, spacing: float):
+    import torchpme
+    from vesin import NeighborList
+
+    calculator = torchpme.P3MCalculator(
+        torchpme.CoulombPotential(smearing=smearing), mesh_spacing=spacing, interpolation_nodes=5
+    ).to(torch.float64)
+    neighbours = NeighborList(cutoff=cutoff, full_list=False)
+    i, j, shift = neighbours.compute(points=positions.numpy(), box=cell.numpy(), periodic=True, quantities="ijS")
+    pairs = torch.stack([torch.from_numpy(i.astype(np.int64)), torch.from_numpy(j.astype(np.int64))], 1)
+    r = positions.clone().requires_grad_()
+    vector = r[pairs[:, 1]] - r[pairs[:, 0]] + torch.from_numpy(shift).to(r) @ cell
+    potential = calculator(charges[:, None], cell, r, pairs, vector.norm(dim=1))
+    energy = units.COULOMB * (charges[:, None] * potential).sum()
+    return -torch.autograd.grad(energy, r)[0]
+
+
+def bench_fixed_charges(n_cells: int, arguments) -> dict:
+    """Energy and forces of formal point charges, neighbour search included, ours and torch-pme's P3M."""
+    positions, cell, charges, _ = lithium_oxide(n_cells)
+    exact = forces_ours(positions, cell, charges, 1e-9, 1.4) if len(charges) < 20000 else None
+    ours, seconds = clock(lambda: forces_ours(positions, cell, charges, arguments.fixed_tolerance, 1.0))
+    cutoff = arguments.cutoff
+    theirs, their_seconds = clock(
+        lambda: forces_torch_pme(positions, cell, charges, cutoff, cutoff / 5, cutoff / 5 / arguments.refine)
+    )
+    row = {"atoms": len(charges), "ours s": seconds, "torch-pme s": their_seconds, "ratio": their_seconds / seconds}
+    if exact is not None:
+        row["ours error eV/Å"] = float((ours - exact).square().mean().sqrt())
+        row["torch-pme error eV/Å"] = float((theirs - exact).square().mean().sqrt())
+    return row
+
+
+def bench_crossover(n_cells: int) -> dict:
+    """The terms' two ways at their own tolerances, waves (1e-5) and mesh (1e-7): charges, energy and forces."""
+    positions, cell, charges, width = lithium_oxide(n_cells)
+    problem = equilibration(charges)
+    r = positions.clone().requires_grad_()
+
+    def forces(mesh_above: int):
+        _, energies = relaxed(r, cell, BULK, width, problem, charges, 1e-5, mesh_above, False)
+        return torch.autograd.grad(energies.sum(), r)[0]
+
+    def fastest(mesh_above: int):
+        return min((clock(lambda: forces(mesh_above)) for _ in range(3)), key=lambda run: run[1])
+
+    (f, seconds), (g, mesh_seconds) = fastest(10**9), fastest(0)
+    row = {"atoms": len(charges), "waves ms": 1e3 * seconds, "mesh ms": 1e3 * mesh_seconds}
+    return row | {"forces differ eV/Å": float((f - g).abs().max())}
+
+
+def exponent(rows: list[dict], name: str, smallest: int = 1000) -> float:
+    """Slope of log time over log atoms."""
+    used = [(math.log(row["atoms"]), math.log(row[name])) for row in rows if row["atoms"] > smallest]
+    return float(np.polyfit(*zip(*used, strict=True), 1)[0]) if len(used) > 1 else float("nan")
+
+
+def table(title: str, rows: list[dict]) -> tuple[Table, str]:
+    """For the terminal and in markdown."""
+    names = list(max(rows, key=len))
+    text = [[f"{row[n]:.3g}" if isinstance(row.get(n), float) else str(row.get(n, "")) for n in names] for row in rows]
+    shown = Table(*names, title=title)
+    for line in text:
+        shown.add_row(*line)
+    lines = ["| " + " | ".join(line) + " |" for line in [names, ["---"] * len(names), *text]]
+    return shown, f"## {title}\n\n" + "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=int, nargs="+", default=[2, 3, 5, 9, 14, 21], help="supercells n: 12 n^3 atoms")
+    parser.add_argument("--tolerance", type=float, default=1e-6, help="of the head: force error between unit charges")
+    parser.add_argument("--diagonal-up-to", type=int, default=40000, help="atoms; count steps with the diagonal too")
+    parser.add_argument("--peer-up-to", type=int, default=40000, help="atoms; compare with torch-pme")
+    parser.add_argument("--fixed-tolerance", type=float, default=2e-5, help="of ours in the comparison")
+    parser.add_argument("--cutoff", type=float, default=7.0, help="Å, of torch-pme; its smearing is a fifth")
+    parser.add_argument("--refine", type=float, default=3.0, help="mesh points of torch-pme per smearing")
+    parser.add_argument("--output", default="docs/electrostatics_scaling.md")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    console = Console()
+    bench_head(2, arguments.tolerance, 0)  # first call: libraries warm up
+    base = memory()
+    text = [
+        f"# Scaling of the electrostatic head\n\n`python scripts/bench_electrostatics.py`, one thread, {time.strftime('%Y-%m-%d')}.\n"
+    ]
+
+    def show(title, rows):
+        shown, markdown = table(title, rows)
+        console.print(shown)
+        text.append(markdown)
+
+    heads = []
+    for n in arguments.cells:
+        heads.append(bench_head(n, arguments.tolerance, arguments.diagonal_up_to))
+        heads[-1]["GiB"] -= base
+    show(
+        f"Charge equilibration, energy, forces, virial; exponent {exponent(heads, 'seconds'):.2f} above 1000 atoms",
+        heads,
+    )
+    show("Waves against mesh", [bench_crossover(n) for n in range(1, 6)])
+    peers = [bench_fixed_charges(n, arguments) for n in arguments.cells if 12 * n**3 <= arguments.peer_up_to]
+    if peers:
+        ours, theirs = exponent(peers, "ours s"), exponent(peers, "torch-pme s")
+        show(f"Fixed charges, energy and forces; exponents {ours:.2f} and {theirs:.2f} (torch-pme P3M)", peers)
+    if arguments.output:
+        Path(arguments.output).write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
