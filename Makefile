@@ -32,7 +32,7 @@ $(VENV)/installed: pyproject.toml
 
 # sorted segment sums: the same numbers, deterministic on the GPU too
 scatter: install
-	$(BIN)/python -m pip install --quiet setuptools wheel ninja
+	$(BIN)/python -m pip install --quiet setuptools wheel
 	$(ONLY_CPU) MAX_JOBS=2 $(BIN)/python -m pip install --no-build-isolation torch-scatter
 	@# pip's cache may hold a wheel that was built against another torch
 	$(BIN)/python -c 'import torch_scatter' || $(ONLY_CPU) MAX_JOBS=2 $(BIN)/python -m pip install \
