@@ -1,0 +1,1 @@
+"""From a potential or a trajectory to numbers with intervals, figures and one page."""
