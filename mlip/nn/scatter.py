@@ -23,7 +23,7 @@ def segment_sum(values: Tensor, segment: Tensor, n_segments: int) -> Tensor:
     returns  [n_segments, ...]; zero where a segment is empty
     """
     if not torch.jit.is_scripting():  # noqa: SIM102, a condition of its own: the compiler must not look inside
-        if segment_coo is not None:
+        if segment_coo is not None and len(segment) > 0:  # its gradient divides by the number of rows: SIGFPE for none
             return segment_coo(values, segment, dim_size=n_segments, reduce="sum")
     shape = list(values.shape)
     shape[0] = n_segments

@@ -54,6 +54,13 @@ def test_sorted_sums_repeat_to_the_bit():
 
 
 @pytest.mark.scatter
+def test_a_sum_of_no_rows_is_zero_and_has_a_gradient():
+    values = torch.zeros(0, 3, requires_grad=True)
+    total = segment_sum(values, torch.zeros(0, dtype=torch.int64), 2)
+    assert not total.any() and torch.autograd.grad(total.sum(), values)[0].shape == (0, 3)
+
+
+@pytest.mark.scatter
 def test_a_potential_has_the_same_energy_and_forces_with_torch_scatter(monkeypatch):
     pytest.importorskip("torch_scatter")
     from functools import partial
