@@ -44,7 +44,7 @@ def pymatgen(ions):
 
 
 def kinisi(ions):
-    """Median and 95 % interval of its posterior, its default start of diffusion at a tenth of the run."""
+    """Median and 95 % interval of its posterior, diffusion taken to start at a tenth of the run."""
     import scipp as sc
     from ase import Atoms
     from kinisi.analyze import DiffusionAnalyzer
@@ -67,7 +67,7 @@ def row(method, runs, d):
             found.append(method(ions))
     value, low, high = np.array(found, float).T / d
     quoted, cover = ((high - low) / 4).mean(), np.mean((low < 1) & (high > 1))
-    return f"{value.mean() - 1:+7.1%} {value.std():8.1%} {quoted:8.2%} {cover:9.1%} {(time.process_time() - start) / len(runs):9.3f}"
+    return f"{value.mean() - 1:+7.1%} {value.std():8.1%} {quoted:8.3%} {cover:9.1%} {(time.process_time() - start) / len(runs):9.3f}"
 
 
 def main():
