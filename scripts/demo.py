@@ -12,6 +12,7 @@ from mlip import cli
 
 RUN = Path("runs/li3incl6")
 MD = RUN / "md"
+START = "datasets/li3incl6/li3incl6_gpaw.xyz@2"  # a frame of an MD at 600 K
 OVERRIDES = sys.argv[1:]  # for the training, e.g. trainer.max_steps=100
 
 
@@ -42,7 +43,7 @@ def main() -> None:
     start = time.perf_counter()
     again = ["overwrite=true"] if (RUN / "model.pt").exists() else []  # one that was cut off goes on
     step("training", "train", "experiment=li3incl6", f"folder={RUN}", *again, *OVERRIDES)
-    step("molecular dynamics", "md", str(RUN / "model.pt"), str(RUN / "examples.xyz"), f"folder={MD}", "ensemble=nve",
+    step("molecular dynamics", "md", str(RUN / "model.pt"), START, f"folder={MD}", "ensemble=nve",
          "temperature=600", "repeat=[3,3,2]", "steps=2000", "timestep_fs=2")  # fmt: skip
     table = Table("", "", "", title="Li3InCl6 from PBE data", show_header=False)
     found = rows(json.loads((RUN / "metrics.json").read_text()), json.loads((MD / "summary.json").read_text()))
