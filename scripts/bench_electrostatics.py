@@ -167,15 +167,43 @@ def exponent(rows: list[dict], name: str, smallest: int = 1000) -> float:
 def table(title: str, rows: list[dict]) -> tuple[Table, str]:
     """For the terminal and in markdown."""
     names = list(max(rows, key=len))
-    text = [
+    text = [[f"{row[n]:.3g}" if isinstance(row.get(n), float) else str(row.get(n, "")) for n in names] for row in rows]
+    shown = Table(*names, title=title)
+    for line in text:
+        shown.add_row(*line)
+    lines = ["| " + " | ".join(line) + " |" for line in [names, ["---"] * len(names), *text]]
+    return shown, f"## {title}\n\n" + "\n".join(lines) + "\n"
+
+
+def heading(arguments) -> str:
+    return (
         "# Scaling of the electrostatic head\n\nWritten by `python scripts/bench_electrostatics.py` on "
-        f"{time.strftime('%Y-%m-%d')}, tolerance {arguments.tolerance:g}. CPU seconds of one thread; GiB is the largest "
-        "memory held above that of a small system. `steps` of conjugate gradients to a slope of 1e-8 V from nothing; "
-        "`warm` from charges of electronegativities that were 1 mV different; `diagonal` with the diagonal as only "
-        "preconditioner. Errors of forces are root mean squares against a tolerance of 1e-9. torch-pme is run with "
-        f"5 nodes, cutoff {arguments.cutoff:g} Å, smearing a fifth of it, {arguments.refine:g} mesh points per smearing, "
-        "and vesin's neighbours.\n"
-    ]
+        f"{time.strftime('%Y-%m-%d')}, tolerance {arguments.tolerance:g}. CPU seconds of one thread; GiB is the "
+        "largest memory held above that of a small system. `steps` of conjugate gradients to a slope of 1e-8 V from "
+        "nothing; `warm` from charges of electronegativities that were 1 mV different; `diagonal` with the diagonal "
+        "as only preconditioner. Errors of forces are root mean squares against a tolerance of 1e-9. torch-pme is run "
+        f"with 5 nodes, cutoff {arguments.cutoff:g} Å, smearing a fifth of it, {arguments.refine:g} mesh points per "
+        "smearing, and vesin's neighbours.\n"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=int, nargs="+", default=[2, 3, 5, 9, 14, 21], help="supercells n: 12 n^3 atoms")
+    parser.add_argument("--tolerance", type=float, default=1e-6, help="of the head: force error between unit charges")
+    parser.add_argument("--diagonal-up-to", type=int, default=40000, help="atoms; count steps with the diagonal too")
+    parser.add_argument("--peer-up-to", type=int, default=40000, help="atoms; compare with torch-pme")
+    parser.add_argument("--fixed-tolerance", type=float, default=5e-6, help="of ours in the comparison")
+    parser.add_argument("--cutoff", type=float, default=6.0, help="Å, of torch-pme; its smearing is a fifth")
+    parser.add_argument("--refine", type=float, default=3.0, help="mesh points of torch-pme per smearing")
+    parser.add_argument("--output", default="docs/electrostatics_scaling.md")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    console = Console()
+    bench_head(2, arguments.tolerance, 0)  # first call: libraries warm up
+    base = memory()
+    text = [heading(arguments)]
 
     def show(title, rows):
         shown, markdown = table(title, rows)
