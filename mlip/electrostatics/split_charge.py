@@ -83,7 +83,15 @@ class SplitCharges(nn.Module):
         self.width = PositiveTable(elements, width, width_floor, "width (Å)")
 
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
-        """Energies; adds charges and electronegativity to the graph."""
+        """Energies; adds charges and electronegativity to the graph. Raises ValueError for a field or charge groups."""
+        if keys.CHARGE_GROUP in graph:
+            raise ValueError("split charges take no charge groups: the bonds decide where charge flows; use model=qeq for groups")
+        if keys.FIELD in graph:
+            strongest = float(graph[keys.FIELD].abs().max())
+            if strongest > 0:
+                raise ValueError(
+                    f"split charges take no electric field, got {strongest} V/Å: use model=formal_dipoles, or F = Z* E"
+                )
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
         chi = self.electronegativity(graph[keys.NODE_SCALARS], species)
         hardness, width, formal = self.hardness(species), self.width(species), self.formal.to(torch.float64)[species]

@@ -143,3 +143,14 @@ def test_scripted_equals_eager():
         inputs = graph(*strained(positions, cell, strain))
         eager = module.train(mode)(dict(inputs))
         assert (eager - scripted.train(mode)(dict(inputs))).abs().max() < 1e-10
+
+
+def test_a_field_and_charge_groups_are_refused_not_ignored():
+    positions, cell, _, _ = random_cell(5)
+    module = split().eval()
+    quiet = graph(positions, cell) | {keys.FIELD: torch.zeros(1, 3, dtype=torch.float64)}
+    assert torch.isfinite(module(quiet)).all()
+    with pytest.raises(ValueError, match=r"no electric field, got 0\.1 V/Å"):
+        module(graph(positions, cell) | {keys.FIELD: torch.tensor([[0.0, 0.1, 0.0]], dtype=torch.float64)})
+    with pytest.raises(ValueError, match="no charge groups"):
+        module(graph(positions, cell) | {keys.CHARGE_GROUP: torch.zeros(5, dtype=torch.int64)})
