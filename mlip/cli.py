@@ -1,6 +1,6 @@
 """The command `mlip VERB key=value ...`: configs in, one folder with everything out.
 
-Only this file (and scripts/) knows Hydra: configs name what to build, the library is handed objects.
+Only this file, verbs.py and scripts/ know Hydra: configs name what to build, the library is handed objects.
 """
 
 import argparse
@@ -9,7 +9,6 @@ import inspect
 import os
 import re
 import sys
-from functools import partial
 from pathlib import Path
 
 import hydra
@@ -17,169 +16,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from mlip.verbs import VERBS, WORDS
 
 PACKAGE = Path(__file__).resolve().parent
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"  # wheel, checkout
 NOT_SHIPPED = ". This data set is not ours to ship: put shared/ beside the checkout, or its path into MLIP_SHARED"
-
-# ---------------------------------------------------------------- what the verbs do
-
-
-def train(cfg: DictConfig) -> None:
-    """Train a potential on labelled structures.
-
-    mlip train data.files=my.xyz
-    mlip train data.files=[a.xyz,vasp_runs/] model=large trainer.max_seconds=3600 name=mine
-    mlip train experiment=li3incl6
-    mlip train -m experiment=li3incl6 model=small,medium seed=1,2
-
-    A run is one folder, runs/NAME: config.yaml, metrics.csv, metrics.json, logs, checkpoints, plots, model.pt.
-    The same command again goes on with a run that was cut off.
-    """
-    import pytorch_lightning as pl
-    import torch
-    from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
-    from mlip.training.checkpoint import read_run
-    from mlip.training.finetune import fine_tune
-    from mlip.training.module import TrainingModule
-    from mlip.training.run_folder import claim, export_run, furnish
-
-    config = OmegaConf.to_container(cfg, resolve=True)
-    overwrite, folder = config.pop("overwrite"), Path(cfg.folder)
-    if rank_zero_only.rank == 0:  # with several devices, Lightning starts this command once for each
-        claim(folder, config, overwrite)
-    pl.seed_everything(cfg.seed, verbose=False)
-    previous = read_run(cfg.checkpoint)["mlip"]["statistics"] if cfg.checkpoint else None
-    data = make(cfg.data, cutoff=cfg.model.network.cutoff, statistics=previous)
-    data.setup("fit")
-    if rank_zero_only.rank == 0:
-        furnish(folder, config, data)
-    if cfg.checkpoint:
-        potential, statistics = fine_tune(cfg.checkpoint, partial(build, config), data.statistics, data.train_dataloader())
-    else:
-        potential, statistics = build(config, data.statistics), data.statistics
-    module = TrainingModule(
-        potential.to(getattr(torch, cfg.dtype)), make(cfg.loss), make(cfg.optimizer), make(cfg.scheduler),
-        ema_decay=cfg.ema_decay, statistics=statistics, config=config, config_types=data.config_types, log_every=cfg.log_every,
-    )  # fmt: skip
-    make(cfg.trainer)(module, data, folder, resume=True)
-    if rank_zero_only.rank == 0:
-        for level in statistics["levels"]:
-            name = "model.pt" if len(statistics["levels"]) == 1 else f"model_{level}.pt"
-            export_run(folder, folder / name, build, level=level)
-
-
-def make(config: DictConfig, **arguments):
-    """The object that a config names."""
-    return instantiate(config, _convert_="all", **arguments)
-
-
-def build(config: dict, statistics: dict):
-    """The untrained potential of a resolved config."""
-    return make(OmegaConf.create(config["model"]))(statistics=statistics)
-
-
-def export(cfg: DictConfig) -> None:
-    """Turn a run into a file that works without mlip: TorchScript, or AOTInductor for this machine.
-
-    mlip export runs/li3incl6
-    mlip export runs/li3incl6 format=aoti
-    mlip export runs/li3incl6 dtype=float64 path=double.pt
-    """
-    from mlip.training.run_folder import export_run
-
-    run = Path(cfg.run)
-    path = Path(cfg.path or run / ("model.pt2" if cfg.format == "aoti" else "model.pt"))
-    metadata = export_run(run, path, build, cfg.format, cfg.dtype, cfg.level, cfg.n_frames)
-    worst = metadata["parity"]
-    print(f"{path}: {metadata['dtype']}, energy within {worst['energy']:.1e} eV/atom and forces within "
-          f"{worst['forces']:.1e} eV/Å of the live potential")  # fmt: skip
-
-
-def predict(cfg: DictConfig) -> None:
-    """Label structures with an exported model; prints errors where the input has labels.
-
-    mlip predict model.pt in.xyz out.xyz
-    """
-    from rich.console import Console
-    from rich.progress import track
-
-    import mlip
-    from mlip.data.structures import read, write
-    from mlip.training.labelled import errors
-    from mlip.training.table import error_table
-
-    structures = read(cfg.input)
-    calculator = mlip.load_calculator(cfg.model, device=cfg.device, dtype=cfg.dtype)
-    starts = range(0, len(structures), cfg.batch_size)
-    labelled = [
-        atoms
-        for start in track(starts, "predicting", transient=True)
-        for atoms in calculator.calculate_many(structures[start : start + cfg.batch_size])
-    ]
-    write(cfg.output, labelled)
-    found = errors(labelled)
-    if found["total"]:
-        Console().print(error_table(found, f"{cfg.model} against the labels of {cfg.input}"))
-    print(f"{cfg.output}: {len(labelled)} structures")
-
-
-def md(cfg: DictConfig) -> None:
-    """Molecular dynamics with an exported model.
-
-    mlip md model.pt start.xyz repeat=[2,2,2] temperature=600 steps=100000
-    mlip md model.pt start.xyz ensemble=npt pressure=0.1 folder=runs/npt
-
-    The same command again goes on with a run that was cut off.
-    """
-    import ase.io
-
-    import mlip
-    from mlip.md.guard import GuardStop
-    from mlip.md.plots import plot
-    from mlip.md.run import run
-
-    calculator = mlip.load_calculator(cfg.model, device=cfg.device, dtype=cfg.dtype, skin=cfg.skin)
-    settings = ["steps", "timestep_fs", "repeat", "initial_temperature_K", "masses", "seed", "frame_every", "thermo_every",
-                "state_every"]  # fmt: skip
-    settings = {name: OmegaConf.to_container(cfg)[name] for name in settings}
-    try:
-        summary = run(ase.io.read(cfg.structure), calculator, cfg.folder, make(cfg.ensemble), guard=make(cfg.guard), **settings)
-    except GuardStop as stop:
-        raise ValueError(str(stop)) from stop
-    plot(cfg.folder)
-    print(f"{cfg.folder}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items() if value is not None))
-
-
-def data_check(cfg: DictConfig) -> int:
-    """Look for wrong labels in files: signs, units, missing, duplicates, outliers; exit code 1 where errors are found.
-
-    mlip data check a.xyz OUTCAR
-    mlip data check data=llzo
-    """
-    from rich.console import Console
-
-    from mlip.data.doctor import check, has_errors, table
-
-    plain = OmegaConf.to_container(cfg.data, resolve=True)
-    asked = ["files", "validation_files", "test_files", "split", "remove_net_force"]
-    findings = check(**{name: plain[name] for name in asked})
-    Console().print(table(findings))
-    return int(has_errors(findings))
-
-
-VERBS = {"train": train, "export": export, "md": md, "predict": predict, "data check": data_check}
-WORDS = {  # what words without '=' mean, in their order; the last may be a list
-    "train": [],
-    "export": ["run"],
-    "md": ["model", "structure"],
-    "predict": ["model", "input", "output"],
-    "data check": ["data.files..."],
-}
 
 # ---------------------------------------------------------------- from words to a config
 

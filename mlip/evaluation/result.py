@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+import numpy as np
+
 from mlip.training.files import whole_file
 
 VERDICTS = ("", "pass", "warn", "fail", "limit")
@@ -54,7 +56,7 @@ class Result:
 
 def write_json(path: str | Path, results: Sequence[Result]) -> None:
     """A list of objects with the fields of Result; numbers that are not finite become null."""
-    rows = [{name: _plain(value) for name, value in asdict(result).items()} for result in results]
+    rows = [plain(asdict(result)) for result in results]
     with whole_file(path) as part:
         part.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -75,13 +77,16 @@ def write_csv(path: str | Path, results: Sequence[Result]) -> None:
         writer = csv.writer(file)
         writer.writerow([*columns, *conditions, "notes"])
         for result in results:
-            values = [_plain(getattr(result, name)) for name in columns]
+            values = [plain(getattr(result, name)) for name in columns]
             writer.writerow([*values, *(result.conditions.get(name) for name in conditions), "; ".join(result.notes)])
 
 
-def _plain(value):
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+def plain(value):
+    """The value with what JSON does not have made plain: arrays and tuples to lists, numbers that are not finite to None."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return value
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

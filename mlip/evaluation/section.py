@@ -1,0 +1,40 @@
+"""One dimension of an evaluation: results to quote, plain arrays from which its figures are drawn again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from mlip.evaluation.result import Result, plain
+from mlip.training.files import whole_file
+
+
+@dataclass
+class Section:
+    """What one part of an evaluation found.
+
+    name     of the part, a file name: "accuracy", "lattice", "phonons", "diffusion" ...
+    results  every number, with unit and interval
+    data     JSON only (dicts, lists, numbers, strings): the curves that the figures of this part show
+    notes    sentences a reader must see above the numbers
+    """
+
+    name: str
+    results: list[Result] = field(default_factory=list)
+    data: dict = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def write_section(path: str | Path, section: Section) -> None:
+    """The section as one JSON file, whole or not at all; numbers that are not finite become null."""
+    with whole_file(path) as part:
+        part.write_text(json.dumps(plain(asdict(section)), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_section(path: str | Path) -> Section:
+    """What write_section wrote. Raises ValueError where a field is missing or unknown."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Section(**{**found, "results": [Result(**row) for row in found["results"]]})
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path} is not a section of a report: {error}") from error
