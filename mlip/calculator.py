@@ -1,5 +1,7 @@
 """ASE calculator of an exported model: atoms in; energy, forces, stress and charges out. No training code is needed."""
 
+from collections.abc import Sequence
+from copy import deepcopy
 from typing import ClassVar
 
 import numpy as np
@@ -140,6 +142,28 @@ class ExportedCalculator(Calculator):
             raise ValueError("charge groups need both atoms.arrays['charge_group'] and atoms.info['group_charge'], got one")
         if keys.CHARGES not in self.outputs and (has_group or (keys.FIELD in atoms.info or self.parameters[keys.FIELD])):
             raise ValueError("charge groups and an electric field need a model with charges; this one has none")
+
+
+def calculate_many(calculator, structures: Sequence[Atoms]) -> list[Atoms]:
+    """Copies of the structures with results attached: in one call where the calculator has one, else one by one.
+
+    calculator  ours, or any of ASE: energy and forces, and stress where it has one and the cell has a volume
+    """
+    if hasattr(calculator, "calculate_many"):
+        return calculator.calculate_many(list(structures))
+    answered = []
+    for atoms in structures:
+        copy = atoms.copy()
+        copy.calc = calculator
+        found = {"energy": copy.get_potential_energy(), "forces": copy.get_forces()}
+        if "stress" in calculator.implemented_properties and copy.cell.rank == 3:
+            found["stress"] = copy.get_stress()
+        found = {**deepcopy(calculator.results), **found}  # some calculators reuse their arrays
+        copy.calc = SinglePointCalculator(copy, **{k: v for k, v in found.items() if k in all_properties})
+        copy.calc.results.update(found)
+        copy.calc.name = getattr(calculator, "name", None) or type(calculator).__name__
+        answered.append(copy)
+    return answered
 
 
 def asked_of(atoms: Atoms) -> dict:

@@ -5,10 +5,12 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from morse import morse_by_brute_force, morse_potential
 
 from mlip import keys, load_calculator
+from mlip.calculator import calculate_many
 from mlip.data.graph import to_graph
 from mlip.data.verlet import VerletList
 from mlip.export import export
@@ -192,3 +194,18 @@ def test_float64_on_request_and_float32_near_it(tmp_path):
     single, double = load_calculator(tmp_path / "model.pt"), load_calculator(tmp_path / "model.pt", dtype="float64")
     assert single.metadata["dtype"] == "float32" and double.metadata["dtype"] == "float64"
     np.testing.assert_allclose(single.get_forces(atoms), double.get_forces(atoms), atol=1e-5)
+
+
+def test_any_ase_calculator_answers_for_many_structures_and_each_keeps_its_own_results():
+    first = bulk("Cu", cubic=True)
+    first.rattle(0.1, seed=0)
+    second = bulk("Cu", a=3.7, cubic=True)
+    second.rattle(0.1, seed=1)
+    answered = calculate_many(EMT(), [first, second])
+    for atoms, given in zip(answered, (first, second), strict=True):
+        alone = given.copy()
+        alone.calc = EMT()
+        np.testing.assert_allclose(atoms.get_forces(), alone.get_forces(), atol=1e-12)
+        np.testing.assert_allclose(atoms.calc.results["energies"], alone.calc.results["energies"], atol=1e-12)
+        np.testing.assert_allclose(atoms.get_stress(), alone.get_stress(), atol=1e-12)
+        assert given.calc is None
