@@ -19,7 +19,8 @@ from mlip.export import arguments, load
 from mlip.nn.memory import keep_freed_memory
 
 ASKED = (keys.TOTAL_CHARGE, keys.GROUP_CHARGE, keys.FIELD)  # read from atoms.info; charge_group from atoms.arrays
-PER_ATOM = (keys.ENERGIES, keys.FORCES, keys.CHARGES, keys.DIPOLES, keys.ELECTRONEGATIVITY, keys.BORN_CHARGES)
+PER_ATOM = (keys.ENERGIES, keys.FORCES, keys.CHARGES, keys.DIPOLES, keys.ELECTRONEGATIVITY, keys.BORN_CHARGES,
+            keys.FORCE_SIGMA)  # fmt: skip
 
 
 def load_calculator(path, device="cpu", dtype=None, skin: float = 0.5, **parameters) -> "ExportedCalculator":
@@ -155,9 +156,9 @@ def calculate_many(calculator, structures: Sequence[Atoms]) -> list[Atoms]:
     for atoms in structures:
         copy = atoms.copy()
         copy.calc = calculator
-        found = {"energy": copy.get_potential_energy(), "forces": copy.get_forces()}
+        found = {"energy": copy.get_potential_energy(), "forces": copy.get_forces(apply_constraint=False)}
         if "stress" in calculator.implemented_properties and copy.cell.rank == 3:
-            found["stress"] = copy.get_stress()
+            found["stress"] = copy.get_stress(apply_constraint=False)
         found = {**deepcopy(calculator.results), **found}  # some calculators reuse their arrays
         copy.calc = SinglePointCalculator(copy, **{k: v for k, v in found.items() if k in all_properties})
         copy.calc.results.update(found)

@@ -41,6 +41,8 @@ DIPOLES: Final[str] = "dipoles"  # [n_atoms, 3] e Å
 ELECTRONEGATIVITY: Final[str] = "electronegativity"  # [n_atoms] V (eV/e)
 CHEMICAL_POTENTIAL: Final[str] = "chemical_potential"  # [n_systems] eV/e, -dE/dQ
 BORN_CHARGES: Final[str] = "born_charges"  # [n_atoms, 3, 3] e, Z*[a, b] = dP_a / dr_b
+ENERGY_SIGMA: Final[str] = "energy_sigma"  # [n_systems] eV, spread of the energy: one standard deviation
+FORCE_SIGMA: Final[str] = "force_sigma"  # [n_atoms] eV/Å, spread of the force vector: root of the sum of its three variances
 
 # labels; a missing one is NaN
 REF_ENERGY: Final[str] = "ref_energy"  # [n_systems] eV

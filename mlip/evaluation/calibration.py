@@ -1,0 +1,77 @@
+"""Whether a model knows its own error: calibration of the spread that a committee or a last layer gives.
+
+A spread sigma is of a vector of d components, sigma^2 = sum of their variances: d = 3 for a force, 1 for an energy.
+An isotropic normal error of that spread has components of sigma / sqrt(d).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import erf
+from scipy.stats import spearmanr
+
+POINTS = 51  # of the calibration curve
+BINS = 10
+
+
+def scale(sigma: np.ndarray, error: np.ndarray) -> float:
+    """alpha that makes alpha sigma most likely,  alpha^2 = < |error|^2 / sigma^2 >: 1 is calibrated, above 1 too sure.
+
+    sigma [n], error [n, d] in one unit. Rows without spread do not count; without any left, 1.
+    """
+    told = sigma > 0
+    return float(np.sqrt(np.mean((error[told] ** 2).sum(axis=1) / sigma[told] ** 2))) if told.any() else 1.0
+
+
+def scales(sigma: np.ndarray, error: np.ndarray, kind: Sequence) -> dict:
+    """alpha of each kind (species).  kind [n]"""
+    kind = np.asarray(kind)
+    return {name: scale(sigma[kind == name], error[kind == name]) for name in np.unique(kind).tolist()}
+
+
+def curve(sigma: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Part of the errors expected within +-z sigma, and the part found there, both from 0 to 1; over components."""
+    z = (np.abs(error) * np.sqrt(error.shape[1]) / np.where(sigma > 0, sigma, np.nan)[:, None]).ravel()
+    expected = np.linspace(0, 1, POINTS)
+    confidence = np.sort(erf(z[np.isfinite(z)] / np.sqrt(2)))
+    return expected, np.searchsorted(confidence, expected, side="right") / max(len(confidence), 1)
+
+
+def miscalibration(expected: np.ndarray, observed: np.ndarray) -> float:
+    """Area between the calibration curve and the diagonal: 0 is calibrated, 0.5 the worst."""
+    return float(np.trapezoid(np.abs(observed - expected), expected))
+
+
+def rank_correlation(sigma: np.ndarray, error: np.ndarray) -> float:
+    """Spearman's correlation of sigma and |error|; NaN where one of them is constant."""
+    sizes = np.linalg.norm(error, axis=1)
+    if len(sigma) < 3 or np.ptp(sigma) == 0 or np.ptp(sizes) == 0:
+        return float("nan")
+    return float(spearmanr(sigma, sizes).statistic)
+
+
+def reliability(sigma: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """rms sigma and rms |error| in bins of equally many rows, ordered by sigma; equal where it is calibrated."""
+    parts = [part for part in np.array_split(np.argsort(sigma), BINS) if len(part)]
+    square = (error**2).sum(axis=1)
+    return tuple(np.array([np.sqrt(values[part].mean()) for part in parts]) for values in (sigma**2, square))
+
+
+def cross_fitted(sigma: np.ndarray, error: np.ndarray, kind: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """sigma times the alpha of its kind, fitted to the other half of the blocks: what calibration can do on new frames."""
+    scaled = sigma.astype(float).copy()
+    for half in (0, 1):
+        mine, others = block % 2 == half, block % 2 != half
+        alphas = scales(sigma[others], error[others], kind[others])
+        scaled[mine] *= np.array([alphas.get(name, 1.0) for name in kind[mine].tolist()])
+    return scaled
+
+
+def summary(sigma: np.ndarray, error: np.ndarray) -> dict:
+    """Everything of one spread, plain: alpha, area, spearman, curve, reliability."""
+    expected, observed = curve(sigma, error)
+    told, found = reliability(sigma, error)
+    return {
+        "alpha": scale(sigma, error), "area": miscalibration(expected, observed), "spearman": rank_correlation(sigma, error),
+        "expected": expected.tolist(), "observed": observed.tolist(), "sigma": told.tolist(), "rmse": found.tolist(),
+    }  # fmt: skip
