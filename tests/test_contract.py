@@ -17,7 +17,8 @@ def potential(request):
     """The shipped config with 8 channels and off-zero parameters, in float64."""
     with initialize_config_dir(str(CONFIGS), version_base=None):
         config = compose("train", [f"model={request.param}"]).model
-    config.network.n_channels = 8
+    if "n_channels" in config.network:  # a classical potential has no network
+        config.network.n_channels = 8
     torch.manual_seed(0)
     potential = instantiate(config)(statistics=contract.STATISTICS).double().eval()
     with torch.no_grad():

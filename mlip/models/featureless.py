@@ -1,0 +1,24 @@
+"""No network: for potentials whose terms need nothing but positions, elements and charges."""
+
+import torch
+from torch import Tensor, nn
+
+from mlip import keys
+
+
+class Featureless(nn.Module):
+    """Node features of width zero; the cutoff (Å) is that of the pairs that terms may use."""
+
+    def __init__(self, statistics: dict, cutoff: float):
+        super().__init__()
+        if cutoff <= 0:
+            raise ValueError(f"cutoff must be positive, got {cutoff} Å")
+        self.cutoff = float(cutoff)
+        self.n_features = 0
+
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adds empty node_scalars and node_vectors to the graph."""
+        positions = graph[keys.POSITIONS]
+        graph[keys.NODE_SCALARS] = torch.zeros_like(positions[:, :0])
+        graph[keys.NODE_VECTORS] = torch.zeros_like(positions).unsqueeze(2)[:, :, :0]
+        return graph
