@@ -1,0 +1,1 @@
+"""Ion hops in a trajectory, minimum-energy paths and saddles between sites."""

@@ -1,0 +1,45 @@
+"""Structures to their nearest minima, many at once: one call of the model per step for all that still move."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.optimize import FIRE
+
+from mlip.calculator import calculate_many
+from mlip.transitions.paths import check_endpoints
+
+
+def quench(structures: Sequence[Atoms], calculator, fmax: float = 0.02, steps: int = 500) -> list[Atoms]:
+    """Copies at their minima, cell fixed, results attached; info["converged"] says whether fmax (eV/Å) was reached.
+
+    Each goes its own way by FIRE, which never climbs where the curvature is negative, as quasi-Newton steps do; it
+    leaves the batch when it has arrived.
+    """
+    if not fmax > 0:
+        raise ValueError(f"fmax must be positive, got {fmax} eV/Å")
+    relaxed = [atoms.copy() for atoms in structures]
+    optimizers = [FIRE(atoms, logfile=None, maxstep=0.1) for atoms in relaxed]
+    moving = list(range(len(relaxed)))
+    for step in range(steps + 1):
+        for k, answer in zip(moving, calculate_many(calculator, [relaxed[k] for k in moving]), strict=True):
+            relaxed[k].calc = answer.calc
+        moving = [k for k in moving if not np.linalg.norm(relaxed[k].get_forces(), axis=1).max(initial=0.0) <= fmax]
+        if not moving or step == steps:
+            break
+        for k in moving:
+            optimizers[k].step()
+    for k, atoms in enumerate(relaxed):
+        atoms.info["converged"] = k not in moving
+    return relaxed
+
+
+def quench_ends(start: Atoms, end: Atoms, calculator, fmax: float = 0.02, steps: int = 500) -> tuple[Atoms, Atoms]:
+    """Both ends of a path at their minima. ValueError where they are no pair of ends, before or after."""
+    check_endpoints(start, end)
+    start, end = quench([start, end], calculator, fmax, steps)
+    try:
+        check_endpoints(start, end)
+    except ValueError as error:
+        raise ValueError(f"after relaxation: {error}") from error
+    return start, end
