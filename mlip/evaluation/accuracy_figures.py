@@ -67,7 +67,8 @@ def calibration(found: dict, name: str) -> Figure:
     for (state, at), colour, marker in zip(states, (BLUE, ORANGE), "os", strict=False):
         curve.plot(at["expected"], at["observed"], "-", marker=marker, markevery=5, markersize=4, color=colour,
                    label=f"{state}: area {at['area']:.3f}")  # fmt: skip
-        bins.plot(at["sigma"], at["rmse"], marker + "-", markersize=4, color=colour, label=f"{state}: Spearman {at['spearman']:.2f}")
+        rank = "" if at["spearman"] is None else f": Spearman {at['spearman']:.2f}"
+        bins.plot(at["sigma"], at["rmse"], marker + "-", markersize=4, color=colour, label=state + rank)
     ends = [value for _, at in states for value in (*at["sigma"], *at["rmse"]) if value > 0]
     if ends:
         bins.plot([min(ends), max(ends)], [min(ends), max(ends)], color="0.6", linewidth=1)

@@ -42,11 +42,11 @@ def miscalibration(expected: np.ndarray, observed: np.ndarray) -> float:
     return float(np.trapezoid(np.abs(observed - expected), expected))
 
 
-def rank_correlation(sigma: np.ndarray, error: np.ndarray) -> float:
-    """Spearman's correlation of sigma and |error|; NaN where one of them is constant."""
+def rank_correlation(sigma: np.ndarray, error: np.ndarray) -> float | None:
+    """Spearman's correlation of sigma and |error|; None where one of them is constant."""
     sizes = np.linalg.norm(error, axis=1)
     if len(sigma) < 3 or np.ptp(sigma) == 0 or np.ptp(sizes) == 0:
-        return float("nan")
+        return None
     return float(spearmanr(sigma, sizes).statistic)
 
 

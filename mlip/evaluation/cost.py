@@ -65,7 +65,8 @@ def fit(n_atoms: np.ndarray, seconds: np.ndarray, errors: np.ndarray) -> Scaling
     if len(n_atoms) > free:
         covariance = np.linalg.pinv(found.jac.T @ found.jac) * max(1.0, 2 * found.cost / (len(n_atoms) - free))
         error = float(np.sqrt(covariance[2, 2]))
-    return Scaling(float(found.x[0]), float(np.exp(found.x[1]) / n_atoms[0] ** power), power, error)
+    t0 = float(found.x[0]) if found.x[0] > 1e-6 * seconds.min() else 0.0  # the solver stays a little inside its bound
+    return Scaling(t0, float(np.exp(found.x[1]) / n_atoms[0] ** power), power, error)
 
 
 def sizes(atoms: Atoms, largest: int) -> list[Atoms]:

@@ -25,11 +25,12 @@ def draw(data: dict) -> dict[str, Figure]:
         axis.plot(grid, data["t0_s"] + data["c_s"] * grid ** data["p"], color=ORANGE, label=fitted)
         axis.set(xlabel="atoms", ylabel="time per step (s)", xscale="log", yscale="log")
         axis.set_xticks(n_atoms, [str(n) for n in n_atoms])
-        axis.minorticks_off()
+        axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         other = axis.secondary_yaxis("right", functions=(lambda t: per_day / _positive(t), lambda v: per_day / _positive(v)))
         other.set_ylabel(f"ns per day, steps of {data['timestep_fs']:g} fs")
         axis.legend(frameon=False, fontsize=8)
-        axis.set_title(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in data["conditions"].items()), fontsize=7)
+        shown = {key: value for key, value in data["conditions"].items() if key != "cutoff_A"}
+        axis.set_title("\n".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items()), fontsize=7, loc="left")
     return {"cost_scaling": figure}
 
 
