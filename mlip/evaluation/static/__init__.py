@@ -1,0 +1,1 @@
+"""Static properties: one file each, `evaluate(calculator, ...) -> Section` and `draw(data) -> figures`."""

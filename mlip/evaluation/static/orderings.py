@@ -1,0 +1,105 @@
+"""Orderings of a disordered crystal ranked by a calculator: relaxed energies, and rank correlation with DFT labels."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from ase import Atoms
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from mlip import keys
+from mlip.evaluation.plots import BLUE, ORANGE
+from mlip.evaluation.result import Result
+from mlip.evaluation.section import Section
+from mlip.evaluation.static.canvas import canvas
+from mlip.evaluation.static.relaxation import Progress, calculate, conditions, plain_structure, relax_many, unconverged
+
+FEWEST = 4  # structures of which ranks can be compared
+
+
+def evaluate(
+    calculator,
+    structures: Sequence[Atoms],
+    fmax: float = 0.01,
+    steps: int = 500,
+    cell: bool = True,
+    progress: Progress | None = None,
+) -> Section:
+    """Energies of the orderings before and after relaxation, meV/atom above the lowest; Spearman's rho of their ranks.
+
+    structures  of mlip.data.orderings, or any of one composition. Where they carry a DFT energy (ref_energy), it is that
+                of the structure as given, and is compared with the calculator's energy of the same, unrelaxed structure
+    Relaxed structures are kept in data["relaxed"] in order of their energy.
+    """
+    check_one_composition(structures)
+    given = np.array([each.get_potential_energy() / len(each) for each in calculate(calculator, structures)])
+    found = relax_many(structures, calculator, cell, fmax=fmax, steps=steps, progress=progress)
+    relaxed = np.array([each.energy / len(each.atoms) for each in found])
+    labels = np.array([energy_label(atoms) for atoms in structures])
+    names = [str(atoms.info.get("source", number)) for number, atoms in enumerate(structures)]
+    where, notes = {"material": conditions(structures[0])["material"]}, unconverged(found, "orderings")
+    order = np.argsort(relaxed, kind="stable")
+    results = [Result("ordering_energy", 1e3 * (relaxed[i] - relaxed[order[0]]), "meV/atom", conditions={**where, "ordering": names[i],
+               "atoms": len(structures[i])}) for i in order]  # fmt: skip
+    results.append(Result("ordering_energy_spread", 1e3 * relaxed.std(), "meV/atom", conditions=where))
+    for name, one, other in (("spearman_relaxation", given, relaxed), ("spearman_dft", given, labels)):
+        known = np.isfinite(one) & np.isfinite(other)
+        if known.sum() >= FEWEST:
+            results.append(spearman(name, one[known], other[known], where))
+    if np.isfinite(labels).sum() < FEWEST:
+        notes.append(f"{int(np.isfinite(labels).sum())} of {len(labels)} orderings carry a DFT energy; {FEWEST} are needed to "
+                     "compare ranks: label them, and evaluate again")  # fmt: skip
+    data = {
+        "names": names, "given_meV": above(given), "relaxed_meV": above(relaxed), "dft_meV": above(labels),
+        "coulomb_eV": [atoms.info.get("coulomb_energy") for atoms in structures],
+        "relaxed": [plain_structure(found[i].atoms) for i in order],
+    }  # fmt: skip
+    return Section("orderings", results, data, notes)
+
+
+def check_one_composition(structures: Sequence[Atoms]) -> None:
+    """ValueError for energies that cannot be compared."""
+    if len(structures) < 2:
+        raise ValueError(f"a ranking needs at least two orderings, got {len(structures)}")
+    formulas = {atoms.get_chemical_formula("metal", empirical=True) for atoms in structures}
+    if len(formulas) > 1:
+        raise ValueError(f"orderings must have one composition, got {', '.join(sorted(formulas))}: rank them separately")
+
+
+def energy_label(atoms: Atoms) -> float:
+    """eV per atom, NaN where there is none."""
+    return float(atoms.info.get(keys.REF_ENERGY, np.nan)) / len(atoms)
+
+
+def above(energies: np.ndarray) -> list[float | None]:
+    """meV per atom above the lowest that is known."""
+    if not np.isfinite(energies).any():
+        return [None] * len(energies)
+    return [1e3 * float(e - np.nanmin(energies)) if np.isfinite(e) else None for e in energies]
+
+
+def spearman(name: str, one: np.ndarray, other: np.ndarray, where: Mapping) -> Result:
+    """Rank correlation with its 2 sigma interval (Fisher's transform, error of Bonett and Wright 2000)."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return Result(name, None, "", notes=["all energies are equal: there are no ranks"], conditions=where)
+    rho = float(spearmanr(one, other).statistic)
+    z, error = np.arctanh(np.clip(rho, -0.999999, 0.999999)), np.sqrt((1 + rho**2 / 2) / (len(one) - 3))
+    return Result(name, rho, "", np.tanh(z - 2 * error), np.tanh(z + 2 * error), conditions={**where, "orderings": len(one)})
+
+
+def draw(data: Mapping) -> dict[str, Figure]:
+    """orderings: relaxed energies by rank; orderings_dft: energies of the given structures against DFT."""
+    figure, axes = canvas("rank", "energy above the lowest (meV/atom)")
+    given, relaxed = np.array(data["given_meV"]), np.array(data["relaxed_meV"])
+    order = relaxed.argsort(kind="stable")
+    axes.plot(1 + np.arange(len(order)), relaxed[order], "o-", color=BLUE, label="relaxed")
+    axes.plot(1 + np.arange(len(order)), given[order], "s", color=ORANGE, markerfacecolor="none", label="as given")
+    axes.legend(frameon=False)
+    figures, dft = {"orderings": figure}, np.array([np.nan if e is None else e for e in data["dft_meV"]])
+    if np.isfinite(dft).sum() >= FEWEST:
+        figures["orderings_dft"], axes = canvas("DFT energy above the lowest (meV/atom)", "calculator's (meV/atom)")
+        axes.plot(dft, given, "o", color=BLUE, label="same structures")
+        ends = [0, max(np.nanmax(dft), given.max())]
+        axes.plot(ends, ends, ":", color="0.4", label="equal")
+        axes.legend(frameon=False)
+    return figures
