@@ -1,78 +1,96 @@
-"""Figures of transport: MSD with the fit window, D(tau) with its plateau, Arrhenius with band and literature."""
+"""Figures of transport: MSD with the fit window, D(tau) with its plateau, Arrhenius with band and literature, van Hove, density.
 
-from collections.abc import Sequence
-from pathlib import Path
+Each takes plain lists and dictionaries, as they come from a report's JSON, and gives a Figure.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from mlip.evaluation.arrhenius import Arrhenius
-from mlip.evaluation.conductivity import CM2_PER_S
-from mlip.evaluation.diffusion import Diffusion
-from mlip.evaluation.increments import Estimate
 from mlip.evaluation.literature import LiteraturePoint
-from mlip.training.files import whole_file
 
 # Okabe and Ito: told apart by colour-blind readers, and shapes say the same in grey print
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 MARKERS = "sD^vP*X<>"
 
 
-def msd(diffusion: Diffusion, path: str | Path) -> None:
-    """MSD against lag with its 1 sigma band; the two lags whose slope is D are marked, with the line through them."""
-    figure, axis = _figure()
-    lags, curve, error = diffusion.lags_ps, diffusion.msd, np.nan_to_num(diffusion.msd_error)
-    axis.fill_between(lags, curve - error, curve + error, color=BLUE, alpha=0.25, linewidth=0)
-    axis.plot(lags, curve, color=BLUE, label="MSD, all origins")
-    if diffusion.tracer is not None:
-        tau = diffusion.tracer.tau_ps
-        axis.axvspan(tau, 2 * tau, color=ORANGE, alpha=0.3, linewidth=0, label=f"fit window {tau:.3g}-{2 * tau:.3g} ps")
-        start = np.interp(tau, lags, curve)
-        axis.plot(lags, start + 6 * diffusion.tracer.value * (lags - tau), "--", color=RED, label="6 D t + intercept")
-    axis.set(xlabel="lag (ps)", ylabel="mean square displacement (Å$^2$)", ylim=(0, None))
-    _save(figure, path)
+def colours(n: int) -> list:
+    """From cold to hot, dark to light: the order survives grey print and every kind of colour blindness."""
+    return [matplotlib.colormaps["plasma"](x) for x in np.linspace(0.0, 0.82, max(n, 1))]
 
 
-def plateau(diffusion: Diffusion, path: str | Path) -> None:
-    """D(tau) of tracer and collective with 1 sigma bars; open ring and line: the tau that was taken."""
-    figure, axis = _figure()
-    kinds = (("tracer D*", diffusion.tracer, BLUE, "o"), ("collective D$_σ$", diffusion.collective, ORANGE, "s"))
-    for label, at, colour, marker in kinds:
-        if at is not None:
-            _scan(axis, at, label, colour, marker)
+def msd(runs: Sequence[Mapping]) -> Figure:
+    """MSD against lag with its 1 sigma band; thick and dashed between the two lags whose slope is D."""
+    figure, axis = canvas("lag (ps)", "mean square displacement (Å$^2$)")
+    for run, colour in zip(runs, colours(len(runs)), strict=True):
+        lags, curve, error = (np.array(run[name], float) for name in ("lags_ps", "msd", "msd_error"))
+        error = np.nan_to_num(error)
+        axis.fill_between(lags, curve - error, curve + error, color=colour, alpha=0.2, linewidth=0)
+        axis.plot(lags, curve, color=colour, linewidth=1, label=f"{run['temperature_K']:g} K")
+        if run["tracer"] is not None:
+            tau = run["tracer"]["tau_ps"]
+            window = np.array([tau, 2 * tau])
+            axis.plot(window, np.interp(window, lags, curve), "o--", color=colour, linewidth=2.5, markersize=4)
+    axis.set(ylim=(0, None), xlim=(0, None))
+    title(axis, "circles: the lags τ and 2τ whose slope is 6 D")
+    return legend(figure)
+
+
+def plateau(runs: Sequence[Mapping]) -> Figure | None:
+    """D(tau) of tracer (full) and collective (open, dotted) with 1 sigma bars; a ring marks the tau that was taken."""
+    moving = [run for run in runs if run["tracer"] is not None]
+    if not moving:
+        return None
+    figure, axis = canvas("τ (ps)", "D(τ) (cm$^2$/s)")
+    for run, colour in zip(moving, colours(len(moving)), strict=True):
+        for name, marker, style, fill in (("tracer", "o", "-", colour), ("collective", "s", ":", "white")):
+            at = run[name]
+            values, errors = np.array(at["values"], float), np.array(at["errors"], float)
+            shown = f"{run['temperature_K']:g} K" if name == "tracer" else None
+            axis.errorbar(at["taus_ps"], values, errors, fmt=marker + style, color=colour, markerfacecolor=fill, markersize=4,
+                          linewidth=1, elinewidth=0.7, capsize=2, label=shown)  # fmt: skip
+            axis.plot(at["tau_ps"], at["value"], "o", markersize=11, markerfacecolor="none", color=colour)
     axis.axhline(0, color="0.7", linewidth=0.8)
-    axis.set(xlabel="τ (ps)", ylabel="D(τ) (cm$^2$/s)", xscale="log")
-    _save(figure, path)
-
-
-def _scan(axis, at: Estimate, label: str, colour: str, marker: str) -> None:
-    axis.errorbar(at.taus_ps, at.values * CM2_PER_S, at.errors * CM2_PER_S, fmt=f"{marker}-", color=colour, markersize=4,
-                  linewidth=1, capsize=2, label=label + ("" if at.reached else " (no plateau)"))  # fmt: skip
-    axis.plot(at.tau_ps, at.value * CM2_PER_S, "o", markersize=10, markerfacecolor="none", color=colour)
-    axis.hlines(at.value * CM2_PER_S, at.tau_ps, at.taus_ps[-1], color=colour, linestyle=":")
+    axis.set_xscale("log")
+    title(axis, "full: tracer D*, open: collective D$_σ$, ring: taken")
+    return legend(figure)
 
 
 def arrhenius(
-    line: Arrhenius, path: str | Path, literature: Sequence[LiteraturePoint] = (), to_K: float = 300.0, name: str = "this work"
-) -> None:
-    """ln y against 1000/T: points, line, 2 sigma band down to to_K, and literature in the same quantity.
+    points: Sequence[Mapping], line: Arrhenius | None, unit: str, literature: Sequence[LiteraturePoint] = (), to_K: float = 300.0
+) -> Figure:
+    """ln y against 1000/T: points with 2 sigma bars, line with its 2 sigma band down to to_K, literature in the same quantity.
 
+    points  {temperature_K, value, low, high}; value None is an upper limit at `high`. unit cm2/s, or S/cm shown as sigma T
     Literature in the other quantity is left out: turning one into the other needs a density, a charge, a Haven ratio.
     """
-    figure, axis = _figure()
-    is_sigma = line.unit == "S K/cm"
-    same = [p for p in literature if p.unit == ("S/cm" if is_sigma else "cm2/s")]
-    reach = [*line.temperatures_K, to_K, *(p.temperature_K for p in same)]
-    grid = 1 / np.linspace(1 / max(reach), 1 / min(reach), 200)
-    log, error = line.line(grid)
-    axis.fill_between(1e3 / grid, np.exp(log - 2 * error), np.exp(log + 2 * error), color=BLUE, alpha=0.2, linewidth=0,
-                      label="2σ band")  # fmt: skip
-    axis.plot(1e3 / grid, np.exp(log), color=BLUE, linewidth=1)
-    y = np.exp(line.logarithms)
-    bars = [y - np.exp(line.logarithms - 2 * line.errors), np.exp(line.logarithms + 2 * line.errors) - y]
-    label = f"{name}, $E_a$ = {line.energy:.3f} ± {2 * line.covariance[1, 1] ** 0.5:.3f} eV"
-    axis.errorbar(1e3 / line.temperatures_K, y, bars, fmt="o", color=BLUE, capsize=2, markersize=5, label=label)
+    is_sigma = unit == "S/cm"
+    figure, axis = canvas("1000 / T (1/K)", "σT (S K/cm)" if is_sigma else "D (cm$^2$/s)")
+    same = [p for p in literature if p.unit == unit]
+    reach = [*(p["temperature_K"] for p in points), *(p.temperature_K for p in same), *([to_K] if line else [])]
+    if line is not None:
+        grid = 1 / np.linspace(1 / max(reach), 1 / min(reach), 200)
+        log, error = line.line(grid)
+        axis.fill_between(1e3 / grid, np.exp(log - 2 * error), np.exp(log + 2 * error), color=BLUE, alpha=0.2, linewidth=0,
+                          label="2σ band")  # fmt: skip
+        axis.plot(1e3 / grid, np.exp(log), color=BLUE, linewidth=1)
+        for low, high, _ in line.phase_changes:
+            axis.axvspan(1e3 / high, 1e3 / low, color="0.85", linewidth=0, label=f"phase change {low:g}-{high:g} K")
+    energy = "" if line is None else f", $E_a$ = {line.energy:.3f} ± {2 * line.covariance[1][1] ** 0.5:.3f} eV"
+    label = f"this work{energy}"
+    for p in points:
+        t = p["temperature_K"]
+        scale = t if is_sigma else 1.0
+        if p["value"] is None:
+            axis.plot(1e3 / t, scale * p["high"], marker=r"$\downarrow$", markersize=12, color=BLUE, linestyle="none")
+            continue
+        low = max(p["low"] or 0.0, 1e-3 * p["value"])  # a bar down to zero has no end on this axis
+        bars = [[scale * (p["value"] - low)], [scale * (p["high"] - p["value"])]]
+        axis.errorbar(1e3 / t, scale * p["value"], bars, fmt="o", color=BLUE, capsize=2, markersize=5, label=label)
+        label = None
     for i, source in enumerate(dict.fromkeys(p.source for p in same)):
         chosen = [p for p in same if p.source == source]
         t = np.array([p.temperature_K for p in chosen])
@@ -81,30 +99,67 @@ def arrhenius(
         ends = np.array([[p.low or p.value, p.high or p.value] for p in chosen]).T * scale
         axis.errorbar(1e3 / t, value, np.abs(ends - value), fmt=MARKERS[i % len(MARKERS)], color=(ORANGE, GREEN, RED)[i % 3],
                       capsize=2, label=source)  # fmt: skip
-    for low, high, _ in line.phase_changes:
-        axis.axvspan(1e3 / high, 1e3 / low, color="0.85", linewidth=0, label=f"phase change {low:g}-{high:g} K")
-    quantity = "σT (S K/cm)" if is_sigma else "D (cm$^2$/s)"
-    axis.set(xlabel="1000 / T (1/K)", ylabel=quantity, yscale="log")
+    axis.set_yscale("log")
     above = axis.secondary_xaxis("top", functions=(_inverse, _inverse))
     above.set_xlabel("T (K)")
     shown = [t for t in (200, 250, 300, 400, 500, 600, 800, 1000, 1500) if min(reach) - 1 <= t <= max(reach) + 1]
+    shown = shown or sorted({round(t) for t in reach})
     above.set_xticks(shown, [str(t) for t in shown])
-    _save(figure, path)
+    return legend(figure)
 
 
 def _inverse(x):
     return 1e3 / np.where(np.asarray(x) == 0, np.nan, x)
 
 
-def _figure():
+def van_hove(run: Mapping) -> Figure:
+    """Self part: how far ions are after several lags, as a probability per Å."""
+    figure, axis = canvas("displacement r (Å)", "4πr$^2$ G$_s$(r, t) (1/Å)")
+    found = run["van_hove"]
+    for lag, row, colour in zip(found["lags_ps"], found["density"], colours(len(found["lags_ps"])), strict=True):
+        axis.plot(found["r_A"], row, color=colour, linewidth=1.2, label=f"t = {lag:.3g} ps")
+    axis.set(ylim=(0, None), xlim=(0, None))
+    title(axis, f"{run['temperature_K']:g} K")
+    return legend(figure)
+
+
+def density(run: Mapping) -> Figure:
+    """Where the ions were: their density summed along c, over the a and b axes of the cell."""
+    found = run["density"]
+    values = np.array(found["projected"], float)
+    cell = np.array(found["cell"], float)
+    a, b = plane(cell)
+    i, j = np.meshgrid(*(np.linspace(0, 1, n + 1) for n in values.shape), indexing="ij")
+    figure, axis = canvas("along a (Å)", "in the a-b plane, across a (Å)")
+    mesh = axis.pcolormesh(i * a[0] + j * b[0], i * a[1] + j * b[1], values, cmap="cividis", rasterized=True, vmin=0)
+    axis.set_aspect("equal")
+    title(axis, f"{run['mobile']} at {run['temperature_K']:g} K, summed along c")
+    figure.colorbar(mesh, label=f"{run['mobile']} per area (1/Å$^2$)")
+    return figure
+
+
+def plane(cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """a and b as vectors of the plane that they span, a along the first axis.  cell [3, 3]"""
+    length = np.linalg.norm(cell[0])
+    along = cell[1] @ cell[0] / length
+    return np.array([length, 0.0]), np.array([along, np.sqrt(max(cell[1] @ cell[1] - along**2, 0.0))])
+
+
+def canvas(xlabel: str, ylabel: str):
+    """An empty figure with one pair of axes."""
     figure = Figure(figsize=(5.2, 3.8), layout="constrained")
-    return figure, figure.subplots()
+    axis = figure.subplots()
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    return figure, axis
 
 
-def _save(figure: Figure, path: str | Path) -> None:
-    """PNG or PDF by the name's ending."""
+def title(axis, text: str) -> None:
+    axis.set_title(text, fontsize=8.5, color="0.3", loc="left")
+
+
+def legend(figure: Figure) -> Figure:
+    """The figure with a legend wherever something has a name."""
     for axis in figure.axes:
-        axis.legend(frameon=False, fontsize=8)
-    form = Path(path).suffix.lstrip(".") or "png"
-    with whole_file(path) as part, matplotlib.rc_context({"font.size": 9, "pdf.fonttype": 42}):
-        figure.savefig(part, format=form, dpi=200)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=8)
+    return figure

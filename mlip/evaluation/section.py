@@ -17,12 +17,14 @@ class Section:
     results  every number, with unit and interval
     data     JSON only (dicts, lists, numbers, strings): the curves that the figures of this part show
     notes    sentences a reader must see above the numbers
+    settings what made it: written by evaluate.py, which compares it when a folder is used again
     """
 
     name: str
     results: list[Result] = field(default_factory=list)
     data: dict = field(default_factory=dict)
     notes: Sequence[str] = ()
+    settings: dict = field(default_factory=dict)
 
 
 def write_section(path: str | Path, section: Section) -> None:

@@ -84,9 +84,13 @@ def export_run(
     dtype: str | None = None,
     level: str | None = None,
     n_frames: int = 8,
+    checkpoint: Path | None = None,
 ) -> dict:
-    """Exports the best weights of a run; returns the file's metadata. build as in `load_potential`, the rest as in `export`."""
-    potential = load_potential(run, build)
+    """Exports a run, its best weights unless a checkpoint of it is named; returns the file's metadata.
+
+    build as in `load_potential`, the rest as in `export`
+    """
+    potential = load_potential(checkpoint or run, build)
     structures = read(run / "examples.xyz")[:n_frames]
     for atoms in structures:
         atoms.info["level"] = potential.levels[0]

@@ -1,16 +1,11 @@
-"""Results on disk, literature values, figures."""
+"""Results on disk, literature values."""
 
 import csv
 import json
 
-import numpy as np
 import pytest
-from matplotlib.image import imread
-from walkers import crystal, hoppers
 
-from mlip.evaluation import literature, plots
-from mlip.evaluation.arrhenius import fit
-from mlip.evaluation.diffusion import analyse
+from mlip.evaluation import literature
 from mlip.evaluation.result import Result, read_json, write_csv, write_json
 
 D = Result("tracer_diffusivity", 1e-6, "cm2/s", 8e-7, 1.3e-6, "pass", ("slope",), {"temperature_K": 600.0, "species": "Li"})
@@ -66,20 +61,3 @@ def test_a_users_points_are_read_or_refused(tmp_path):
     path.write_text("T,D\n900,1e-5\n")
     with pytest.raises(ValueError, match="lacks the columns temperature_K"):
         literature.read_points(path)
-
-
-def test_figures_are_drawn_with_and_without_numbers(tmp_path):
-    rng = np.random.default_rng(0)
-    moving = hoppers(rng, 1, 401, 10, 0.05, hop=2.0)[0]
-    still = 5 + 0.1 * rng.normal(size=(100, 10, 3))
-    for name, ions in (("moving", moving), ("still", still)):
-        diffusion = analyse(crystal(ions), charge=1, temperature_K=600, hop_length=2.0)
-        plots.msd(diffusion, tmp_path / f"msd_{name}.png")
-        if diffusion.tracer is not None:
-            plots.plateau(diffusion, tmp_path / f"plateau_{name}.pdf")
-    t = np.array([600.0, 700.0, 800.0, 900.0])
-    line = fit(t, 1e-3 * np.exp(-3000 / t), np.full(4, 0.1))
-    plots.arrhenius(line, tmp_path / "arrhenius.png", literature.points("c-LLZO"))
-    image = imread(tmp_path / "arrhenius.png")
-    assert image.std() > 0.05
-    assert len(list(tmp_path.iterdir())) == 4

@@ -1,0 +1,101 @@
+"""Evaluated folders side by side: every number in one table, figures next to each other, accuracy against cost."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from mlip.evaluation import html, report
+from mlip.evaluation.plots import BLUE, GREEN, MARKERS, ORANGE, RED, canvas, legend
+from mlip.evaluation.result import write_csv
+from mlip.evaluation.thresholds import Judged, judge
+from mlip.training.files import whole_file
+
+COLOURS = (BLUE, ORANGE, GREEN, RED)
+ACCURACY = ("accuracy", "force_rmse", "force RMSE (meV/Å)")
+COST = ("cost", "time_per_atom_step", "time (µs/atom/step)")
+
+
+def compare(folders: Sequence[str], folder: str | Path, layout: Mapping[str, Mapping], thresholds: Mapping) -> Path:
+    """Writes comparison.html, comparison.csv and figures/ into folder; returns the page.
+
+    folders  at least two that mlip evaluate wrote; layout, thresholds as report.build takes them
+    """
+    if len(folders) < 2:
+        raise ValueError(f"compare needs at least two evaluated folders, got {list(folders)}")
+    folder = Path(folder)
+    evaluated = [report.read(Path(each), list(layout)) for each in folders]
+    names = distinct([about["name"] for about, _ in evaluated], folders)
+    sections = [{section.name: section for section in found} for _, found in evaluated]
+    judged = {name: judge(found, thresholds) for name, (_, found) in zip(names, evaluated, strict=True)}
+    order = list(dict.fromkeys(section for found in sections for section in found))
+    order = [name for name in layout if name in order] + [name for name in order if name not in layout]
+    body = [f"<h1>{escape(' · '.join(names))}</h1>", *accuracy_cost(judged, folder)]
+    for section in order:
+        body += [f"<h2>{escape(layout.get(section, {}).get('title', section))}</h2>", table(judged, section)]
+        drawn = {}
+        for name, found in zip(names, sections, strict=True):
+            if section in found:
+                pictures, complaint = report.save(folder / "figures" / name, found[section], layout.get(section, {}).get("draw"))
+                drawn |= {(kind, name): png for kind, png in pictures.items()}
+                body += report.sentences([f"{name}: {text}" for text in complaint])
+        body += side_by_side(drawn)
+    page = folder / "comparison.html"
+    with whole_file(page) as part:
+        part.write_text(html.page(" · ".join(names), body), encoding="utf-8")
+    flat = [row for name, rows in judged.items() for row in report.flat(rows, {"model": name})]
+    write_csv(folder / "comparison.csv", flat)
+    return page
+
+
+def distinct(names: list[str], folders: Sequence[str]) -> list[str]:
+    """The names, or the folders' own paths where two are the same."""
+    return names if len(set(names)) == len(names) else [str(each).replace("/", "_") for each in folders]
+
+
+def key(row: Judged) -> tuple:
+    """What makes two numbers of different models the same quantity."""
+    return row.result.name, row.result.unit, tuple(sorted((k, str(v)) for k, v in row.result.conditions.items()))
+
+
+def table(judged: Mapping[str, list[Judged]], section: str) -> str:
+    """One row per quantity, one column per model."""
+    found = {name: {key(row): row for row in rows if row.section == section} for name, rows in judged.items()}
+    keys = list(dict.fromkeys(each for rows in found.values() for each in rows))
+    lines = []
+    for each in keys:
+        rows = [found[name].get(each) for name in judged]
+        first = next(row.result for row in rows if row)
+        cells = [f"{html.value(row.result)} <small>{html.interval(row.result)}</small> {html.verdict(row.result.verdict)}"
+                 if row else "" for row in rows]  # fmt: skip
+        lines.append((html.words(first.name), html.where(first), html.unit(first.unit), *cells))
+    return html.table(["quantity", "where", "unit", *judged], lines, numbers=range(3, 3 + len(judged)))
+
+
+def side_by_side(drawn: Mapping[tuple[str, str], bytes]) -> list[str]:
+    """Figures of one kind beside each other, one for each model."""
+    rows = []
+    for kind in dict.fromkeys(kind for kind, _ in drawn):
+        images = [html.figure(png, f"{name}: {kind.replace('_', ' ')}") for (of, name), png in drawn.items() if of == kind]
+        rows.append('<div class="figures">' + "\n".join(images) + "</div>")
+    return rows
+
+
+def accuracy_cost(judged: Mapping[str, list[Judged]], folder: Path) -> list[str]:
+    """Force error against time per atom and step; lower left is better. Nothing where fewer than two models have both."""
+    places = {}
+    for name, rows in judged.items():
+        found = [next((row.result for row in rows if (row.section, row.result.name) == wanted[:2]), None) for wanted in (COST, ACCURACY)]
+        if all(found) and all(result.value for result in found):
+            places[name] = found
+    if len(places) < 2:
+        return []
+    figure, axis = canvas(COST[2], ACCURACY[2])
+    for i, (name, (cost, error)) in enumerate(places.items()):
+        bars = [None if each.low is None else [[each.value - each.low], [each.high - each.value]] for each in (error, cost)]
+        axis.errorbar(cost.value, error.value, *bars, fmt=MARKERS[i % len(MARKERS)], color=COLOURS[i % 4], capsize=2, label=name)
+    axis.set(xscale="log", yscale="log")
+    data = report.png(legend(figure))
+    for suffix in ("png", "pdf"):
+        with whole_file(folder / "figures" / f"accuracy_cost.{suffix}") as part:
+            part.write_bytes(data if suffix == "png" else report.pdf(figure))
+    return ['<div class="figures">' + html.figure(data, "Accuracy against cost; lower left is better") + "</div>"]

@@ -1,0 +1,163 @@
+"""From the sections of an evaluated folder to one page, tables of every number, and figures; nothing is computed again."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from html import escape
+from io import BytesIO
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from mlip.evaluation import html
+from mlip.evaluation.evaluate import is_failed
+from mlip.evaluation.result import Result, write_csv, write_json
+from mlip.evaluation.section import Section, read_section
+from mlip.evaluation.thresholds import Judged, judge
+from mlip.training.files import whole_file
+
+ABOUT = "evaluation.json"  # what was evaluated, by whom, when; written by the verb
+# print size: a column of 5 inches; 42: letters stay letters in the PDF
+STYLE = {"font.size": 9, "pdf.fonttype": 42, "savefig.facecolor": "white"}
+
+
+def build(folder: str | Path, layout: Mapping[str, Mapping], thresholds: Mapping) -> list[Judged]:
+    """Writes report.html, results.json, results.csv and figures/ into an evaluated folder; returns every judged result.
+
+    layout      sections in the order of the page: {name: {title: ..., draw: draw(data) -> {name: Figure}}}. Sections that
+                it does not name come last, without figures
+    thresholds  as thresholds.judge takes them
+    Raises FileNotFoundError for a folder that was never evaluated.
+    """
+    folder = Path(folder)
+    about, sections = read(folder, list(layout))
+    judged = judge(sections, thresholds)
+    titles = {name: entry["title"] for name, entry in layout.items()}
+    body = [*head(about, judged), *verdicts(judged, titles), *contents(sections, titles)]
+    count = 0
+    for section in sections:
+        entry = layout.get(section.name, {})
+        pictures, complaint = save(folder / "figures", section, entry.get("draw"))
+        body += [f'<h2 id="{section.name}">{escape(titles.get(section.name, section.name))}</h2>', *sentences([*section.notes, *complaint])]
+        if pictures:
+            captions = [f"Figure {count + i}. {html.words(name).capitalize()}" for i, name in enumerate(pictures, 1)]
+            images = [html.figure(png, caption) for png, caption in zip(pictures.values(), captions, strict=True)]
+            body.append('<div class="figures">' + "\n".join(images) + "</div>")
+            count += len(pictures)
+        rows = [row for row in judged if row.section == section.name]
+        if rows and not is_failed(section):
+            body.append(f"<details><summary>All {len(rows)} numbers</summary>{html.result_table(rows)}</details>")
+    with whole_file(folder / "report.html") as part:
+        part.write_text(html.page(f"{about['name']}: evaluation", body), encoding="utf-8")
+    write_json(folder / "results.json", flat(judged))
+    write_csv(folder / "results.csv", flat(judged))
+    return judged
+
+
+def flat(judged: list[Judged], where: Mapping[str, str] | None = None) -> list[Result]:
+    """Results with their section (and more) among the conditions: rows of one table."""
+    return [replace(row.result, conditions={**(where or {}), "section": row.section, **row.result.conditions}) for row in judged]
+
+
+def read(folder: Path, order: list[str]) -> tuple[dict, list[Section]]:
+    """What was evaluated, and the sections found there in the order given, then by name."""
+    files = {path.stem: path for path in sorted((folder / "sections").glob("*.json"))}
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no evaluation: no sections/*.json; run mlip evaluate MODEL folder={folder}")
+    names = [name for name in order if name in files] + [name for name in files if name not in order]
+    about = {"name": folder.name}
+    if (folder / ABOUT).exists():
+        about |= json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    return about, [read_section(files[name]) for name in names]
+
+
+def save(folder: Path, section: Section, draw: Callable | None) -> tuple[dict[str, bytes], list[str]]:
+    """The section's figures as folder/SECTION_NAME.png and .pdf: PNG bytes by name, and a sentence where drawing failed."""
+    if draw is None or is_failed(section):
+        return {}, []
+    pictures = {}
+    try:
+        with matplotlib.rc_context(STYLE):
+            figures = draw(section.data)
+        for name, figure in figures.items():
+            pictures[name] = png(figure)
+            for suffix in ("png", "pdf"):
+                with whole_file(folder / f"{section.name}_{name}.{suffix}") as part:
+                    part.write_bytes(pictures[name] if suffix == "png" else pdf(figure))
+    except Exception as error:  # noqa: BLE001  numbers are worth reading without their picture
+        return pictures, [f"a figure could not be drawn: {type(error).__name__}: {error}"]
+    return pictures, []
+
+
+def png(figure: Figure, dpi: int = 160) -> bytes:
+    return _bytes(figure, format="png", dpi=dpi)
+
+
+def pdf(figure: Figure) -> bytes:
+    return _bytes(figure, format="pdf", metadata={"CreationDate": None})
+
+
+def _bytes(figure: Figure, **how) -> bytes:
+    file = BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(file, **how)
+    return file.getvalue()
+
+
+# ---------------------------------------------------------------- parts of the page
+
+
+def head(about: dict, judged: list[Judged]) -> list[str]:
+    """Title, what was evaluated, how many verdicts of each kind."""
+    count = Counter(row.result.verdict for row in judged)
+    told = [f"{html.verdict(word)} {count[word]}" for word in ("pass", "warn", "fail", "limit") if count[word]]
+    told_of = {key: value.get("_target_") if isinstance(value, dict) else value for key, value in about.items()
+               if key not in ("name", "left_out")}  # fmt: skip
+    facts = [f"{escape(key.replace('_', ' '))}: {escape(str(value))}" for key, value in told_of.items() if value not in (None, "")]
+    left_out = [f"{name} needs {', '.join(needs)}" for name, needs in about.get("left_out", {}).items()]
+    return [
+        f"<h1>{escape(about['name'])}</h1>",
+        f'<p class="soft">{" · ".join(facts)}</p>',
+        f"<p>{' &nbsp; '.join(told)}</p>" if told else "",
+        f'<p class="soft">Not evaluated: {escape("; ".join(left_out))}</p>' if left_out else "",
+    ]
+
+
+def verdicts(judged: list[Judged], titles: dict[str, str]) -> list[str]:
+    """The table that a reader in a hurry reads."""
+    rows = [row for row in judged if row.result.verdict or row.threshold]
+    return [
+        "<h2>Verdicts</h2>",
+        '<p class="soft">Intervals are 95.4 % (2σ). Pass and warn: the limits in the threshold column, and the part\'s own checks.</p>',
+        html.verdict_table(rows, titles) if rows else "<p>Nothing was judged.</p>",
+    ]
+
+
+def contents(sections: list[Section], titles: dict[str, str]) -> list[str]:
+    links = [f'<a href="#{section.name}">{escape(titles.get(section.name, section.name))}</a>' for section in sections]
+    return ["<nav>" + "".join(links) + "</nav>"]
+
+
+def sentences(notes: list[str]) -> list[str]:
+    return ["<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>"] if notes else []
+
+
+def console_table(judged: list[Judged], title: str) -> Table:
+    """The verdict table in the terminal."""
+    table = Table(title=title)
+    for column in ("part", "quantity", "value", "threshold", "verdict"):
+        table.add_column(column, justify="right" if column == "value" else "left")
+    colours = {"pass": "green", "warn": "yellow", "fail": "red", "limit": "cyan", "": "default"}
+    for row in judged:
+        result = row.result
+        if not (result.verdict or row.threshold):
+            continue
+        value = str(replace(result, name="", conditions={}, verdict="")).strip()
+        at = result.conditions.get("temperature_K")
+        quantity = result.name.replace("_", " ") + ("" if at is None else f", {at:g} K")
+        told = result.notes[0] if result.value is None and result.high is None and result.notes else value.removeprefix("= ")
+        table.add_row(row.section, quantity, told, row.threshold, f"[{colours[result.verdict]}]{result.verdict}[/]")
+    return table

@@ -1,0 +1,77 @@
+"""Stability: is energy kept without a thermostat, and does the structure survive? The test of a potential's smoothness."""
+
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from matplotlib.figure import Figure
+
+from mlip.evaluation.plots import BLUE, canvas
+from mlip.evaluation.result import Result
+from mlip.evaluation.section import Section
+from mlip.md.ensemble import NVE
+from mlip.md.guard import Guard, GuardStop
+from mlip.md.run import read_thermo, run
+
+SHOWN = 1000  # points of a curve
+
+
+def part(
+    calculator,
+    atoms: Atoms,
+    folder: str | Path,
+    temperature_K: float = 600.0,
+    time_ps: float = 10.0,
+    timestep_fs: float = 1.0,
+    settle_ps: float = 0.5,
+    guard: Guard | None = None,
+    seed: int = 0,
+) -> Section:
+    """NVE at about temperature_K: drift of the total energy per atom and its fluctuation.
+
+    Random velocities start at twice the temperature, because a relaxed crystal gives half of it to its springs; settle_ps
+    at the beginning are left out. The drift has the spread of its four quarters as an interval.
+    """
+    n_steps = round((time_ps + settle_ps) * 1e3 / timestep_fs)
+    try:
+        run(atoms, calculator, folder, NVE(temperature_K), steps=n_steps, timestep_fs=timestep_fs, seed=seed, guard=guard,
+            initial_temperature_K=2 * temperature_K, frame_every=max(1, n_steps // 50), thermo_every=max(1, n_steps // 2000))  # fmt: skip
+    except GuardStop as stop:
+        where = {"temperature_K": float(temperature_K)}
+        return Section("stability", [Result("energy_drift", None, "eV/atom/ps", verdict="fail", notes=(str(stop),), conditions=where)])
+    table = read_thermo(folder)
+    kept = table["time_fs"] >= settle_ps * 1e3
+    ps, energy = table["time_fs"][kept] * 1e-3, table["total_energy_eV"][kept] / len(atoms)
+    drift, error = slope(ps, energy)
+    hot = float(table["temperature_K"][kept].mean())
+    where = {"temperature_K": round(hot), "time_ps": float(time_ps), "timestep_fs": float(timestep_fs), "n_atoms": len(atoms)}
+    residue = energy - np.polyval(np.polyfit(ps, energy, 1), ps)
+    results = [
+        Result("energy_drift", drift, "eV/atom/ps", drift - 2 * error, drift + 2 * error, conditions=where),
+        Result("energy_fluctuation", 1e3 * residue.std(), "meV/atom", conditions=where),
+    ]
+    every = max(1, len(ps) // SHOWN)
+    data = {
+        "time_ps": ps[::every].tolist(), "energy_meV_per_atom": (1e3 * (energy - energy[0]))[::every].tolist(),
+        "temperature_K": table["temperature_K"][kept][::every].tolist(),
+    }  # fmt: skip
+    return Section("stability", results, data)
+
+
+def slope(time: np.ndarray, values: np.ndarray, n_pieces: int = 4) -> tuple[float, float]:
+    """Slope of a straight line, and its standard error from leaving out each quarter of the time in turn (jackknife)."""
+    if len(time) < 2 * n_pieces:
+        raise ValueError(f"a drift needs at least {2 * n_pieces} rows, got {len(time)}: run longer")
+    pieces = np.array_split(np.arange(len(time)), n_pieces)
+    rest = [np.polyfit(np.delete(time, piece), np.delete(values, piece), 1)[0] for piece in pieces]
+    return float(np.polyfit(time, values, 1)[0]), float(np.sqrt((n_pieces - 1) * np.var(rest)))
+
+
+def draw(data: dict) -> dict[str, Figure]:
+    """Total energy against time; nothing where dynamics was stopped."""
+    if not data:
+        return {}
+    figure, axis = canvas("time (ps)", "total energy - first value (meV/atom)")
+    axis.plot(data["time_ps"], data["energy_meV_per_atom"], color=BLUE, linewidth=0.8)
+    axis.axhline(0, color="0.7", linewidth=0.8)
+    return {"energy": figure}

@@ -1,0 +1,72 @@
+"""What is good enough: limits from a config turn a number into pass, warn or fail."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from mlip.evaluation.result import Result
+from mlip.evaluation.section import Section
+
+ORDER = ("", "pass", "limit", "warn", "fail")  # the worse verdict of a part and of a threshold stands
+KINDS = {"at_most": "≤", "at_least": "≥", "size_at_most": "|x| ≤"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One row of the verdict table: a result with its final verdict, and the threshold in words ("" where it has none)."""
+
+    section: str
+    result: Result
+    threshold: str
+
+
+def judge(sections: Iterable[Section], thresholds: Mapping[str, Mapping[str, Mapping]]) -> list[Judged]:
+    """Every result of the sections, in their order.
+
+    thresholds  by section, then by result: {unit: meV/A, at_most: [30, 60]}; pass up to the first number, warn up to the
+                second, fail beyond. at_least the other way round, size_at_most for numbers of either sign. A rule may hold
+                only under conditions: {where: {group: all}}
+    Raises ValueError for a rule of another unit than the result's, or that is no rule.
+    """
+    found = []
+    for section in sections:
+        rules = thresholds.get(section.name) or {}
+        for result in section.results:
+            rule = rules.get(result.name)
+            if rule is None or any(result.conditions.get(key) != value for key, value in (rule.get("where") or {}).items()):
+                found.append(Judged(section.name, result, ""))
+                continue
+            kind, limits = check(section.name, result, rule)
+            verdict = worse(result.verdict, grade(result, kind, limits))
+            text = f"{KINDS[kind]} {limits[0]:g} (warn {limits[1]:g}) {result.unit}".strip()
+            found.append(Judged(section.name, replace(result, verdict=verdict), text))
+    return found
+
+
+def check(section: str, result: Result, rule: Mapping) -> tuple[str, tuple[float, float]]:
+    """Kind and limits of a rule."""
+    where = f"threshold of {section}.{result.name}"
+    kinds = [kind for kind in KINDS if kind in rule]
+    unknown = sorted(set(rule) - {"unit", "where", *KINDS})
+    if len(kinds) != 1 or unknown or len(rule[kinds[0]]) != 2:
+        raise ValueError(f"{where} must have one of {', '.join(KINDS)} with two numbers, for pass and for warn, got {dict(rule)}")
+    if rule.get("unit", "") != result.unit:
+        raise ValueError(f"{where} is in {rule.get('unit', '')!r}, the result in {result.unit!r}")
+    good, fair = map(float, rule[kinds[0]])
+    if (good < fair) if kinds[0] == "at_least" else (good > fair):
+        raise ValueError(f"{where}: the limit for pass must be stricter than that for warn, got {good:g} and {fair:g}")
+    return kinds[0], (good, fair)
+
+
+def grade(result: Result, kind: str, limits: tuple[float, float]) -> str:
+    """pass, warn or fail of a value; of a bound, only what it proves."""
+    value = result.value
+    if value is None:
+        return ""
+    value = abs(value) if kind == "size_at_most" else value
+    sign = -1 if kind == "at_least" else 1
+    return "pass" if sign * value <= sign * limits[0] else "warn" if sign * value <= sign * limits[1] else "fail"
+
+
+def worse(one: str, other: str) -> str:
+    """The verdict that weighs more."""
+    return max(one, other, key=ORDER.index)

@@ -1,0 +1,171 @@
+"""Diffusion as one part of a report: trajectories at one or several temperatures become numbers, and the curves of its figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mlip.evaluation import plots
+from mlip.evaluation.arrhenius import LEAST_TEMPERATURES, Arrhenius, activation_energy, extrapolate, from_results
+from mlip.evaluation.conductivity import CM2_PER_S
+from mlip.evaluation.diffusion import analyse
+from mlip.evaluation.displacements import Trajectory, read_trajectory
+from mlip.evaluation.host import host_rmsd, phase_changes
+from mlip.evaluation.increments import Estimate
+from mlip.evaluation.literature import LiteraturePoint, points, read_points
+from mlip.evaluation.result import Result
+from mlip.evaluation.section import Section
+from mlip.evaluation.van_hove import probability_density, van_hove_self
+
+FITTED = {"tracer_diffusivity": "cm2/s", "conductivity": "S/cm"}  # what gets an Arrhenius line
+LAGS = (0.005, 0.02, 0.1, 0.3)  # of the duration, for the van Hove function
+
+
+def part(
+    calculator,
+    trajectories: Sequence[Mapping],
+    mobile: str,
+    charge: float,
+    hop_length: float = 2.5,
+    host: Sequence[str] | None = None,
+    extrapolate_to_K: float = 300.0,
+    literature: str | None = None,
+) -> Section:
+    """Diffusion in trajectories that exist already; the calculator is not asked.
+
+    trajectories  each {files, temperature_K, and where the frames do not say: frame_interval_fs, elements (of LAMMPS types)};
+                  skip_ps leaves out the beginning. Formats as in displacements.read_trajectory
+    mobile, host  symbols: the ion; what holds the frame of reference (null: all others)
+    charge        e, never guessed; hop_length Å
+    literature    a material of the shipped table, or a CSV of one's own (literature.read_points)
+    """
+    if not trajectories:
+        raise ValueError("diffusion needs at least one trajectory: {files: ..., temperature_K: ...}")
+    runs = []
+    for entry in trajectories:
+        known = {"files", "temperature_K", "frame_interval_fs", "elements", "skip_ps"}
+        if set(entry) - known or not {"files", "temperature_K"} <= set(entry):
+            raise ValueError(f"a trajectory has files, temperature_K, and may have {', '.join(sorted(known))}; got {dict(entry)}")
+        found = read_trajectory(entry["files"], mobile, entry.get("frame_interval_fs"), host, entry.get("elements"))
+        runs.append((float(entry["temperature_K"]), without_beginning(found, entry.get("skip_ps") or 0.0)))
+    return section(runs, charge, hop_length, extrapolate_to_K, literature)
+
+
+def without_beginning(trajectory: Trajectory, skip_ps: float) -> Trajectory:
+    """The trajectory from skip_ps on. Raises ValueError where nothing is left."""
+    first = int(np.ceil(skip_ps / trajectory.interval_ps - 1e-9))
+    if first >= len(trajectory.positions) - 1:
+        raise ValueError(f"nothing is left of {trajectory.duration_ps:g} ps after {skip_ps:g} ps of equilibration")
+    kept = {name: getattr(trajectory, name)[first:] for name in ("positions", "cells", "drift")}
+    return Trajectory(**{**trajectory.__dict__, **kept})
+
+
+def section(
+    runs: Sequence[tuple[float, Trajectory]], charge: float, hop_length: float, extrapolate_to_K: float = 300.0,
+    literature: str | None = None,
+) -> Section:  # fmt: skip
+    """Everything that (temperature in K, trajectory) pairs say about transport."""
+    runs = sorted(runs, key=lambda run: run[0])
+    results, data, notes = [], {"runs": [], "arrhenius": {}, "literature": [], "extrapolate_to_K": extrapolate_to_K}, []
+    for temperature, trajectory in runs:
+        found = analyse(trajectory, charge=charge, temperature_K=temperature, hop_length=hop_length)
+        results += found.results
+        data["runs"].append(
+            {
+                "temperature_K": temperature, "mobile": trajectory.mobile, "duration_ps": trajectory.duration_ps,
+                "lags_ps": found.lags_ps.tolist(), "msd": found.msd.tolist(), "msd_error": found.msd_error.tolist(),
+                "tracer": curve(found.tracer), "collective": curve(found.collective), "hops": found.hops.tolist(),
+                "van_hove": displaced(trajectory), "density": projected(trajectory),
+            }
+        )  # fmt: skip
+    data["literature"] = [asdict(point) for point in known_points(literature)]
+    changes = phase_changes(
+        [t for t, _ in runs], np.array([each.mean_cell for _, each in runs]), [host_rmsd(each) for _, each in runs]
+    ) if len(runs) > 1 else []  # fmt: skip
+    for name in FITTED:
+        of_name = [result for result in results if result.name == name]
+        line, more, told = fitted(of_name, changes, extrapolate_to_K)
+        results += more
+        notes += told
+        shown = [{"temperature_K": r.conditions["temperature_K"], "value": r.value, "low": r.low, "high": r.high} for r in of_name]
+        data["arrhenius"][name] = {"points": shown, "line": None if line is None else asdict(line)}
+    return Section("diffusion", results, data, list(dict.fromkeys(notes)))
+
+
+def curve(at: Estimate | None) -> dict | None:
+    """An estimate's scan over tau, in cm^2/s."""
+    if at is None:
+        return None
+    scan = {name: (getattr(at, name) * CM2_PER_S).tolist() for name in ("values", "errors")}
+    return {"tau_ps": at.tau_ps, "value": at.value * CM2_PER_S, "reached": bool(at.reached), "taus_ps": at.taus_ps.tolist(), **scan}
+
+
+def displaced(trajectory: Trajectory) -> dict:
+    """Van Hove self part at a few lags of the run."""
+    interval, duration = trajectory.interval_ps, trajectory.duration_ps
+    lags = sorted({max(interval, round(part * duration / interval) * interval) for part in LAGS})
+    r, taken, rows = van_hove_self(trajectory.ions, interval, lags, n_bins=100)
+    return {"r_A": r.tolist(), "lags_ps": taken.tolist(), "density": np.round(rows, 6).tolist()}
+
+
+def projected(trajectory: Trajectory) -> dict:
+    """Ions per Å^2 of the a-b plane: the density summed along c."""
+    cell = trajectory.mean_cell
+    grid = probability_density(trajectory, spacing=0.3)
+    volume = abs(np.linalg.det(cell))
+    area = np.linalg.norm(np.cross(cell[0], cell[1]))
+    per_area = grid.mean(axis=2) * volume / area
+    return {"cell": cell.tolist(), "projected": np.round(per_area, 5).tolist()}
+
+
+def fitted(results: Sequence[Result], changes: list, to_K: float) -> tuple[Arrhenius | None, list[Result], list[str]]:
+    """The Arrhenius line of one quantity, E_a and the value at to_K as results, and why there are none."""
+    if len({result.conditions["temperature_K"] for result in results}) < LEAST_TEMPERATURES:
+        return None, [], [f"an activation energy needs at least {LEAST_TEMPERATURES} temperatures, there are {len(results)}"]
+    try:
+        line, notes = from_results(results, changes)
+    except ValueError as error:  # too few temperatures have a number
+        return None, [], [str(error)]
+    energy = activation_energy(line)
+    quantity = results[0].name
+    found = [Result(**{**energy.__dict__, "conditions": {**energy.conditions, "of": quantity}})]
+    try:
+        found.append(extrapolate(line, to_K))
+    except ValueError as error:
+        notes.append(str(error))
+    return line, found, notes
+
+
+def known_points(literature: str | None) -> list[LiteraturePoint]:
+    """Points of the shipped table's material, or of a CSV."""
+    if literature is None:
+        return []
+    return read_points(literature) if literature.endswith(".csv") else points(literature)
+
+
+def draw(data: Mapping) -> dict[str, Figure]:
+    """MSD, D(tau), Arrhenius of D and of sigma T; van Hove function and density at every temperature."""
+    runs = data["runs"]
+    if not runs:
+        return {}
+    figures = {"msd": plots.msd(runs)}
+    if any(run["tracer"] for run in runs):
+        figures["plateau"] = plots.plateau(runs)
+    known = [LiteraturePoint(**point) for point in data["literature"]]
+    for name, unit in FITTED.items():
+        found = data["arrhenius"][name]
+        line = None if found["line"] is None else Arrhenius(**arrays(found["line"]))
+        shown = [point for point in found["points"] if point["high"] is not None]
+        if shown and (line or known or len(shown) > 1):
+            figures[f"arrhenius_{name}"] = plots.arrhenius(shown, line, unit, known, data["extrapolate_to_K"])
+    for run in runs:
+        figures[f"van_hove_{run['temperature_K']:g}K"] = plots.van_hove(run)
+        figures[f"density_{run['temperature_K']:g}K"] = plots.density(run)
+    return figures
+
+
+def arrays(line: Mapping) -> dict:
+    """Lists of an Arrhenius line as arrays again."""
+    return {name: np.array(value) if name in ("temperatures_K", "logarithms", "errors", "covariance") else value
+            for name, value in line.items()}  # fmt: skip

@@ -1,0 +1,116 @@
+"""The page: everything inside, nothing from outside, the same again from its JSON."""
+
+import csv
+import json
+import re
+
+import pytest
+from matplotlib.figure import Figure
+
+from mlip.evaluation.compare import compare
+from mlip.evaluation.report import build
+from mlip.evaluation.result import Result, read_json
+from mlip.evaluation.section import Section, write_section
+from mlip.evaluation.thresholds import judge
+
+
+def draw(data):
+    figure = Figure()
+    figure.subplots().plot(data["x"])
+    return {"curve_of_x": figure}
+
+
+def bad_draw(data):
+    raise KeyError("y")
+
+
+LAYOUT = {"accuracy": {"title": "Accuracy <of> fit", "draw": draw}, "cost": {"title": "Cost", "draw": None}}
+RULES = {"accuracy": {"force_rmse": {"unit": "meV/A", "at_most": [30, 60]}}, "cost": {}}
+
+
+def folder(path, force, name="m"):
+    results = [
+        Result("force_rmse", force, "meV/A", force - 1, force + 1, notes=["<script>alert(1)</script>"]),
+        Result("diffusivity", None, "cm2/s", 0.0, 1e-9, "limit", ["no hop"], {"temperature_K": 600.0, "species": "Li"}),
+    ]
+    write_section(path / "sections" / "accuracy.json", Section("accuracy", results, {"x": [1, 3, 2]}, ["told <here>"]))
+    write_section(path / "sections" / "cost.json", Section("cost", [Result("time_per_atom_step", 10 * force, "us")], {}))
+    (path / "evaluation.json").write_text(json.dumps({"name": name, "left_out": {"static.eos": ["structure"]}}))
+    return path
+
+
+def everything(path):
+    return {file.relative_to(path): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+def test_a_report_is_one_page_with_its_images_inside_and_no_word_of_the_data_is_code(tmp_path):
+    build(folder(tmp_path, 20.0), LAYOUT, RULES)
+    page = (tmp_path / "report.html").read_text()
+    assert 'src="data:image/png;base64,' in page and "Figure 1. Curve of x" in page
+    assert not re.search(r"""(src|href)=["'](?!data:|#)|url\(|@import|https?://|<script""", page)
+    assert "told &lt;here&gt;" in page and "Accuracy &lt;of&gt; fit" in page
+    assert "static.eos needs structure" in page
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"accuracy_curve_of_x.png", "accuracy_curve_of_x.pdf"}
+
+
+def test_built_again_from_json_it_is_the_same_to_the_last_byte(tmp_path):
+    build(folder(tmp_path, 20.0), LAYOUT, RULES)
+    first = everything(tmp_path)
+    build(tmp_path, LAYOUT, RULES)
+    assert everything(tmp_path) == first
+
+
+def test_every_number_is_in_the_json_and_in_the_table_with_its_section(tmp_path):
+    build(folder(tmp_path, 20.0), LAYOUT, RULES)
+    results = read_json(tmp_path / "results.json")
+    assert [(r.name, r.verdict, r.conditions["section"]) for r in results] == [
+        ("force_rmse", "pass", "accuracy"), ("diffusivity", "limit", "accuracy"), ("time_per_atom_step", "", "cost"),
+    ]  # fmt: skip
+    with open(tmp_path / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[1]["high"] == "1e-09" and rows[1]["temperature_K"] == "600.0" and rows[0]["section"] == "accuracy"
+
+
+def test_a_figure_that_cannot_be_drawn_does_not_take_the_numbers_with_it(tmp_path):
+    build(folder(tmp_path, 20.0), {"accuracy": {"title": "A", "draw": bad_draw}}, {})
+    assert "a figure could not be drawn: KeyError" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("force, verdict", [(29.9, "pass"), (30.1, "warn"), (60.1, "fail")])
+def test_a_threshold_turns_a_number_into_a_verdict(force, verdict):
+    section = Section("accuracy", [Result("force_rmse", force, "meV/A")])
+    assert judge([section], RULES)[0].result.verdict == verdict
+
+
+def test_the_worse_of_two_verdicts_stands_and_a_rule_may_hold_under_conditions_only():
+    results = [Result("force_rmse", 1.0, "meV/A", verdict="fail", conditions={"group": "all"}),
+               Result("force_rmse", 99.0, "meV/A", conditions={"group": "Li"})]  # fmt: skip
+    rule = {"accuracy": {"force_rmse": {**RULES["accuracy"]["force_rmse"], "where": {"group": "all"}}}}
+    assert [row.result.verdict for row in judge([Section("accuracy", results)], rule)] == ["fail", ""]
+
+
+def test_a_threshold_in_another_unit_or_of_no_known_kind_is_refused():
+    section = Section("accuracy", [Result("force_rmse", 1.0, "meV/A")])
+    for rule, said in (
+        ({"unit": "eV/A", "at_most": [1, 2]}, "is in 'eV/A', the result in 'meV/A'"),
+        ({"unit": "meV/A", "below": [1, 2]}, "must have one of at_most"),
+        ({"unit": "meV/A", "at_most": [2, 1]}, "stricter"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            judge([section], {"accuracy": {"force_rmse": rule}})
+
+
+def test_two_folders_stand_side_by_side_with_accuracy_against_cost(tmp_path):
+    folders = [str(folder(tmp_path / name, force, name)) for name, force in (("one", 20.0), ("two", 50.0))]
+    page = compare(folders, tmp_path / "both", LAYOUT, RULES).read_text()
+    assert "lower left is better" in page and page.count("data:image/png") == 3
+    assert re.search(r"20\.?0? <small>\[19, 21\]", page) and "50 <small>[49, 51]" in page
+    with open(tmp_path / "both" / "comparison.csv", newline="") as file:
+        assert {row["model"] for row in csv.DictReader(file)} == {"one", "two"}
+    with pytest.raises(ValueError, match="at least two"):
+        compare(folders[:1], tmp_path / "both", LAYOUT, RULES)
+
+
+def test_a_folder_that_was_never_evaluated_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run mlip evaluate"):
+        build(tmp_path, LAYOUT, RULES)

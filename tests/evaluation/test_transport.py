@@ -1,0 +1,156 @@
+"""Diffusion as a part of a report: from walkers, from files, from dynamics of our own."""
+
+import json
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.io import write
+from walkers import crystal, exact, hoppers
+
+from mlip.evaluation import dynamics, stability, transport
+from mlip.evaluation.result import plain
+from mlip.md.guard import Guard
+
+TEMPERATURES = (600.0, 700.0, 800.0, 900.0)
+
+
+def alloy():
+    atoms = bulk("Cu", cubic=True).repeat((2, 2, 1))
+    atoms.symbols[::8] = "Au"
+    return atoms
+
+
+def axes_of(figures):
+    return [axis for figure in figures.values() for axis in figure.axes]
+
+
+def vibrating(rng, ions):
+    """The ions in a host whose vibrations are those of a crystal."""
+    return crystal(ions, host_motion=0.1 * rng.normal(size=(len(ions), 8, 3)))
+
+
+def has_unit(label):
+    return "(" in label and ")" in label
+
+
+@pytest.fixture(scope="module")
+def arrhenius():
+    rng = np.random.default_rng(1)
+    runs = [(t, vibrating(rng, hoppers(rng, 1, 801, 12, 3 * np.exp(-3000 / t), hop=2.0)[0])) for t in TEMPERATURES]
+    return transport.section(runs, charge=1, hop_length=2.0, literature="c-LLZO")
+
+
+def test_walkers_at_four_temperatures_give_their_activation_energy_and_a_value_at_300_K(arrhenius):
+    found = {result.name: result for result in arrhenius.results}
+    energy = next(r for r in arrhenius.results if r.name == "activation_energy" and r.conditions["of"] == "tracer_diffusivity")
+    assert energy.low < 3000 * 8.617333e-5 < energy.high
+    d = found["diffusivity_extrapolated"]
+    assert d.conditions["temperature_K"] == 300 and d.low < exact(3 * np.exp(-10), 2.0) * 1e-4 < d.high
+    assert not arrhenius.notes
+
+
+def test_the_figures_come_from_json_alone_and_have_units_on_every_axis(arrhenius):
+    figures = transport.draw(json.loads(json.dumps(plain(arrhenius.data), allow_nan=False)))
+    assert {"msd", "plateau", "arrhenius_tracer_diffusivity", "arrhenius_conductivity", "van_hove_600K", "density_900K"} <= set(figures)
+    for axis in axes_of(figures):
+        labels = [label for label in (axis.get_xlabel(), axis.get_ylabel()) if label]
+        assert labels and all(map(has_unit, labels)), labels
+
+
+def test_ions_that_never_hop_give_a_limit_and_a_note_instead_of_a_line():
+    rng = np.random.default_rng(2)
+    runs = [(t, vibrating(rng, 5 + 0.1 * rng.normal(size=(60, 6, 3)))) for t in TEMPERATURES]
+    section = transport.section(runs, charge=1, hop_length=2.5)
+    assert [r.verdict for r in section.results if r.name == "tracer_diffusivity"] == ["limit"] * 4
+    assert any("at least 4 temperatures" in note for note in section.notes)
+    figures = transport.draw(json.loads(json.dumps(plain(section.data))))
+    assert "plateau" not in figures and "arrhenius_tracer_diffusivity" in figures
+
+
+def test_the_density_in_the_plane_adds_up_to_the_number_of_ions():
+    rng = np.random.default_rng(3)
+    found = transport.projected(crystal(rng.uniform(0, 12, (7, 3)) + rng.normal(size=(50, 7, 3))))
+    cell = np.array(found["cell"])
+    area = np.linalg.norm(np.cross(cell[0], cell[1]))
+    assert np.mean(found["projected"]) * area == pytest.approx(7, rel=1e-3)
+
+
+def test_a_host_that_melts_fails_and_is_left_out_of_the_line():
+    rng = np.random.default_rng(4)
+    ions = hoppers(rng, 1, 201, 10, 0.1, hop=2.0)[0]
+    wander = (0.3 * rng.normal(size=(201, 8, 3))).cumsum(axis=0)
+    section = transport.section([(1500.0, crystal(ions, host_motion=wander - wander.mean(axis=1, keepdims=True)))], 1, 2.0)
+    verdicts = {result.name: result.verdict for result in section.results}
+    assert verdicts["host_shift"] == "fail" and verdicts["tracer_diffusivity"] == "fail" and verdicts["conductivity"] == "fail"
+
+
+def frames_of(n_frames, **changes):
+    rng = np.random.default_rng(5)
+    frames = [alloy() for _ in range(n_frames)]
+    for atoms in frames:
+        atoms.positions += 0.05 * rng.normal(size=(len(atoms), 3))
+    return frames
+
+
+def broken(kind):
+    frames = frames_of(1 if kind == "one frame" else 50)
+    if kind == "composition":
+        frames[20].symbols[3] = "Au"
+    if kind == "NaN":
+        frames[20].positions[3, 0] = np.nan
+    return frames
+
+
+@pytest.mark.parametrize(
+    "kind, said",
+    [("one frame", "got 1"), ("composition", "must not change"), ("NaN", "not finite"), ("no time", "give frame_interval_fs"),
+     ("typo", "a trajectory has files, temperature_K"), ("all skipped", "nothing is left")],
+)  # fmt: skip
+def test_what_is_wrong_with_a_trajectory_is_told(kind, said, tmp_path):
+    write(tmp_path / "run.traj", broken(kind))
+    entry = {"files": str(tmp_path / "run.traj"), "temperature_K": 600, "frame_interval_fs": 20}
+    entry |= {"no time": {"frame_interval_fs": None}, "typo": {"step": 2}, "all skipped": {"skip_ps": 5}}.get(kind, {})
+    with pytest.raises(ValueError, match=said):
+        transport.part(None, [entry], "Au", 1)
+
+
+def test_a_charge_is_never_guessed(tmp_path):
+    write(tmp_path / "run.traj", frames_of(50))
+    entry = {"files": str(tmp_path / "run.traj"), "temperature_K": 600, "frame_interval_fs": 20}
+    with pytest.raises(ValueError, match="charge of the mobile ion must be given"):
+        transport.part(None, [entry], "Au", None)
+
+
+def test_dynamics_at_two_temperatures_goes_on_where_it_was_and_equilibration_is_left_out(tmp_path):
+    settings = {"timestep_fs": 4, "npt_ps": 0.08, "equilibration_ps": 0.08, "frame_every_fs": 8}
+    short = {**settings, "production_ps": 1.12}
+    first = dynamics.part(EMT(), alloy(), "Au", 1, [300, 400], tmp_path, **short)
+    assert [r.value for r in first.results if r.name == "md_time"] == pytest.approx([1.12, 1.12])
+    before = (tmp_path / "300K" / "npt" / "state.npz").stat().st_mtime_ns
+    long = dynamics.part(EMT(), alloy(), "Au", 1, [300], tmp_path, **{**settings, "production_ps": 1.2})
+    assert long.data["runs"][0]["duration_ps"] == pytest.approx(1.2)
+    table = stability.read_thermo(tmp_path / "300K" / "nvt")
+    assert table["step"][-1] == 320 and len(set(table["step"])) == len(table["step"])
+    assert table["volume_A3"].std() < 1e-9 and abs(table["volume_A3"][0] - alloy().get_volume()) > 1e-3
+    assert (tmp_path / "300K" / "npt" / "state.npz").stat().st_mtime_ns >= before
+
+
+def test_a_temperature_that_the_guard_stops_is_told_and_the_others_count(tmp_path):
+    found = dynamics.part(EMT(), alloy(), "Au", 1, [300, 2000], tmp_path, timestep_fs=4, equilibration_ps=0, production_ps=1.12,
+                          frame_every_fs=8, guard=Guard(max_temperature_K=800, every=1))  # fmt: skip
+    times = {r.conditions["temperature_K"]: r for r in found.results if r.name == "md_time"}
+    assert times[2000].verdict == "fail" and "max_temperature_K" in times[2000].notes[0]
+    assert times[300].verdict == "pass" and [run["temperature_K"] for run in found.data["runs"]] == [300]
+
+
+def test_energy_is_kept_without_a_thermostat_and_a_drift_is_seen(tmp_path):
+    found = stability.part(EMT(), alloy(), tmp_path, temperature_K=300, time_ps=0.3, timestep_fs=2, settle_ps=0.1)
+    drift = found.results[0]
+    assert abs(drift.value) < 1e-3 and drift.low < drift.value < drift.high and drift.unit == "eV/atom/ps"
+    axis = stability.draw(found.data)["energy"].axes[0]
+    assert has_unit(axis.get_xlabel()) and has_unit(axis.get_ylabel())
+    t = np.linspace(0, 10, 400)
+    value, error = stability.slope(t, 2e-4 * t + 1e-3 * np.sin(9 * t))
+    assert abs(value - 2e-4) < 2 * error < 1e-4
