@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # FORCE_ONLY_CPU: without a GPU the build of torch-scatter would look for nvcc
 ONLY_CPU = $(shell $(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "FORCE_ONLY_CPU=1")')
 
-.PHONY: demo test install scatter clean
+.PHONY: demo test install scatter gpaw clean
 
 demo: install
 	$(BIN)/python scripts/demo.py
@@ -37,6 +37,10 @@ scatter: install
 	@# pip's cache may hold a wheel that was built against another torch
 	$(BIN)/python -c 'import torch_scatter' || $(ONLY_CPU) MAX_JOBS=2 $(BIN)/python -m pip install \
 		--no-build-isolation --no-deps --force-reinstall --no-cache-dir torch-scatter
+
+# plane-wave DFT for `mlip label engine=gpaw`: about 2 min; names the system packages that are missing
+gpaw: install
+	scripts/install_gpaw.sh $(BIN)/python
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info runs outputs multirun

@@ -1,0 +1,53 @@
+"""Labels from any ASE calculator, in process: empirical potentials, universal models, DFT codes that ASE drives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+
+from mlip.labelling.engine import LabellingError, described, with_labels
+
+
+@dataclass
+class CalculatorEngine:
+    """Energy, forces, and stress where the calculator has it.
+
+    calculator  makes the calculator: a class or a partial of one, so that another process can make its own
+    """
+
+    calculator: Callable[[], Calculator]
+
+    def __post_init__(self):
+        self._made = None
+
+    def __getstate__(self):
+        return {"calculator": self.calculator, "_made": None}  # a live calculator stays in its process
+
+    def settings(self) -> dict:
+        """The calculator's name and its arguments; for a file, its content."""
+        return {"engine": "calculator", "calculator": described(self.calculator)}
+
+    def label(self, atoms: Atoms) -> Atoms:
+        """See Engine. Whatever the calculator raises becomes the cause."""
+        try:
+            if self._made is None:
+                self._made = self.calculator()
+            asked = atoms.copy()
+            asked.calc = self._made
+            results = {"energy": asked.get_potential_energy(), "forces": asked.get_forces()}
+            if asked.cell.rank == 3:
+                try:
+                    results["stress"] = asked.get_stress()
+                except PropertyNotImplementedError:
+                    pass
+            results["free_energy"] = asked.calc.results.get("free_energy")
+        except MemoryError:
+            raise
+        except LabellingError:
+            self._made = None
+            raise
+        except Exception as error:
+            self._made = None  # a calculator that failed may be left in any state
+            raise LabellingError(f"{type(error).__name__}: {error}", again=True) from error
+        return with_labels(atoms, results, str(atoms.info.get("source", "structure")))

@@ -1,0 +1,103 @@
+"""Are the labels that came back possible? Each by itself, and all of them together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import find_mic
+
+from mlip import keys, units
+from mlip.data import diagnosis
+from mlip.data.diagnosis import ERROR, OK, Finding, Summary
+from mlip.data.structures import Source
+from mlip.labelling.engine import LabellingError
+
+NEAR = 0.3  # Å, root mean square displacement up to which the trapezoidal rule tells the work of the forces
+STRAINED = 0.06  # up to this strain, too
+ENERGY_OVER_WORK = {  # what an energy difference is, divided by force times Å, when labels have these units
+    "eV and eV/Å": 1.0,
+    "Hartree and Hartree/bohr": 1 / units.BOHR,
+    "eV and Hartree/bohr": units.HARTREE / units.BOHR,
+    "eV and Ry/bohr": units.HARTREE / 2 / units.BOHR,
+    "Hartree and eV/Å": 1 / units.HARTREE,
+    "Ry and eV/Å": 2 / units.HARTREE,
+    "kcal/mol and eV/Å": 23.0605,
+}
+
+
+def check_label(atoms: Atoms) -> None:
+    """Raises LabellingError where one label cannot be right: missing, not finite, forces that are astronomic."""
+    energy, forces = atoms.info.get(keys.REF_ENERGY), atoms.arrays.get(keys.REF_FORCES)
+    for name, value in (("energy", energy), ("forces", forces), ("stress", atoms.info.get(keys.REF_STRESS, 0.0))):
+        if value is None:
+            raise LabellingError(f"the engine gave no {name}")
+        if not np.isfinite(value).all():
+            raise LabellingError(f"the engine's {name} holds NaN or infinite numbers")
+    largest = np.linalg.norm(forces, axis=1).max()
+    if largest > diagnosis.HUGE_FORCE:
+        raise LabellingError(f"a force of {largest:.3g} eV/Å (more than {diagnosis.HUGE_FORCE:g}): atoms that overlap, "
+                             "or another unit than eV/Å")  # fmt: skip
+
+
+def check_together(structures: Sequence[Atoms], where: str) -> list[Finding]:
+    """What the label doctor finds on all labels of an engine: units and signs, outliers, missing and broken labels.
+
+    To the doctor's checks is added the work of the forces, which also tells when energies and forces both have atomic
+    units.
+    """
+    if not structures:
+        return []
+    summary = Summary(Source(where))
+    for n, atoms in enumerate(structures):
+        info = {"source": f"{where}:{n}", "config_type": "default", **atoms.info}
+        measured = atoms.copy()
+        measured.info = info
+        summary.add(measured)
+    return [*diagnosis.examine(summary), *_work(structures, where)]
+
+
+def work_of_forces(structures: Sequence[Atoms], neighbours: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Energy differences and works of forces and stress, eV, between structures that lie near each other.
+
+    dE = -(F1 + F2) / 2 . dr + V (s1 + s2) / 2 : strain, the trapezoidal rule. Pairs have the same atoms in the same order,
+    displacements below NEAR, and equal cells where there is no stress.
+    """
+    energies, works = [], []
+    for i, first in enumerate(structures):
+        for second in structures[i + 1 : i + 1 + neighbours]:
+            if len(first) != len(second) or (first.numbers != second.numbers).any():
+                continue
+            strain = np.linalg.solve(first.cell.array, second.cell.array) - np.eye(3) if first.cell.rank == 3 else np.zeros((3, 3))
+            stressed = all(keys.REF_STRESS in atoms.info for atoms in (first, second))
+            if np.abs(strain).max() > (STRAINED if stressed else 1e-6):
+                continue
+            carried = first.positions @ (np.eye(3) + strain)
+            moved = find_mic(second.positions - carried, second.cell, second.pbc)[0]
+            moved -= moved.mean(axis=0)
+            if np.sqrt((moved**2).sum(axis=1).mean()) > NEAR:
+                continue
+            force = (first.arrays[keys.REF_FORCES] + second.arrays[keys.REF_FORCES]) / 2
+            work = -(force * moved).sum()
+            if stressed:
+                volume = (first.get_volume() + second.get_volume()) / 2
+                work += volume * ((first.info[keys.REF_STRESS] + second.info[keys.REF_STRESS]) / 2 * strain).sum()
+            energies.append(second.info[keys.REF_ENERGY] - first.info[keys.REF_ENERGY])
+            works.append(work)
+    return np.array(energies), np.array(works)
+
+
+def _work(structures: Sequence[Atoms], where: str) -> list[Finding]:
+    energies, works = work_of_forces(structures)
+    if len(works) < 3 or not works.any() or not energies.any():
+        return []
+    correlation = energies @ works / np.sqrt((energies @ energies) * (works @ works))
+    if abs(correlation) < 0.8:
+        return []
+    ratio = float(np.sign(correlation) * np.sqrt(energies @ energies / (works @ works)))
+    told = f"energy differences are {ratio:.3g} times the work of the forces (correlation {correlation:.2f}, n {len(works)})"
+    if ratio < 0:
+        return [Finding(ERROR, "work of forces", where, told, "forces have the wrong sign")]
+    unit = min(ENERGY_OVER_WORK, key=lambda name: abs(np.log(ratio / ENERGY_OVER_WORK[name])))
+    if ENERGY_OVER_WORK[unit] != 1.0:
+        return [Finding(ERROR, "work of forces", where, f"{told}: looks like {unit}", "convert to eV and eV/Å")]
+    return [Finding(OK, "work of forces", where, told)]

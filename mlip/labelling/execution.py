@@ -1,0 +1,55 @@
+"""Where labels are computed: in this process, in local processes, or on a cluster. All give a concurrent.futures.Executor."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+WORKER = "parsl.executors.high_throughput.process_worker_pool"
+
+
+@contextlib.contextmanager
+def in_process() -> Iterator[Executor]:
+    """One label after the other, here."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@contextlib.contextmanager
+def parsl_pool(provider, run_dir: str, workers_per_node: int = 1, cores_per_worker: float = 1,
+               address: str | None = None, python: str | None = None) -> Iterator[Executor]:  # fmt: skip
+    """Workers that Parsl starts through a provider: local processes, Slurm, PBS, Kubernetes.
+
+    provider          a parsl.providers object; its worker_init sets up what an engine needs (modules, licences)
+    run_dir           Parsl's own logs
+    workers_per_node  labels at a time on each node; cores_per_worker how many cores one of them has
+    address           by which the workers reach this machine; None asks Parsl to find out
+    python            the interpreter there, with mlip and the engine installed; None takes the path of this one
+    """
+    try:
+        import parsl
+        from parsl.concurrent import ParslPoolExecutor
+        from parsl.config import Config
+        from parsl.executors import HighThroughputExecutor
+        from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
+    except ImportError as error:
+        raise ModuleNotFoundError("labels on several workers need Parsl: pip install 'mlip-electrolytes[cluster]'") from error
+    logging.getLogger("parsl").setLevel(logging.ERROR)
+    workers = HighThroughputExecutor(
+        label="labels", provider=provider, max_workers_per_node=workers_per_node, cores_per_worker=cores_per_worker,
+        address=address,
+        # by the interpreter: Parsl's scripts are not on the PATH where the environment is not activated
+        interchange_launch_cmd=[sys.executable, "-m", "parsl.executors.high_throughput.interchange"],
+        launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", f"{python or sys.executable} -m {WORKER}"),
+    )  # fmt: skip
+    pool = ParslPoolExecutor(Config(executors=[workers], run_dir=run_dir, initialize_logging=False, strategy="simple"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False)  # every result that is wanted has been fetched
+        parsl.clear()

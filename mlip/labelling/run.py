@@ -1,0 +1,140 @@
+"""Many labels: computed by any engine anywhere, each on disk at once, none computed twice."""
+
+import contextlib
+import queue
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ase import Atoms
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mlip.labelling.checks import check_label, check_together
+from mlip.labelling.engine import Awaited, Engine, LabellingError, fingerprint, label_id
+from mlip.labelling.execution import in_process
+from mlip.labelling.report import Report
+from mlip.labelling.store import LabelFolder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one attempt: a label, or the cause why there is none."""
+
+    atoms: Atoms | None
+    seconds: float
+    cause: str = ""
+    awaited: bool = False  # not failed: it is computed elsewhere
+    again: bool = False  # another attempt may succeed
+
+
+def attempt(engine: Engine, atoms: Atoms) -> Outcome:
+    """One label, wherever this runs; whatever goes wrong comes back as a cause."""
+    started = time.perf_counter()
+    try:
+        labelled = engine.label(atoms)
+        check_label(labelled)
+    except LabellingError as error:
+        return Outcome(None, time.perf_counter() - started, str(error), isinstance(error, Awaited), error.again)
+    except Exception as error:  # noqa: BLE001  an engine may fail in any way; the others go on
+        return Outcome(None, time.perf_counter() - started, f"{type(error).__name__}: {error}", again=True)
+    return Outcome(labelled, time.perf_counter() - started)
+
+
+def run(
+    structures: Sequence[Atoms],
+    engine: Engine,
+    folder: str | Path,
+    execution: Callable[[], AbstractContextManager[Executor]] = in_process,
+    retries: int = 1,
+) -> Report:
+    """Labels every structure whose label is not in the folder yet.
+
+    folder     labels/ID.xyz, one for each, named after structure and settings; failures.jsonl; engines.json
+    execution  see execution.py
+    retries    further attempts where an engine crashed or a worker was lost; a cause the engine is sure of (a cycle that
+               does not converge) is not tried again in this call, but is in the next
+    Raises OSError when the disk is full, after the label in hand was written.
+    """
+    store = LabelFolder(folder)
+    names = [label_id(atoms, engine) for atoms in structures]
+    done = store.finished(names)
+    report = Report([], kept=sum(name in done for name in set(names)))
+    report.notes += [f"the folder holds labels of other settings, {told}" for told in
+                     store.remember(fingerprint(engine), engine.settings())]  # fmt: skip
+    missing = {name: atoms for name, atoms in zip(names, structures, strict=True) if name not in done}
+    failed: dict[str, Outcome] = {}
+    if missing:
+        if hasattr(engine, "prepare"):
+            engine.prepare(list(missing.values()))
+        with store.reserve(), execution() as pool, _progress() as progress:
+            bar = progress.add_task("labelling", total=len(missing))
+            for name, outcome in _outcomes(pool, engine, missing, retries, store):
+                progress.advance(bar)
+                if outcome.atoms is None:
+                    failed[name] = outcome
+                    continue
+                done[name] = outcome.atoms
+                report.seconds.append(outcome.seconds)
+    report.labelled = [done.get(name) for name in names]
+    for n, name in enumerate(names):
+        if name in failed:
+            (report.awaited if failed[name].awaited else report.failed)[n] = failed[name].cause
+    report.findings = check_together([atoms for atoms in report.labelled if atoms is not None], f"{folder}/labels/*.xyz")
+    return report
+
+
+def _outcomes(pool: Executor, engine: Engine, structures: dict[str, Atoms], retries: int, store: LabelFolder):
+    """(name, last outcome) of every structure as it comes back; labels are saved before they are told."""
+    finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
+    waiting: dict[Future, tuple[str, int]] = {}
+
+    def submit(name: str, count: int) -> None:
+        future = pool.submit(attempt, engine, structures[name])
+        waiting[future] = name, count
+        future.add_done_callback(finished.put)
+
+    for name in structures:
+        submit(name, 1)
+    while waiting:
+        future = finished.get()
+        name, count = waiting.pop(future)
+        outcome = _result(future)
+        if outcome.atoms is not None:
+            outcome.atoms.info.update(label_id=name, label_seconds=round(outcome.seconds, 2))
+            try:
+                store.save(name, outcome.atoms)
+            except OSError:
+                _rescue(finished, waiting, store)
+                raise
+        elif not outcome.awaited:
+            store.fail(name, str(structures[name].info.get("source", "")), outcome.cause, count)
+            if outcome.again and count <= retries:
+                submit(name, count + 1)
+                continue
+        yield name, outcome
+
+
+def _result(future: Future) -> Outcome:
+    try:
+        return future.result()
+    except Exception as error:  # noqa: BLE001  the worker itself was lost
+        return Outcome(None, 0.0, f"the worker was lost: {type(error).__name__}: {error}", again=True)
+
+
+def _rescue(finished: queue.SimpleQueue, waiting: dict, store: LabelFolder) -> None:
+    """Writes what has come back meanwhile into the space that the reserve left."""
+    while not finished.empty():
+        future = finished.get()
+        outcome = _result(future)
+        if outcome.atoms is not None:
+            with contextlib.suppress(OSError):
+                store.save(waiting[future][0], outcome.atoms)
+
+
+def _progress() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -1,0 +1,97 @@
+"""Labels on disk: one small file each, written whole the moment it is there, found again by its name."""
+
+import contextlib
+import errno
+import json
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ase import Atoms
+
+from mlip.data.structures import read, write
+
+RESERVE = 2**22  # bytes kept free for the labels that are under way when the disk fills up
+
+
+class LabelFolder:
+    """folder/labels/ID.xyz, one line of folder/failures.jsonl for every failed attempt, folder/engines.json.
+
+    While labels are made, folder/reserve holds space. When the disk is full it is given back, so that a label which
+    took an hour is still written; then the run stops.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.labels = self.folder / "labels"
+        self.labels.mkdir(parents=True, exist_ok=True)
+
+    def path(self, name: str) -> Path:
+        """Where the label of this name lies."""
+        return self.labels / f"{name}.xyz"
+
+    def finished(self, names: Iterable[str]) -> dict[str, Atoms]:
+        """Labels that are there. One that cannot be read, after a power cut, counts as missing."""
+        found = {}
+        for name in names:
+            if name not in found and self.path(name).is_file():
+                with contextlib.suppress(ValueError):
+                    found[name] = read(self.path(name))[0]
+        return found
+
+    def save(self, name: str, atoms: Atoms) -> None:
+        """Writes a label. On a full disk it is written into the reserve, and OSError says that this was the last."""
+        try:
+            write(self.path(name), [atoms])
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            kept = "this last one is kept"
+            self._reserve.unlink(missing_ok=True)
+            try:
+                write(self.path(name), [atoms])
+            except OSError:
+                kept = "this last one is lost"
+            there = len(list(self.labels.glob("*.xyz")))
+            raise OSError(error.errno, f"no space left on the disk of {self.folder}: {there} labels are safe in "
+                          f"{self.labels}, {kept}. Free some space and repeat the command: it goes on") from error  # fmt: skip
+
+    def fail(self, name: str, structure: str, cause: str, attempt: int) -> None:
+        """Records a failed attempt."""
+        line = {"id": name, "structure": structure, "cause": cause, "attempt": attempt, "time": time.strftime("%FT%T")}
+        with open(self.folder / "failures.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def remember(self, name: str, settings: dict) -> list[str]:
+        """Records an engine's settings under their fingerprint; returns how those of earlier labels here differ."""
+        path = self.folder / "engines.json"
+        known = json.loads(path.read_text()) if path.is_file() else {}
+        if name not in known:
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps({**known, name: settings}, indent=1, default=str))
+            part.replace(path)
+        return [f"{other}: {_unlike(theirs, settings)}" for other, theirs in known.items() if other != name]
+
+    @property
+    def _reserve(self) -> Path:
+        return self.folder / "reserve"
+
+    @contextlib.contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Keeps space for the labels under way."""
+        try:
+            self._reserve.write_bytes(bytes(RESERVE))
+        except OSError as error:
+            self._reserve.unlink(missing_ok=True)
+            raise OSError(error.errno, f"{self.folder} cannot take {RESERVE >> 20} MB ({error.strerror}): no label is "
+                          "begun that could not be written") from error  # fmt: skip
+        try:
+            yield
+        finally:
+            self._reserve.unlink(missing_ok=True)
+
+
+def _unlike(theirs: dict, ours: dict) -> str:
+    different = [f"{key} {theirs.get(key)} -> {ours.get(key)}" for key in sorted({*theirs, *ours})
+                 if theirs.get(key) != ours.get(key)]  # fmt: skip
+    return ", ".join(different)
