@@ -151,6 +151,65 @@ def data_check(cfg: DictConfig) -> int:
     return int(has_errors(findings))
 
 
+def evaluate(cfg: DictConfig) -> int:
+    """Put a model, or any calculator of ASE, to the test: accuracy, static properties, diffusion, cost; ends with a report.
+
+    mlip evaluate runs/li3incl6 start.cif mobile=Li charge=1
+    mlip evaluate model.pt start.cif data.files=test.xyz evaluation=full only=[accuracy,static]
+    mlip evaluate 'calculator={_target_: ase.calculators.emt.EMT}' structure=Cu.cif name=EMT
+    mlip evaluate 'trajectories=[{files: XDATCAR, temperature_K: 900, frame_interval_fs: 20}]' mobile=Li charge=1
+    mlip evaluate compare=[runs/a/evaluation,runs/b/evaluation]
+
+    The same command again goes on where it was cut off; the report is FOLDER/report.html.
+    """
+    from rich.console import Console
+
+    from mlip import dimensions
+    from mlip.evaluation.evaluate import evaluate as run
+    from mlip.evaluation.evaluate import is_failed
+
+    if cfg.compare:
+        return report(cfg)
+    who, calculator = dimensions.candidate(cfg, make, build)
+    tree = dimensions.parts(cfg.dimensions)
+    needs = {name: dimensions.needs(cfg, tree[name], make) for name in dimensions.chosen(list(tree), cfg.only)}
+    names = [name for name, missing in needs.items() if not missing]
+    if not names:
+        raise ValueError("nothing can be evaluated: " + "; ".join(f"{name} needs {', '.join(keys)}" for name, keys in needs.items()))
+    dimensions.write_about(cfg, who, calculator, {name: missing for name, missing in needs.items() if missing})
+    sections = run(
+        calculator, {name: partial(lambda node, calculator: make(node)(calculator), tree[name]) for name in names}, cfg.folder,
+        {name: dimensions.settings(tree[name], who) for name in names}, cfg.overwrite, Console(),
+    )  # fmt: skip
+    report(cfg)
+    return int(any(map(is_failed, sections.values())))
+
+
+def report(cfg: DictConfig) -> int:
+    """The report of an evaluated folder again, from its JSON; or several folders side by side.
+
+    mlip report runs/li3incl6/evaluation
+    mlip report runs/li3incl6/evaluation thresholds.accuracy.force_rmse.at_most=[20,40]
+    mlip report compare=[runs/a/evaluation,runs/b/evaluation] folder=runs/comparison
+    """
+    from rich.console import Console
+
+    from mlip.evaluation.compare import compare
+    from mlip.evaluation.report import build as build_report
+    from mlip.evaluation.report import console_table
+
+    layout, thresholds = make(cfg.layout), OmegaConf.to_container(cfg.thresholds, resolve=True)
+    if cfg.compare:
+        page = compare(list(cfg.compare), cfg.folder or "runs/comparison", layout, thresholds)
+    elif cfg.folder:
+        Console().print(console_table(build_report(cfg.folder, layout, thresholds), str(cfg.folder)))
+        page = Path(cfg.folder) / "report.html"
+    else:
+        raise ValueError("mlip report needs a folder that mlip evaluate wrote, or compare=[FOLDER,FOLDER]")
+    print(page)
+    return 0
+
+
 def label(cfg: DictConfig) -> int:
     """Label structures with an engine: DFT (GPAW, VASP), any calculator of ASE, or files that come back from elsewhere.
 
@@ -171,12 +230,15 @@ def label(cfg: DictConfig) -> int:
     return hand_over(report, structures, cfg.output, Console())
 
 
-VERBS = {"train": train, "export": export, "md": md, "predict": predict, "label": label, "data check": data_check}
+VERBS = {"train": train, "export": export, "md": md, "predict": predict, "evaluate": evaluate, "report": report,
+         "label": label, "data check": data_check}  # fmt: skip
 WORDS = {  # what words without '=' mean, in their order; the last may be a list
     "train": [],
     "export": ["run"],
     "md": ["model", "structure"],
     "predict": ["model", "input", "output"],
+    "evaluate": ["model", "structure"],
+    "report": ["folder"],
     "label": ["input", "output"],
     "data check": ["data.files..."],
 }
