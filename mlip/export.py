@@ -96,11 +96,11 @@ def script(module: nn.Module) -> torch.jit.ScriptModule:
 
 
 def save_torchscript(deployed: Deployed, path: Path, metadata: dict, example: dict[str, Tensor]) -> None:
-    """Scripts, looks whether every energy term is there, and saves with metadata.json in the extra files."""
+    """Scripts, looks whether every part of the potential is there, and saves with metadata.json in the extra files."""
     scripted = script(deployed)
-    kept = dict(scripted.potential.terms.named_children())
-    if len(kept) != len(deployed.potential.term_names):
-        raise ValueError(f"{len(kept)} of the terms {deployed.potential.term_names} would be in the file: not exported")
+    lost = {name for name, _ in deployed.named_modules()} - {name for name, _ in scripted.named_modules()}
+    if lost:
+        raise ValueError(f"{', '.join(sorted(lost))} would not be in the file: not exported")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
         torch.jit.save(scripted, str(path), _extra_files={"metadata.json": json.dumps(metadata)})

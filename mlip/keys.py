@@ -30,6 +30,7 @@ EDGE_VECTOR: Final[str] = "edge_vector"  # [n_edges, 3] Å, r_neighbour + shift 
 # features, made by the network
 NODE_SCALARS: Final[str] = "node_scalars"  # [n_atoms, n_channels], invariant
 NODE_VECTORS: Final[str] = "node_vectors"  # [n_atoms, 3, n_channels], rotate like a polar vector (x, y, z)
+LAST_LAYER: Final[str] = "last_layer"  # [n_atoms, n_last], eV per weight: gradient of an atom's energy by the last weights
 
 # results
 ENERGY: Final[str] = "energy"  # [n_systems] eV, float64

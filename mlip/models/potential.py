@@ -22,6 +22,26 @@ def edge_vectors(graph: dict[str, Tensor]) -> Tensor:
     return difference + (shift.unsqueeze(1) @ edge_cell).squeeze(1)
 
 
+def strainable(graph: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """A copy of the graph that depends on positions [n_atoms, 3] and a strain [n_systems, 3, 3] of zero, and both."""
+    n_systems = graph[keys.CELL].shape[0]
+    batch = graph[keys.BATCH]
+    strained = graph.copy()
+    positions = graph[keys.POSITIONS].detach().clone().requires_grad_(True)
+    strain = torch.zeros_like(graph[keys.CELL]).requires_grad_(True)
+    # symmetric strain: an antisymmetric one is a rotation and must not change E
+    symmetric = 0.5 * (strain + strain.transpose(1, 2))
+    if n_systems == 1:
+        strained[keys.POSITIONS] = positions + positions @ symmetric[0]
+    else:
+        strained[keys.POSITIONS] = positions + (positions.unsqueeze(1) @ symmetric[batch]).squeeze(1)
+    strained[keys.CELL] = graph[keys.CELL] + graph[keys.CELL] @ symmetric
+    if keys.LEVEL not in strained:
+        strained[keys.LEVEL] = torch.zeros_like(batch[:1]).expand(n_systems)
+    strained[keys.EDGE_VECTOR] = edge_vectors(strained)
+    return strained, positions, strain
+
+
 class Potential(nn.Module):
     """E = sum_i sum_terms E_i,  F = -dE/dr,  sigma = (1/V) dE/d(strain).
 
@@ -53,28 +73,25 @@ class Potential(nn.Module):
         The caller's graph is not changed. In training mode the results can be differentiated again.
         Gradients must be enabled where this is called: the forces are one.
         """
-        n_systems = graph[keys.CELL].shape[0]
-        batch = graph[keys.BATCH]
-        strained = graph.copy()
-        positions = graph[keys.POSITIONS].detach().clone().requires_grad_(True)
-        strain = torch.zeros_like(graph[keys.CELL]).requires_grad_(True)
-        # symmetric strain: an antisymmetric one is a rotation and must not change E
-        symmetric = 0.5 * (strain + strain.transpose(1, 2))
-        if n_systems == 1:
-            strained[keys.POSITIONS] = positions + positions @ symmetric[0]
-        else:
-            strained[keys.POSITIONS] = positions + (positions.unsqueeze(1) @ symmetric[batch]).squeeze(1)
-        strained[keys.CELL] = graph[keys.CELL] + graph[keys.CELL] @ symmetric
-        if keys.LEVEL not in strained:
-            strained[keys.LEVEL] = torch.zeros_like(batch[:1]).expand(n_systems)
-        strained[keys.EDGE_VECTOR] = edge_vectors(strained)
+        strained, positions, strain = strainable(graph)
+        strained, energies = self.described(strained)
+        return self.derivatives(graph, strained, energies, positions, strain, self.training)
+
+    def described(self, strained: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """The graph with what network and terms add to it, and the energy of every atom [n_atoms] eV."""
         strained = self.network(strained)
-        energies = torch.zeros_like(positions[:, 0])
+        energies = torch.zeros_like(strained[keys.POSITIONS][:, 0])
         for term in self.terms:
             energies = energies + term(strained).to(energies.dtype)
-        energy = segment_sum(energies, batch, n_systems)
+        return strained, energies
+
+    def derivatives(
+        self, graph: dict[str, Tensor], strained: dict[str, Tensor], energies: Tensor, positions: Tensor, strain: Tensor, keep: bool
+    ) -> dict[str, Tensor]:
+        """All results. keep: the graph of derivatives stays, for more of them."""
+        energy = segment_sum(energies, graph[keys.BATCH], graph[keys.CELL].shape[0])
         gradients = torch.autograd.grad(
-            [energy.sum()], [positions, strain], create_graph=self.training, allow_unused=True
+            [energy.sum()], [positions, strain], retain_graph=keep, create_graph=self.training, allow_unused=True
         )
         forces, virial = torch.zeros_like(positions), torch.zeros_like(strain)
         d_positions: Tensor | None = gradients[0]

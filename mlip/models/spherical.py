@@ -233,9 +233,10 @@ class NetworkEnergy(nn.Module):
         self.out = nn.Linear(n_hidden, 1, bias=False)
 
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
-        """Energy of each atom in its neighbourhood."""
+        """Energy of each atom in its neighbourhood; last_layer stays in the graph, the energy is linear in it."""
         scalars = graph[keys.NODE_SCALARS]
         bias = self.bias(self.lookup[graph[keys.ATOMIC_NUMBERS]])
         silu = torch.nn.functional.silu
         hidden = silu(self.hidden(scalars) + bias) - silu(bias)
+        graph[keys.LAST_LAYER] = self.scale * torch.cat([scalars, hidden], dim=1)
         return self.scale * (self.linear(scalars) + self.out(hidden)).squeeze(1)
