@@ -14,6 +14,7 @@ from mlip.calculator import calculate_many
 from mlip.transitions.paths import check_endpoints, displacements, idpp, straight
 
 CLIMB_BELOW = 0.5  # eV/Å; a band further from its path has no image near the saddle that could climb
+LOWEST_DIP = 0.05  # eV
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,12 @@ def neb(
         done, _ = relax(BatchedNEB(band, calculator, k=spring), max(CLIMB_BELOW, fmax), steps)
     taken, force = relax(BatchedNEB(band, calculator, k=spring, climb=climb), fmax, steps - done)
     energies = np.array([image.get_potential_energy() for image in band])
+    if (below := float(energies[[0, -1]].min() - energies.min())) > LOWEST_DIP:
+        warnings.warn(
+            f"image {energies.argmin()} lies {below:.2f} eV below both ends: they are not the minima of this hop (quench that "
+            "image), or the potential has a hole there",
+            stacklevel=2,
+        )
     lengths = [np.linalg.norm(displacements(one, other)) for one, other in itertools.pairwise(band)]
     coordinate = np.concatenate([[0.0], np.cumsum(lengths)])
     return Path(band, energies, coordinate, int(energies.argmax()), bool(force <= fmax), float(force), done + taken)
