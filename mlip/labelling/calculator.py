@@ -25,7 +25,7 @@ class CalculatorEngine:
         return {"calculator": self.calculator, "_made": None}  # a live calculator stays in its process
 
     def settings(self) -> dict:
-        """The calculator's name and its arguments; for a file, its content."""
+        """The calculator's name and its arguments; for a model's file, its content."""
         return {"engine": "calculator", "calculator": described(self.calculator)}
 
     def label(self, atoms: Atoms) -> Atoms:

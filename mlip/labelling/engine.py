@@ -16,6 +16,7 @@ from ase.geometry import find_mic
 from mlip import keys
 from mlip.data.labels import SHORT, canonical
 
+MODEL_FILES = (".pt", ".pt2", ".pth", ".ckpt", ".model")  # the same name may hold another model tomorrow
 SAME_PLACE = 1e-3  # Å, what text files of other codes may round off a position
 
 
@@ -53,7 +54,7 @@ def with_labels(atoms: Atoms, results: Mapping, where: str) -> Atoms:
 
 
 def described(part) -> object:
-    """What a callable with its arguments is, as plain JSON: names, numbers, and the content of files that it is given."""
+    """What a callable with its arguments is, as plain JSON: names, numbers, and the content of models that it is given."""
     if isinstance(part, functools.partial):
         arguments = {str(n): described(value) for n, value in enumerate(part.args)}
         return {"call": described(part.func), **arguments, **{name: described(v) for name, v in part.keywords.items()}}
@@ -61,10 +62,12 @@ def described(part) -> object:
         return {str(name): described(value) for name, value in sorted(part.items(), key=str)}
     if isinstance(part, list | tuple):
         return [described(value) for value in part]
-    if isinstance(part, str | os.PathLike) and Path(part).is_file():  # the same name may hold another model tomorrow
+    if isinstance(part, str | os.PathLike) and str(part).endswith(MODEL_FILES) and Path(part).is_file():
         return "sha256:" + hashlib.sha256(Path(part).read_bytes()).hexdigest()[:16]
     if part is None or isinstance(part, str | bool | int | float):
         return part
+    if isinstance(part, os.PathLike):
+        return str(part)
     if isinstance(part, np.generic | np.ndarray):
         return part.tolist()
     if hasattr(part, "__qualname__"):

@@ -4,7 +4,7 @@ import contextlib
 import queue
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,11 +104,10 @@ def _outcomes(pool: Executor, engine: Engine, structures: dict[str, Atoms], retr
         name, count = waiting.pop(future)
         outcome = _result(future)
         if outcome.atoms is not None:
-            outcome.atoms.info.update(label_id=name, label_seconds=round(outcome.seconds, 2))
             try:
-                store.save(name, outcome.atoms)
+                store.save(name, _named(outcome, name))
             except OSError:
-                _rescue(finished, waiting, store)
+                _rescue(waiting, store)
                 raise
         elif not outcome.awaited:
             store.fail(name, str(structures[name].info.get("source", "")), outcome.cause, count)
@@ -125,14 +124,21 @@ def _result(future: Future) -> Outcome:
         return Outcome(None, 0.0, f"the worker was lost: {type(error).__name__}: {error}", again=True)
 
 
-def _rescue(finished: queue.SimpleQueue, waiting: dict, store: LabelFolder) -> None:
-    """Writes what has come back meanwhile into the space that the reserve left."""
-    while not finished.empty():
-        future = finished.get()
-        outcome = _result(future)
-        if outcome.atoms is not None:
+def _named(outcome: Outcome, name: str) -> Atoms:
+    outcome.atoms.info.update(label_id=name, label_seconds=round(outcome.seconds, 2))
+    return outcome.atoms
+
+
+def _rescue(waiting: dict[Future, tuple[str, int]], store: LabelFolder) -> None:
+    """Writes what has come back meanwhile, and what this process is computing, into the space that the reserve left."""
+    for future in waiting:
+        with contextlib.suppress(NotImplementedError):  # Parsl
+            future.cancel()
+    wait([future for future in waiting if future.running()])
+    for future, (name, _) in waiting.items():
+        if future.done() and not future.cancelled() and _result(future).atoms is not None:
             with contextlib.suppress(OSError):
-                store.save(waiting[future][0], outcome.atoms)
+                store.save(name, _named(_result(future), name))
 
 
 def _progress() -> Progress:
