@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlip import keys, units
 from mlip.electrostatics.conjugate import solve_large
-from mlip.electrostatics.elements import FORMAL_CHARGE, absolute_electronegativity
+from mlip.electrostatics.elements import FORMAL_CHARGE
 from mlip.electrostatics.equilibration import membership, open_field
 from mlip.electrostatics.interaction import carrier, constant, smooth_interaction
 from mlip.electrostatics.relaxation import Problem, Relaxed, energies, relax
@@ -17,7 +17,10 @@ from mlip.models.species import SpeciesTable, species_lookup
 
 
 class PositiveTable(nn.Module):
-    """One learned positive number per element, floor + softplus(weight): forward(species [n]) -> [n] float64."""
+    """One learned positive number per element, floor + (initial - floor) exp(weight): forward(species [n]) -> [n] float64.
+
+    The weight starts at zero, and a step of it changes the number by a share of itself: hardness can grow a hundredfold.
+    """
 
     def __init__(self, elements: list[int], initial: float, floor: float, name: str):
         super().__init__()
@@ -25,34 +28,35 @@ class PositiveTable(nn.Module):
             raise ValueError(
                 f"{name} starts at {initial} with the floor {floor}: it must start above it, and floor >= 0"
             )
-        self.floor = floor
-        start = torch.full((len(elements), 1), float(initial - floor), dtype=torch.float64)
-        self.table = SpeciesTable(elements, start.expm1().log().to(torch.get_default_dtype()))
+        self.floor, self.start = float(floor), float(initial - floor)
+        self.table = SpeciesTable(elements, torch.zeros(len(elements), 1))
 
     def forward(self, species: Tensor) -> Tensor:
         """[n], the unit of `initial`"""
-        return self.floor + nn.functional.softplus(self.table(species)[:, 0].to(torch.float64))
+        return self.floor + self.start * self.table(species)[:, 0].to(torch.float64).exp()
 
 
 class Electronegativity(nn.Module):
-    """chi_i = chi of the element + MLP of the invariant features (zero at the start), [n] V float64.
+    """chi_i = -J_i (formal charge + (shift of the element + MLP of the invariant features) e / 10), [n] V float64.
 
-    The element's own starts from Pauling's scale, which fixes the sign of the charges: energies alone cannot.
+    chi q + J q^2 / 2 is then J (q - q0)^2 / 2 but for a constant, with q0 = -chi / J: training starts from formal charges,
+    which fixes their sign (energies alone cannot), and a hardness that grows holds them there. The tenth makes charges
+    learn slowly: the first steps, which must find the repulsion, would otherwise shrink them for good.
     """
 
-    def __init__(self, elements: list[int], n_features: int, n_hidden: int):
+    def __init__(self, elements: list[int], formal: Tensor, n_features: int, n_hidden: int):
         super().__init__()
-        start = [[absolute_electronegativity(chemical_symbols[z])] for z in elements]
-        self.table = SpeciesTable(elements, torch.tensor(start))
+        self.register_buffer("formal", formal)
+        self.shift = SpeciesTable(elements, torch.zeros(len(elements), 1))
         self.hidden = nn.Linear(n_features, n_hidden)
         self.last = nn.Linear(n_hidden, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, scalars: Tensor, species: Tensor) -> Tensor:
-        """From the features [n, n_features] and the row of each element [n]."""
-        chi = self.table(species) + self.last(nn.functional.silu(self.hidden(scalars)))
-        return chi[:, 0].to(torch.float64)
+    def forward(self, scalars: Tensor, species: Tensor, hardness: Tensor) -> Tensor:
+        """From the features [n, n_features], the row of each element [n] and the hardness [n] eV/e^2."""
+        shift = self.shift(species) + self.last(nn.functional.silu(self.hidden(scalars)))
+        return -hardness * (self.formal.to(torch.float64)[species] + 0.1 * shift[:, 0].to(torch.float64))
 
 
 class DipoleHead(nn.Module):
@@ -149,7 +153,10 @@ class FormalCharges(nn.Module):
 class EquilibratedCharges(nn.Module):
     """Charges that minimise sum_i (chi_i q_i + J_i q_i^2 / 2) + 1/2 x A x at given total charges; optional dipoles.
 
-    chi from the invariant features; hardness J and width per element, learned above a floor (a larger hardness floor: less charge flows).
+    chi from the invariant features; hardness J and width per element, learned above a floor (a larger hardness floor:
+    less charge flows). Energies are counted from J (q - q0)^2 / 2 = 0, q0 = -chi / J, less the self-energy of a lone
+    Gaussian of the formal charge.
+    formal_charges  symbol -> e, where q0 starts, instead of the usual oxidation state
     Reads total_charge, charge_group and group_charge, field; adds charges, dipoles, electronegativity,
     chemical_potential. With groups, chemical_potential is for charge shared by the groups in proportion to atoms.
     """
@@ -159,6 +166,7 @@ class EquilibratedCharges(nn.Module):
     def __init__(
         self,
         statistics: dict,
+        formal_charges: dict[str, float] | None = None,
         n_hidden: int = 32,
         hardness: float = 6.0,
         hardness_floor: float = 1.0,
@@ -173,7 +181,8 @@ class EquilibratedCharges(nn.Module):
         elements, n_features = list(statistics["elements"]), int(statistics["n_features"])
         self.tolerance, self.dipoles, self.mesh_above = tolerance, dipoles, mesh_above
         self.register_buffer("lookup", species_lookup(elements))
-        self.electronegativity = Electronegativity(elements, n_features, n_hidden)
+        formal = formal_charge_table([chemical_symbols[z] for z in elements], formal_charges)
+        self.electronegativity = Electronegativity(elements, formal, n_features, n_hidden)
         self.hardness = PositiveTable(elements, hardness, hardness_floor, "hardness (eV/e^2)")
         self.width = PositiveTable(elements, width, width_floor, "width (Å)")
         if dipoles:
@@ -182,8 +191,10 @@ class EquilibratedCharges(nn.Module):
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Energies; adds charges, electronegativity, chemical_potential (and dipoles) to the graph."""
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
-        chi = self.electronegativity(graph[keys.NODE_SCALARS], species)
         hardness, width = self.hardness(species), self.width(species)
+        chi = self.electronegativity(graph[keys.NODE_SCALARS], species, hardness)
+        lone = self.electronegativity.formal.to(torch.float64)[species].square() / width
+        zero = 0.5 * (chi.square() / hardness - units.COULOMB / math.sqrt(math.pi) * lone)
         source, stiffness = chi.new_zeros(0, 3), chi.new_zeros(0)
         if self.dipoles:
             source, stiffness = self.dipole_head(graph[keys.NODE_VECTORS], species)
@@ -220,7 +231,7 @@ class EquilibratedCharges(nn.Module):
         graph[keys.CHEMICAL_POTENTIAL] = torch.stack(potentials)
         if self.dipoles:
             graph[keys.DIPOLES] = torch.cat(dipoles)
-        return torch.cat(energy)
+        return torch.cat(energy) + zero
 
 
 def relaxed(

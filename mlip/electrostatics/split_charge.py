@@ -9,11 +9,13 @@ f_c(r_ij) / (b_i + b_j), which fades as the bond breaks, and its graph Laplacian
 where no bond appears, nothing diverges when one breaks, and derivatives at constant (q, u) are exact.
 """
 
+import math
+
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
-from mlip import keys
+from mlip import keys, units
 from mlip.electrostatics.charges import Electronegativity, PositiveTable, atoms_per_system, formal_charge_table
 from mlip.electrostatics.interaction import (
     Interaction,
@@ -77,7 +79,7 @@ class SplitCharges(nn.Module):
         self.tolerance, self.bond_cutoff = tolerance, bond_cutoff
         self.register_buffer("lookup", species_lookup(elements))
         self.register_buffer("formal", formal_charge_table([chemical_symbols[z] for z in elements], formal_charges))
-        self.electronegativity = Electronegativity(elements, int(statistics["n_features"]), n_hidden)
+        self.electronegativity = Electronegativity(elements, self.formal, int(statistics["n_features"]), n_hidden)
         self.hardness = PositiveTable(elements, hardness, hardness_floor, "hardness (eV/e^2)")
         self.bond_hardness = PositiveTable(elements, bond_hardness, 0.0, "bond_hardness (eV/e^2)")
         self.width = PositiveTable(elements, width, width_floor, "width (Å)")
@@ -93,8 +95,9 @@ class SplitCharges(nn.Module):
                     f"split charges take no electric field, got {strongest} V/Å: use model=formal_dipoles, or F = Z* E"
                 )
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
-        chi = self.electronegativity(graph[keys.NODE_SCALARS], species)
         hardness, width, formal = self.hardness(species), self.width(species), self.formal.to(torch.float64)[species]
+        chi = self.electronegativity(graph[keys.NODE_SCALARS], species, hardness)
+        zero = 0.5 * (chi.square() / hardness - units.COULOMB / math.sqrt(math.pi) * formal.square() / width)
         edge_index, edge_vector = graph[keys.EDGE_INDEX], graph[keys.EDGE_VECTOR].to(torch.float64)
         half = self.bond_hardness(species)
         fade = polynomial_cutoff(torch.linalg.vector_norm(edge_vector, dim=1), self.bond_cutoff)
@@ -118,7 +121,7 @@ class SplitCharges(nn.Module):
             first = last
         graph[keys.CHARGES] = torch.cat(charges)
         graph[keys.ELECTRONEGATIVITY] = chi
-        return torch.cat(energy)
+        return torch.cat(energy) + zero
 
 
 def relax_split(

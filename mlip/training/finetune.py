@@ -1,4 +1,4 @@
-"""A new training that starts from the weights of an earlier one: new data, new elements, another level of theory."""
+"""What a training starts from: fresh weights, or those of an earlier one for new data, elements, levels of theory."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -38,14 +38,36 @@ def fine_tune(
     new_levels = [i for i, level in enumerate(statistics["levels"]) if level not in old["levels"]]
     if not new_levels:
         return potential, statistics
-    table = np.array(statistics["atomic_energies"], dtype=np.float64)
-    compositions, residuals, levels = unexplained(potential, statistics["elements"], batches, new_levels, max_structures)
-    for level in new_levels:
-        chosen = levels == level
-        if chosen.any():
-            table[level] += fit_atomic_energies(compositions[chosen], residuals[chosen])
-    statistics = {**statistics, "atomic_energies": table.tolist()}
+    found = unexplained(potential, statistics["elements"], batches, new_levels, max_structures)
+    statistics = {**statistics, "atomic_energies": shifted(statistics["atomic_energies"], new_levels, *found)}
     return copy_weights(weights, old["elements"], build(statistics)), statistics
+
+
+def start(
+    build: Callable[[dict], nn.Module], statistics: dict, batches: Iterable[dict[str, Tensor]], max_structures: int = 500
+) -> tuple[nn.Module, dict]:
+    """An untrained potential, with atomic energies that explain what its terms do not, and its statistics.
+
+    Formal charges alone bind a crystal by 10 eV per atom: without this, training would begin by unlearning them.
+    Arguments as in `fine_tune`; atomic energies of levels without labels stay.
+    """
+    potential = build(statistics)
+    found = unexplained(potential, statistics["elements"], batches, range(len(statistics["levels"])), max_structures)
+    table = shifted(statistics["atomic_energies"], range(len(statistics["levels"])), *found)
+    statistics = {**statistics, "atomic_energies": table}
+    return copy_weights(potential.state_dict(), statistics["elements"], build(statistics)), statistics
+
+
+def shifted(
+    table: list[list[float]], chosen: Iterable[int], compositions: np.ndarray, residuals: np.ndarray, levels: np.ndarray
+) -> list[list[float]]:
+    """The table of atomic energies [level, element] eV with the residuals [n] eV of the chosen levels fitted too."""
+    table = np.array(table, dtype=np.float64)
+    for level in chosen:
+        mine = levels == level
+        if mine.any():
+            table[level] += fit_atomic_energies(compositions[mine], residuals[mine])
+    return table.tolist()
 
 
 def copy_weights(weights: dict[str, Tensor], old_elements: list[int], potential: nn.Module) -> nn.Module:
@@ -77,7 +99,7 @@ def copy_weights(weights: dict[str, Tensor], old_elements: list[int], potential:
 
 
 def unexplained(
-    potential: nn.Module, elements: list[int], batches: Iterable[dict[str, Tensor]], levels: list[int], max_structures: int
+    potential: nn.Module, elements: list[int], batches: Iterable[dict[str, Tensor]], levels: Iterable[int], max_structures: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compositions [n, n_elements], E_label - E eV [n] and level [n] of labelled structures of some levels."""
     was_training = potential.training
@@ -90,7 +112,7 @@ def unexplained(
         counts = np.zeros((len(residual), len(elements)))
         np.add.at(counts, (owner, [columns[z] for z in graph[keys.ATOMIC_NUMBERS].tolist()]), 1)
         level = graph[keys.LEVEL].numpy()
-        chosen = np.isin(level, levels) & np.isfinite(residual)
+        chosen = np.isin(level, list(levels)) & np.isfinite(residual)
         compositions.append(counts[chosen]), residuals.append(residual[chosen]), found.append(level[chosen])
         if sum(map(len, found)) >= max_structures:
             break

@@ -109,6 +109,7 @@ class WeightedSum:
                 raise ValueError(f"weight of '{name}' must be one or two numbers >= 0, got {weights[name]}")
         self.weights: dict[str, tuple[float, float]] = {name: pair for name, pair in pairs.items() if max(pair) > 0}
         self.parts = {name: parts[name] for name in self.weights}
+        self.asked = {part.result for part in self.parts.values() if isinstance(part, AtomLoss)}
         self.second_stage = second_stage
 
     def weight(self, name: str, progress: float) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
+from mlip.electrostatics.model_response import model_born_charges
 from mlip.training.ema import WeightAverage
 from mlip.training.losses import WeightedSum
 from mlip.training.metrics import Errors, Pairs
@@ -70,7 +71,7 @@ class TrainingModule(pl.LightningModule):
             self._random_state = None
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss, parts = self.loss(self.potential(batch), batch, self.budget.progress)
+        loss, parts = self.loss(self.results(self.potential, batch), batch, self.budget.progress)
         for name, value in {"loss": loss.detach(), **parts}.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._sums["steps"] = self._sums.get("steps", 0) + 1
@@ -78,6 +79,13 @@ class TrainingModule(pl.LightningModule):
             lr = self.trainer.optimizers[0].param_groups[0]["lr"]
             self._to_loggers({"train/loss": loss.detach(), "lr": lr} | {f"train/{name}": v for name, v in parts.items()})
         return loss
+
+    def results(self, potential: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Those of the potential, and Born charges where the loss asks for them: they are a derivative more."""
+        results = potential(batch)
+        if keys.BORN_CHARGES in self.loss.asked:
+            results[keys.BORN_CHARGES] = model_born_charges(potential, batch, create_graph=potential.training)
+        return results
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, **kwargs: Any
@@ -129,7 +137,7 @@ class TrainingModule(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         with torch.enable_grad():  # forces are derivatives
-            results = self.average(batch)
+            results = self.results(self.average.potential, batch)
         self.errors.update(results, batch)
         n_systems = batch[keys.CELL].shape[0]
         # always with the weights of the last stage, so that "best" means the same throughout
@@ -162,7 +170,7 @@ class TrainingModule(pl.LightningModule):
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         with torch.enable_grad():
-            results = self.average(batch)
+            results = self.results(self.average.potential, batch)
         self.errors.update(results, batch)
         self.pairs.update(results, batch)
 
