@@ -89,8 +89,9 @@ class CoreShell(nn.Module):
                 a[first_edge:last_edge], rho[first_edge:last_edge], c[first_edge:last_edge],
                 self.width, self.cutoff, self.stiffening, self.tolerance,
             )  # fmt: skip
-            u = relax_shells(detached(ions))
-            if self.training:  # in inference the shells are constants: forces are exact because they are at rest
+            # in inference the shells are constants: forces are exact because they are at rest
+            u = relax_shells(detached(ions), 1e-6 if self.training else 1e-9)
+            if self.training:  # a Newton step more, to 1e-12
                 u = shells_at_rest(ions, u)
             energies.append(ion_energies(ions, u))
             dipoles.append(torch.zeros_like(ions.positions).index_copy(0, shelled, outer[shelled, None] * u))

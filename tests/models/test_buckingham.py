@@ -12,6 +12,7 @@ from mlip.data.graph import to_graph
 from mlip.electrostatics import coulomb_energy
 from mlip.electrostatics.point import PointCharges
 from mlip.models.buckingham import Buckingham, buckingham, dispersion_damping, generic_parameters, published_parameters
+from mlip.models.ion_energy import IonEnergy
 from mlip.models.potential import edge_vectors
 
 STATISTICS = {"elements": [3, 8, 17], "n_features": 0}
@@ -74,3 +75,10 @@ def test_point_charges_have_the_energy_of_an_exact_ewald_sum(pbc):
         assert float(term(graph(atoms, 6.0)).sum()) == pytest.approx(exact, abs=1e-5)
     with pytest.raises(ValueError, match="too wide"):
         PointCharges(STATISTICS, 6.0, 1.0)
+
+
+def test_a_lone_ion_costs_its_start_and_what_was_learned():
+    """4.4 eV z^2 and w: 17.6 + 0.5 eV for O2-."""
+    term = IonEnergy(STATISTICS)
+    term.learned.weight.data[1] = 0.5
+    assert term(graph(Atoms("O", [[0, 0, 0]]), 6.0)).item() == pytest.approx(18.1)
