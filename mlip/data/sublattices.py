@@ -51,7 +51,7 @@ def sublattices(occupancies: Sequence[Mapping[str, float]], moves: np.ndarray) -
 
 
 def balanced(lattices: Sequence[Sublattice], charges: Mapping[str, float]) -> list[Sublattice]:
-    """The same with whole numbers of ions, neutral in all, and as near to the occupancies as can be."""
+    """The same with whole numbers of ions, neutral in all, and as near to the occupancies as can be (the first of equals)."""
     missing = sorted({symbol for lattice in lattices for symbol in lattice.occupancy} - set(charges))
     if missing:
         raise ValueError(f"no formal charge was given for {', '.join(missing)}; charges are never guessed: charges.Li=1")

@@ -1,0 +1,172 @@
+"""Migration barriers in three numbers per hop: on fixed DFT images, on the calculator's own path, DFT on its saddle.
+
+(A) and DFT differ by the error of the energies along one path. (B) is what dynamics with the calculator feel. (C) is what
+DFT says of the saddle that the calculator believes in: B near A but far from C is a path that DFT would not take.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+
+import numpy as np
+from ase import Atoms
+
+from mlip import keys
+from mlip.data.structures import read, write
+from mlip.evaluation.result import Result
+from mlip.evaluation.section import Section
+from mlip.evaluation.static.relaxation import Progress, calculate, conditions, unconstrained
+from mlip.transitions.endpoints import vacancy_hops
+from mlip.transitions.neb import Path, neb
+from mlip.transitions.paths import displacements
+from mlip.transitions.quench import quench_ends
+
+TO_LABEL = "barriers_to_label.xyz"
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A hop to be measured.  images: of a DFT path, ends included, with ref_energy; none where there is no such path."""
+
+    name: str
+    start: Atoms
+    end: Atoms
+    images: Sequence[Atoms] = ()
+
+
+def evaluate(
+    calculator,
+    hops: Sequence[Hop | Mapping[str, str]] = (),
+    atoms: Atoms | None = None,
+    species: str | None = None,
+    max_length: float = 4.0,
+    n_hops: int = 3,
+    label: Callable[[list[Atoms]], list[Atoms]] | None = None,
+    folder: str | FilePath | None = None,
+    n_images: int = 7,
+    fmax: float = 0.03,
+    steps: int = 300,
+    progress: Progress | None = None,
+) -> Section:
+    """Barriers of given hops, and of the n_hops shortest distinct hops into a vacancy of `species` in `atoms`.
+
+    hops    Hop, or {name, start, end, images} with files: images may be left out; start and end too where there are images
+    atoms   a relaxed supercell, wide enough (10 Å) for one vacancy
+    label   gives copies of structures with DFT energies (ref_energy, or results); without it the structures that need
+            labels are written to folder/barriers_to_label.xyz
+    Ends are relaxed in the cell that they come with.
+    """
+    wanted = [hop if isinstance(hop, Hop) else read_hop(hop) for hop in hops]
+    if atoms is not None:
+        if species is None:
+            raise ValueError("hops are looked for of one species: give species, e.g. Li")
+        wanted += [Hop(hop.name, hop.start, hop.end) for hop in vacancy_hops(unconstrained(atoms), species, max_length)[:n_hops]]
+    if not wanted:
+        raise ValueError("no hop was given: give hops (files of start and end), or atoms and species")
+    results, data, notes, to_label = [], {"hops": {}}, [], []
+    for hop in wanted:
+        where = {**conditions(hop.start), "hop": hop.name}
+        entry = data["hops"].setdefault(hop.name, {})
+        results += fixed_images(calculator, hop, where, entry)
+        if progress is not None:
+            progress(f"hop {hop.name}: relaxing its path")
+        try:
+            path = own_path(calculator, hop, n_images, fmax, steps)
+        except ValueError as error:  # the ends fell together, or atoms overlap: this hop has no barrier, others may
+            results.append(Result("barrier_own", None, "eV", verdict="warn", notes=[str(error)], conditions=where))
+            continue
+        results += own_barrier(path, where, entry)
+        points = [tagged(path.images[k], hop.name, role) for k, role in ((0, "start"), (path.saddle_index, "saddle"), (-1, "end"))]
+        if label is None:
+            to_label += points
+        else:
+            results += labelled_saddle(label(points), path, where, entry)
+    if to_label:
+        notes.append(hand_over(to_label, folder))
+    return Section("barriers", results, data, notes)
+
+
+def read_hop(entry: Mapping[str, str]) -> Hop:
+    """A hop from its files: {name, start, end, images}."""
+    unknown = sorted(set(entry) - {"name", "start", "end", "images"})
+    if unknown or not ("images" in entry or {"start", "end"} <= set(entry)):
+        raise ValueError(f"a hop is {{name, start, end, images}}, with start and end or with images; got {dict(entry)}")
+    images = read(entry["images"]) if entry.get("images") else []
+    start = read(entry["start"])[0] if "start" in entry else images[0]
+    end = read(entry["end"])[0] if "end" in entry else images[-1]
+    return Hop(entry.get("name", str(entry.get("images", entry.get("start")))), start, end, images)
+
+
+def fixed_images(calculator, hop: Hop, where: Mapping, entry: dict) -> list[Result]:
+    """(A): barrier over the DFT images as they are, beside DFT's own; nothing where there are none."""
+    if not hop.images:
+        return []
+    dft = np.array([reference_energy(image) for image in hop.images])
+    ours = np.array([image.get_potential_energy() for image in calculate(calculator, [unconstrained(a) for a in hop.images])])
+    steps = [np.linalg.norm(displacements(a, b)) for a, b in zip(hop.images, hop.images[1:], strict=False)]
+    dft, ours = dft - dft[0], ours - ours[0]
+    entry["fixed"] = {"coordinate_A": [0.0, *np.cumsum(steps).tolist()], "dft_eV": dft.tolist(), "energies_eV": ours.tolist()}
+    return [
+        Result("barrier_dft", dft.max(), "eV", conditions=where),
+        Result("barrier_fixed_images", ours.max(), "eV", conditions=where),
+        Result("barrier_fixed_images_error", ours.max() - dft.max(), "eV", conditions=where),
+        Result("path_energy_rmse", 1e3 * np.sqrt(np.mean((ours - dft)[1:] ** 2)), "meV", conditions=where),
+    ]
+
+
+def own_path(calculator, hop: Hop, n_images: int, fmax: float, steps: int) -> Path:
+    """Ends relaxed, then the band between them."""
+    start, end = quench_ends(unconstrained(hop.start), unconstrained(hop.end), calculator, fmax=fmax / 2, steps=steps)
+    return neb(start, end, calculator, n_images=n_images, fmax=fmax, steps=steps)
+
+
+def own_barrier(path: Path, where: Mapping, entry: dict) -> list[Result]:
+    """(B)"""
+    notes = [] if path.converged else [f"the band has not converged in {path.steps} steps: {path.fmax:.3f} eV/Å are left"]
+    if path.saddle_index in (0, len(path.images) - 1):
+        notes.append("the path only climbs: the far end is no minimum, or an image is missing near the saddle")
+    if dips := path.intermediate_minima():
+        notes.append(f"the path has a minimum between its ends (images {dips}): it is two hops; measure them one by one")
+    entry["own"] = {"coordinate_A": path.reaction_coordinate.tolist(), "energies_eV": (path.energies - path.energies[0]).tolist()}
+    verdict = "warn" if notes else ""
+    return [
+        Result("barrier_own", path.barrier, "eV", verdict=verdict, notes=notes, conditions=where),
+        Result("barrier_own_reverse", path.reverse_barrier, "eV", verdict=verdict, conditions=where),
+    ]
+
+
+def labelled_saddle(points: Sequence[Atoms], path: Path, where: Mapping, entry: dict) -> list[Result]:
+    """(C): DFT's energy of the calculator's saddle above its start."""
+    energies = np.array([reference_energy(atoms) for atoms in points])
+    chosen = path.reaction_coordinate[[0, path.saddle_index, -1]]
+    entry["labelled"] = {"coordinate_A": chosen.tolist(), "energies_eV": (energies - energies[0]).tolist()}
+    barrier = energies[1] - energies[0]
+    return [
+        Result("barrier_dft_on_own_saddle", barrier, "eV", conditions=where),
+        Result("barrier_own_error", path.barrier - barrier, "eV", conditions=where),
+    ]
+
+
+def reference_energy(atoms: Atoms) -> float:
+    """eV, from the label or the attached results."""
+    if np.isfinite(atoms.info.get(keys.REF_ENERGY, np.nan)):
+        return float(atoms.info[keys.REF_ENERGY])
+    if atoms.calc is not None and "energy" in atoms.calc.results:
+        return float(atoms.calc.results["energy"])
+    raise ValueError(f"{atoms.info.get('source', atoms.symbols)} carries no DFT energy (REF_energy): a barrier needs it on every image")
+
+
+def tagged(atoms: Atoms, hop: str, role: str) -> Atoms:
+    """A copy without results, with where it stands in the path."""
+    copy = atoms.copy()
+    copy.info.update(config_type="barrier", hop=hop, role=role)
+    return copy
+
+
+def hand_over(structures: Sequence[Atoms], folder: str | FilePath | None) -> str:
+    """Writes what DFT must label, and says so."""
+    if folder is None:
+        return "no labels for the saddles (number C): give label, or a folder to write the structures to"
+    path = FilePath(folder) / TO_LABEL
+    write(path, structures)
+    return f"{len(structures)} structures (start, saddle and end of every hop) wait for DFT labels in {path}: number C is open"

@@ -1,0 +1,56 @@
+"""Orderings ranked by a calculator: relaxed order, rank correlation with labels, what cannot be compared."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+from mlip import keys
+from mlip.evaluation.static import orderings
+
+
+def alloys():
+    """Cu2Au2 in five settings of a strained fcc cell."""
+    found = []
+    for k, symbols in enumerate(("Cu2Au2", "CuAuCuAu", "CuAu2Cu", "Au2Cu2", "AuCuAuCu")):
+        atoms = bulk("Cu", a=3.8, cubic=True)
+        atoms.symbols = Atoms(symbols).symbols
+        atoms.set_cell([3.8, 3.9, 4.0], scale_atoms=True)
+        atoms.rattle(0.03, seed=k)
+        atoms.info["source"] = symbols
+        found.append(atoms)
+    return found
+
+
+def test_relaxed_settings_of_one_ordering_have_one_energy_and_labels_of_the_same_calculator_rank_alike():
+    structures = alloys()
+    for atoms in structures:
+        copy = atoms.copy()
+        copy.calc = EMT()
+        atoms.info[keys.REF_ENERGY] = copy.get_potential_energy()
+    section = orderings.evaluate(EMT(), structures, fmax=0.005)
+    energies = [r.value for r in section.results if r.name == "ordering_energy"]
+    np.testing.assert_allclose(energies, 0, atol=0.2)  # all are layers of L1_0
+    rho = next(r for r in section.results if r.name == "spearman_dft")
+    assert rho.value == pytest.approx(1)
+    assert rho.low < 1
+    assert set(orderings.draw(section.data)) == {"orderings", "orderings_dft"}
+
+
+def test_ranks_know_their_own_uncertainty():
+    order = np.arange(6.0)
+    assert orderings.spearman("s", order, order[::-1], {}).value == pytest.approx(-1)
+    few, many = orderings.spearman("s", order, order[[1, 0, 3, 2, 5, 4]], {}), np.arange(60.0)
+    sure = orderings.spearman("s", many, many.reshape(-1, 2)[:, ::-1].ravel(), {})
+    assert few.high - few.low > 2 * (sure.high - sure.low)
+    assert orderings.spearman("s", order, np.ones(6), {}).value is None
+
+
+def test_orderings_without_labels_ask_for_them_and_other_compositions_are_refused():
+    structures = alloys()[:2]
+    assert "0 of 2 orderings carry a DFT energy" in orderings.evaluate(EMT(), structures, steps=0).notes[-1]
+    with pytest.raises(ValueError, match="one composition, got Au, Cu"):
+        orderings.evaluate(EMT(), [bulk("Cu"), bulk("Au")])
+    with pytest.raises(ValueError, match="at least two"):
+        orderings.evaluate(EMT(), structures[:1])
