@@ -42,11 +42,6 @@ class CalculatorEngine:
                 except PropertyNotImplementedError:
                     pass
             results["free_energy"] = asked.calc.results.get("free_energy")
-        except MemoryError:
-            raise
-        except LabellingError:
-            self._made = None
-            raise
         except Exception as error:
             self._made = None  # a calculator that failed may be left in any state
             raise LabellingError(f"{type(error).__name__}: {error}", again=True) from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -78,7 +79,17 @@ class LabelFolder:
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[None]:
-        """Keeps space for the labels under way."""
+        """Keeps space for the labels under way; and the folder for this process, so that nobody computes them twice."""
+        with open(self.folder / "lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OSError(f"another mlip works on {self.folder}: wait for it, or name another folder") from error
+            except OSError:
+                pass  # a file system without locks
+            yield from self._keep_space()
+
+    def _keep_space(self) -> Iterator[None]:
         try:
             self._reserve.write_bytes(bytes(RESERVE))
         except OSError as error:

@@ -189,6 +189,12 @@ def test_on_a_full_disk_the_label_in_hand_is_kept_and_the_run_goes_on_later(tmp_
     assert len((tmp_path / "log").read_text().splitlines()) - begun == 6 - report.kept
 
 
+def test_two_runs_never_compute_the_same_folder_at_once(tmp_path):
+    with store.LabelFolder(tmp_path).reserve(), pytest.raises(OSError, match="another mlip works on"):
+        run(crystals(2), EMT_ENGINE, tmp_path)
+    assert all(run(crystals(2), EMT_ENGINE, tmp_path).labelled)
+
+
 def test_parsl_workers_give_the_same_labels_as_this_process(tmp_path, monkeypatch):
     pytest.importorskip("parsl")
     from parsl.providers import LocalProvider
