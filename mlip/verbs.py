@@ -23,7 +23,7 @@ def train(cfg: DictConfig) -> None:
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
     from mlip.training.checkpoint import read_run
-    from mlip.training.finetune import fine_tune
+    from mlip.training.finetune import fine_tune, start
     from mlip.training.module import TrainingModule
     from mlip.training.run_folder import claim, export_run, furnish
 
@@ -40,7 +40,7 @@ def train(cfg: DictConfig) -> None:
     if cfg.checkpoint:
         potential, statistics = fine_tune(cfg.checkpoint, partial(build, config), data.statistics, data.train_dataloader())
     else:
-        potential, statistics = build(config, data.statistics), data.statistics
+        potential, statistics = start(partial(build, config), data.statistics, data.train_dataloader())
     module = TrainingModule(
         potential.to(getattr(torch, cfg.dtype)), make(cfg.loss), make(cfg.optimizer), make(cfg.scheduler),
         ema_decay=cfg.ema_decay, statistics=statistics, config=config, config_types=data.config_types, log_every=cfg.log_every,
@@ -68,12 +68,30 @@ def export(cfg: DictConfig) -> None:
     mlip export runs/li3incl6
     mlip export runs/li3incl6 format=aoti
     mlip export runs/li3incl6 dtype=float64 path=double.pt
+    mlip export run=[runs/a,runs/b,runs/c,runs/d]    a committee: mean and sigma
+    mlip export runs/li3incl6 uncertainty=last_layer
     """
+    from mlip.training.run_doubt import export_with_doubt
     from mlip.training.run_folder import export_run
 
-    run = Path(cfg.run)
-    path = Path(cfg.path or run / ("model.pt2" if cfg.format == "aoti" else "model.pt"))
-    metadata = export_run(run, path, build, cfg.format, cfg.dtype, cfg.level, cfg.n_frames)
+    def data_of(config: dict):
+        return make(OmegaConf.create(config["data"]), cutoff=config["model"]["network"]["cutoff"])
+
+    runs = [Path(run) for run in ([cfg.run] if isinstance(cfg.run, str) else cfg.run)]
+    if cfg.uncertainty not in (None, "last_layer"):
+        raise ValueError(f"uncertainty is last_layer or null, got {cfg.uncertainty!r}; several runs make a committee")
+    if cfg.uncertainty and len(runs) > 1:
+        raise ValueError("a committee of last layers is not offered: give one run, or leave uncertainty=null")
+    name = "committee" if len(runs) > 1 else cfg.uncertainty or "model"
+    path = Path(cfg.path or (runs[0].parent if len(runs) > 1 else runs[0]) / f"{name}{'.pt2' if cfg.format == 'aoti' else '.pt'}")
+    how = {"format": cfg.format, "dtype": cfg.dtype, "level": cfg.level, "n_frames": cfg.n_frames}
+    if name == "model":
+        metadata = export_run(runs[0], path, build, **how)
+    else:
+        metadata = export_with_doubt(runs, path, build, data_of, cfg.n_draws, cfg.calibrate, **how)
+        found = metadata["uncertainty"]
+        scales = ", ".join(f"{name} {value:.2f}" for name, value in found["force_scale"].items())
+        print(f"sigma calibrated on {found['frames']} frames: energy times {found['energy_scale']:.2f}, forces times {scales}")
     worst = metadata["parity"]
     print(f"{path}: {metadata['dtype']}, energy within {worst['energy']:.1e} eV/atom and forces within "
           f"{worst['forces']:.1e} eV/Å of the live potential")  # fmt: skip
@@ -170,15 +188,16 @@ def evaluate(cfg: DictConfig) -> int:
 
     if cfg.compare:
         return report(cfg)
-    who, calculator = dimensions.candidate(cfg, make, build)
+    who = dimensions.candidate(cfg, make, build)
     tree = dimensions.parts(cfg.dimensions)
-    needs = {name: dimensions.needs(cfg, tree[name], make) for name in dimensions.chosen(list(tree), cfg.only)}
-    names = [name for name, missing in needs.items() if not missing]
+    needs = {name: dimensions.missing(cfg, tree[name]) for name in dimensions.chosen(list(tree), cfg.only)}
+    left_out = {name: keys for name, keys in needs.items() if keys}
+    names = [name for name in needs if name not in left_out]
     if not names:
         raise ValueError("nothing can be evaluated: " + "; ".join(f"{name} needs {', '.join(keys)}" for name, keys in needs.items()))
-    dimensions.write_about(cfg, who, calculator, {name: missing for name, missing in needs.items() if missing})
+    dimensions.write_about(cfg, who, left_out)
     sections = run(
-        calculator, {name: partial(lambda node, calculator: make(node)(calculator), tree[name]) for name in names}, cfg.folder,
+        None, {name: dimensions.runnable(tree[name], who, make) for name in names}, cfg.folder,
         {name: dimensions.settings(tree[name], who) for name in names}, cfg.overwrite, Console(),
     )  # fmt: skip
     report(cfg)

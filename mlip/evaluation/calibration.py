@@ -7,26 +7,25 @@ An isotropic normal error of that spread has components of sigma / sqrt(d).
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from scipy.special import erf
 from scipy.stats import spearmanr
+
+from mlip.training.doubt import scale
 
 POINTS = 51  # of the calibration curve
 BINS = 10
 
 
-def scale(sigma: np.ndarray, error: np.ndarray) -> float:
-    """alpha that makes alpha sigma most likely,  alpha^2 = < |error|^2 / sigma^2 >: 1 is calibrated, above 1 too sure.
-
-    sigma [n], error [n, d] in one unit. Rows without spread do not count; without any left, 1.
-    """
-    told = sigma > 0
-    return float(np.sqrt(np.mean((error[told] ** 2).sum(axis=1) / sigma[told] ** 2))) if told.any() else 1.0
+def alpha(sigma: np.ndarray, error: np.ndarray) -> float:
+    """rms of |error| / sigma: 1 is calibrated, above 1 too sure.  sigma [n], error [n, d] in one unit."""
+    return scale(torch.from_numpy(np.ascontiguousarray(sigma)), torch.from_numpy(np.ascontiguousarray(error)))
 
 
 def scales(sigma: np.ndarray, error: np.ndarray, kind: Sequence) -> dict:
     """alpha of each kind (species).  kind [n]"""
     kind = np.asarray(kind)
-    return {name: scale(sigma[kind == name], error[kind == name]) for name in np.unique(kind).tolist()}
+    return {name: alpha(sigma[kind == name], error[kind == name]) for name in np.unique(kind).tolist()}
 
 
 def curve(sigma: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -72,6 +71,6 @@ def summary(sigma: np.ndarray, error: np.ndarray) -> dict:
     expected, observed = curve(sigma, error)
     told, found = reliability(sigma, error)
     return {
-        "alpha": scale(sigma, error), "area": miscalibration(expected, observed), "spearman": rank_correlation(sigma, error),
+        "alpha": alpha(sigma, error), "area": miscalibration(expected, observed), "spearman": rank_correlation(sigma, error),
         "expected": expected.tolist(), "observed": observed.tolist(), "sigma": told.tolist(), "rmse": found.tolist(),
     }  # fmt: skip

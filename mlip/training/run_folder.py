@@ -90,7 +90,20 @@ def export_run(
 
     build as in `load_potential`, the rest as in `export`
     """
-    potential = load_potential(checkpoint or run, build)
+    return export_potential(load_potential(checkpoint or run, build), run, path, format, dtype, level, n_frames)
+
+
+def export_potential(
+    potential: nn.Module,
+    run: Path,
+    path: Path,
+    format: str = "torchscript",
+    dtype: str | None = None,
+    level: str | None = None,
+    n_frames: int = 8,
+    about: dict | None = None,
+) -> dict:
+    """Exports a potential made from a run, with the run's examples and description; about: more for the metadata."""
     structures = read(run / "examples.xyz")[:n_frames]
     for atoms in structures:
         atoms.info["level"] = potential.levels[0]
@@ -98,5 +111,6 @@ def export_run(
     metadata = {
         "training_hash": json.loads((run / "split.json").read_text())["training_hash"],
         "config": yaml.safe_load((run / "config.yaml").read_text()),
+        **(about or {}),
     }
     return export(potential, path, metadata, graphs, format, dtype and getattr(torch, dtype), level)

@@ -1,0 +1,56 @@
+"""A committee: several potentials as one, whose answer is their mean and whose doubt is their scatter."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mlip import keys
+from mlip.models.species import species_lookup
+
+
+class Committee(nn.Module):
+    """Mean of K potentials, with energy_sigma [n_systems] eV and force_sigma [n_atoms] eV/Å.
+
+    sigma_E^2   = s_E^2 sum_k (E_k - <E>)^2 / (K - 1)
+    sigma_F,i^2 = s_Z^2 sum_k |F_ik - <F_i>|^2 / (K - 1),  |.| of the vector: three variances
+
+    The scales s are 1 until `mlip.training.calibrate` finds them on held-out frames, s_Z by element Z of the atom.
+    Members have the same elements, levels and cutoff; trained on the same data from other random numbers.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]):
+        super().__init__()
+        if len(members) < 2:
+            raise ValueError(f"a committee needs at least two members, got {len(members)}")
+        for number, member in enumerate(members[1:], 1):
+            for name in ("elements", "levels", "cutoff"):
+                one, other = getattr(members[0], name), getattr(member, name)
+                if one != other:
+                    raise ValueError(f"members of a committee share their {name}; member 0 has {one}, member {number} has {other}")
+        first = members[0]
+        self.elements, self.levels, self.term_names = list(first.elements), list(first.levels), list(first.term_names)
+        self.cutoff: float = float(first.cutoff)
+        self.members = nn.ModuleList(members)
+        self.spread_freedom = len(members) - 1  # per component, of the estimated variance
+        self.register_buffer("lookup", species_lookup(self.elements))
+        self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
+        self.register_buffer("force_scale", torch.ones(len(self.elements), dtype=torch.float64))
+
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What every member answers, averaged, and the two sigmas."""
+        answers: list[dict[str, Tensor]] = []
+        for member in self.members:
+            answers.append(member(graph))
+        results: dict[str, Tensor] = {}
+        for name in answers[0].keys():  # noqa: SIM118  TorchScript
+            results[name] = torch.stack([answer[name] for answer in answers]).mean(0)
+        energies = torch.stack([answer[keys.ENERGY] for answer in answers])
+        forces = torch.stack([answer[keys.FORCES] for answer in answers])
+        freedom = len(answers) - 1
+        energy_variance = (energies - results[keys.ENERGY]).square().sum(0) / freedom
+        force_variance = (forces - results[keys.FORCES]).square().sum(2).sum(0) / freedom
+        species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
+        results[keys.ENERGY_SIGMA] = self.energy_scale.to(energies.dtype) * energy_variance.sqrt()
+        results[keys.FORCE_SIGMA] = self.force_scale.to(forces.dtype)[species] * force_variance.sqrt()
+        return results
