@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from ase.optimize import FIRE
+from ase.optimize import FIRE2
 
 from mlip.calculator import calculate_many
 from mlip.transitions.modes import lowest_modes
@@ -80,7 +80,7 @@ def dimer(
     moving = atoms.copy()
     follower = Follower(calculator, direction / np.linalg.norm(direction), turns)
     moving.calc = follower
-    optimizer = FIRE(moving, logfile=None, maxstep=0.1)
+    optimizer = FIRE2(moving, logfile=None, maxstep=0.1)
     converged = optimizer.run(fmax=fmax, steps=steps)
     answer = follower.answer
     force = float(np.linalg.norm(answer.get_forces(), axis=1).max())

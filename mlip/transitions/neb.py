@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from ase.mep import NEB
-from ase.optimize import FIRE
+from ase.optimize import FIRE2
 
 from mlip.calculator import calculate_many
 from mlip.transitions.paths import check_endpoints, displacements, idpp, straight
@@ -145,7 +145,7 @@ def neb(
 
 def relax(band: BatchedNEB, fmax: float, steps: int) -> tuple[int, float]:
     """Moves the band; returns the steps taken and the largest force left, eV/Å."""
-    optimizer = FIRE(band, logfile=None)
+    optimizer = FIRE2(band, logfile=None)
     optimizer.run(fmax=fmax, steps=steps)
     return optimizer.get_number_of_steps(), np.linalg.norm(band.get_forces(), axis=1).max()
 

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
+from ase.md.langevin import Langevin
 from cosine import SITE, Cosine, crystal
 from walk import lattice, random_events, scripted
 
 from mlip.evaluation.displacements import from_frames
+from mlip.md.ensemble import maxwell
 from mlip.transitions.density import ion_density, smooth
 from mlip.transitions.hops import frames_along, free_hops, progress_of, site_hops
 from mlip.transitions.sites import arrived, density_sites, reference_sites, sites_at
@@ -167,17 +169,12 @@ def test_hops_between_sites_of_the_density_are_those_of_the_lattice():
 
 
 def test_langevin_dynamics_in_the_cosine_hops_as_often_as_its_sites_change():
-    from ase import units
-    from ase.md.langevin import Langevin
-
-    from mlip.md.ensemble import maxwell
-
     rng = np.random.default_rng(0)
     atoms = crystal((2, 2, 2), ions=((0, 0, 0), (1, 1, 1)))
-    atoms.calc = Cosine(atoms, barrier=0.1)
+    atoms.calc = Cosine(atoms, barrier=0.08)
     atoms.set_momenta(maxwell(atoms, 500, 0, rng))
     dynamics = Langevin(atoms, 5 * units.fs, temperature_K=500, friction=0.02, fixcm=False, rng=rng)
-    frames = [atoms.copy() for _ in dynamics.irun(6000) if dynamics.nsteps % 5 == 0]
+    frames = [atoms.copy() for _ in dynamics.irun(4000) if dynamics.nsteps % 5 == 0]
     trajectory = from_frames(frames, "Li", 25.0)
     hops = site_hops(trajectory.ions, trajectory.interval_ps, sites_at(lattice((2, 2, 2)) * SITE, atoms.cell.array))
     for ion in range(2):

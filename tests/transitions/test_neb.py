@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.fd import calculate_numerical_forces
 from cosine import BARRIER, SITE, Cosine, crystal
 
+from mlip.calculator import calculate_many
 from mlip.transitions.endpoints import empty_site_hops, interstitial_hops, vacancy_hops
 from mlip.transitions.neb import neb
 from mlip.transitions.paths import displacements, idpp, straight
@@ -25,15 +28,11 @@ class Batched:
         self.alone, self.sizes = alone, []
 
     def calculate_many(self, structures):
-        from mlip.calculator import calculate_many
-
         self.sizes.append(len(structures))
         return calculate_many(self.alone, structures)
 
 
 def test_the_cosine_calculator_has_forces_that_are_derivatives():
-    from ase.calculators.fd import calculate_numerical_forces
-
     atoms = crystal((2, 2, 2), ions=((0, 0, 0), (1, 0, 1)))
     calculator = Cosine(atoms, bend=0.3)
     atoms.rattle(0.2, seed=1)
@@ -61,7 +60,7 @@ def test_the_saddle_of_a_bent_path_is_found_off_the_middle_of_a_line():
     assert path.converged
 
 
-def test_an_unequal_hop_climbs_to_its_saddle_and_the_plain_band_stays_below():
+def test_a_hop_in_two_steps_shows_its_minimum_and_climbs_to_a_saddle_that_a_plain_band_misses():
     start, end = hop(shift=(1, 1, 0))
     calculator = Cosine(start, axes=(1.0, 0.5, 1.0))
     with_climb = neb(start, end, calculator, n_images=7, fmax=0.01)
@@ -71,7 +70,9 @@ def test_an_unequal_hop_climbs_to_its_saddle_and_the_plain_band_stays_below():
         image.positions[0] += [0.8 * bump, -0.8 * bump, 0]
     bent = neb(start, end, calculator, n_images=7, fmax=0.01, images=off)
     assert bent.barrier == pytest.approx(BARRIER, abs=1e-3)
-    assert bent.intermediate_minima() or bent.saddle_index != 3
+    assert bent.intermediate_minima() == [3] and bent.saddle_index != 3
+    plain = neb(start, end, calculator, n_images=7, fmax=0.01, climb=False, images=off)
+    assert plain.barrier < BARRIER - 0.01
 
 
 def test_a_shifted_and_wrapped_end_changes_nothing():
@@ -118,6 +119,17 @@ def test_bad_ends_are_refused_with_the_reason():
         neb(start, end, calculator)
 
 
+def test_a_path_that_runs_below_its_ends_is_told():
+    start = crystal((3, 3, 3))
+    calculator = Cosine(start)
+    ends = []
+    for side in (0.5, 1.5):  # saddles: no force, no minimum
+        ends.append(start.copy())
+        ends[-1].positions[0, 0] = side * SITE
+    with pytest.warns(UserWarning, match=r"lies 0\.30 eV below both ends"):
+        neb(*ends, calculator)
+
+
 def test_ends_that_are_not_relaxed_are_told_with_their_force():
     start, end = hop()
     end.positions[0, 1] += 0.3
@@ -154,8 +166,6 @@ def test_idpp_makes_way_between_atoms_and_keeps_ends():
 
 
 def test_vacancy_hops_of_rock_salt_are_one_and_of_fluorite_cations_too():
-    from ase.build import bulk
-
     salt = bulk("LiCl", "rocksalt", a=5.1, cubic=True)
     (only,) = vacancy_hops(salt, "Li", 4.0)
     assert only.length == pytest.approx(5.1 / np.sqrt(2))
