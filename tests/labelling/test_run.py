@@ -33,8 +33,8 @@ EMT_ENGINE = CalculatorEngine(EMT)
 @pytest.mark.parametrize("calculator", [EMT, partial(LennardJones, epsilon=0.1, sigma=2.3, rc=4.0)], ids=["emt", "lj"])
 def test_a_label_is_what_the_calculator_says_and_replaces_what_the_structure_came_with(calculator):
     (atoms,) = crystals(1)
-    atoms.info.update(energy=99.0, config_type="rattled")
-    atoms.arrays["forces"] = np.full((4, 3), 7.0)
+    atoms.info.update(energy=99.0, ref_energy=98.0, config_type="rattled")  # as `read` gives an old label
+    atoms.arrays["forces"], atoms.arrays["ref_forces"] = np.full((4, 3), 7.0), np.full((4, 3), 6.0)
     before = atoms.copy()
     labelled = CalculatorEngine(calculator).label(atoms)
     assert atoms == before and set(atoms.info) == set(before.info) and atoms.calc is None
