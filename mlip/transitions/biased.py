@@ -4,6 +4,7 @@ The coordinate is the ion's way along a vector seen from the framework (mean dis
 the bias neither pushes the crystal nor sees it drift. Frames keep the energy and forces of the model, without the bias.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -90,6 +91,7 @@ def pull(
 
     ensemble  of mlip.md.ensemble;  steps  of MD for the whole way: 5 ps per Å is gentle, 1 ps per Å makes candidates
     Each frame has the model's energy and forces, info["progress"] from -1 (start) to 1 (end), info["bias_eV"].
+    A structure for which the calculator has no answer (overlap) ends the pull with a warning; earlier frames are good.
     Afterwards, quench the last frame: only the minimum it falls into says whether the hop was made.
     """
     if steps < 1 or frame_every < 1 or not timestep_fs > 0:
@@ -106,9 +108,13 @@ def pull(
         old, restraint.centre = restraint.centre, restraint.length * step / steps
         xi = restraint.coordinate(moving.positions)
         work += 0.5 * stiffness * ((xi - restraint.centre) ** 2 - (xi - old) ** 2)
-        dynamics.step()
-        if step % frame_every == 0 or step == steps:
+        try:
+            dynamics.step()
             moving.get_forces()
+        except ValueError as error:  # the calculator has no answer for such a structure
+            warnings.warn(f"the pull ended at step {step} of {steps}, xi {xi:.2f} Å: {error}", stacklevel=2)
+            break
+        if step % frame_every == 0 or step == steps:
             frames.append(keep(moving, restraint))
     return frames, float(work)
 

@@ -13,7 +13,7 @@ from mlip.transitions.sites import Sites, arrived, check_ions
 class Hop:
     """One ion on its way from one place to the next.
 
-    ion           number among the mobile ions
+    ion           number among the mobile ions, as in Trajectory.ions
     start_site, end_site  numbers of sites, -1 where the host has none; both the same for a hop to a site's own image
     start_frame   the last in the core of the old site;  end_frame: the first in that of the new one
     middle_frame  nearest to half of the way
@@ -219,7 +219,7 @@ def concerted(hops: Sequence[Hop], ions: np.ndarray, cell: np.ndarray, reach: fl
     for i, first in enumerate(order):
         for second in order[i + 1 :]:
             one, other = hops[first], hops[second]
-            if other.start_ps > max(one.end_ps, one.start_ps) + slack_ps:
+            if other.start_ps > one.end_ps + slack_ps:
                 break
             frame = (max(one.start_frame, other.start_frame) + min(one.end_frame, other.end_frame)) // 2
             apart = np.linalg.solve(cell.T, ions[frame, one.ion] - ions[frame, other.ion])

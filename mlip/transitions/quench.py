@@ -14,7 +14,8 @@ def quench(structures: Sequence[Atoms], calculator, fmax: float = 0.02, steps: i
     """Copies at their minima, cell fixed, results attached; info["converged"] says whether fmax (eV/Å) was reached.
 
     Each goes its own way by FIRE, which never climbs where the curvature is negative, as quasi-Newton steps do; it
-    leaves the batch when it has arrived.
+    leaves the batch when it has arrived. A perfectly symmetric point keeps its symmetry, and may be no minimum: rattle
+    ideal structures first (0.05-0.1 Å).
     """
     if not fmax > 0:
         raise ValueError(f"fmax must be positive, got {fmax} eV/Å")

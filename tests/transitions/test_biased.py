@@ -61,6 +61,19 @@ def test_frames_hold_the_models_forces_without_the_bias():
         assert frame.get_potential_energy() == pytest.approx(plain.get_potential_energy())
 
 
+def test_a_pull_into_a_structure_without_an_answer_keeps_its_frames():
+    class Limited(Cosine):
+        def calculate(self, atoms=None, *more):
+            if atoms.positions[0, 0] > 0.6:
+                raise ValueError("atoms 0 and 1 overlap")
+            super().calculate(atoms, *more)
+
+    atoms = crystal((2, 2, 2))
+    with pytest.warns(UserWarning, match=r"ended at step \d+ of 400, xi 0\.\d+ Å: atoms 0 and 1 overlap"):
+        frames, _ = pull(atoms, Limited(atoms), 0, [SITE, 0, 0], Langevin(100), steps=400, timestep_fs=5, frame_every=10)
+    assert 1 < len(frames) < 40 and all(frame.positions[0, 0] <= 0.6 for frame in frames)
+
+
 def test_a_hop_that_leads_nowhere_is_refused():
     atoms = crystal((2, 2, 2))
     with pytest.raises(ValueError, match="not all zero"):
