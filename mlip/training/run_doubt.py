@@ -43,8 +43,7 @@ def export_with_doubt(
     if len(runs) > 1:
         potential, about = Committee(potentials).eval(), {"kind": "committee", "members": [str(run) for run in runs]}
     else:
-        train = data.sets[TRAIN]
-        potential = last_layer(first, map(train.__getitem__, range(len(train))), n_draws)
+        potential = last_layer(first, data.train_dataloader(), n_draws)
         about = {"kind": "last_layer", "n_draws": n_draws}
     found = calibrate(potential, held_out)
     found["force_scale"] = {chemical_symbols[z]: value for z, value in found["force_scale"].items()}
