@@ -2,16 +2,15 @@
 
 import numpy as np
 import pytest
-from ase import Atoms, units
-from ase.md.langevin import Langevin
-from cosine import SITE, Cosine, crystal
+from ase import Atoms
+from cosine import SITE
 from walk import lattice, random_events, scripted
 
 from mlip.evaluation.displacements import from_frames
-from mlip.md.ensemble import maxwell
 from mlip.transitions.density import ion_density, smooth
 from mlip.transitions.hops import frames_along, free_hops, progress_of, site_hops
 from mlip.transitions.sites import arrived, density_sites, reference_sites, sites_at
+from mlip.units import ATOMIC_MASS, BOLTZMANN
 
 STEP = 0.05  # ps
 N = (4, 4, 4)
@@ -168,21 +167,34 @@ def test_hops_between_sites_of_the_density_are_those_of_the_lattice():
     same_events(site_hops(ions, STEP, sites), events)
 
 
-def test_langevin_dynamics_in_the_cosine_hops_as_often_as_its_sites_change():
+@pytest.mark.parametrize("free", [False, True])
+def test_ions_in_a_cosine_hop_as_often_as_kramers_says(free):
+    """k = kappa sqrt(kT / 2 pi m) / integral of exp((U(top) - U) / kT) over a site; kappa of friction (Kramers 1940)."""
     rng = np.random.default_rng(0)
-    atoms = crystal((2, 2, 2), ions=((0, 0, 0), (1, 1, 1)))
-    atoms.calc = Cosine(atoms, barrier=0.08)
-    atoms.set_momenta(maxwell(atoms, 500, 0, rng))
-    dynamics = Langevin(atoms, 5 * units.fs, temperature_K=500, friction=0.02, fixcm=False, rng=rng)
-    frames = [atoms.copy() for _ in dynamics.irun(4000) if dynamics.nsteps % 5 == 0]
-    trajectory = from_frames(frames, "Li", 25.0)
-    hops = site_hops(trajectory.ions, trajectory.interval_ps, sites_at(lattice((2, 2, 2)) * SITE, atoms.cell.array))
-    for ion in range(2):
-        went = sum((hop.vector for hop in hops if hop.ion == ion), np.zeros(3)) / SITE
-        start = np.round(trajectory.ions[:40, ion].mean(axis=0) / SITE)
-        end = np.round(trajectory.ions[-40:, ion].mean(axis=0) / SITE)
-        assert np.abs(end - start - went).max() <= 1, "hops lead from the first site to the last, but for cut-off stays"
-    assert len(hops) > 5
+    barrier, heat, mass, dt, n_ions, n_steps = 0.25, BOLTZMANN * 600, 7 * ATOMIC_MASS, 10.0, 300, 4000
+    k = 2 * np.pi / SITE
+    omega = k * np.sqrt(barrier / 2 / mass)
+    friction = omega
+    keep = np.exp(-friction * dt)
+    x = lattice((4, 4, 4))[rng.integers(0, 64, n_ions)] * SITE
+    v = np.sqrt(heat / mass) * rng.normal(size=x.shape)
+    frames = []
+    for step in range(n_steps):  # BAOAB
+        v -= 0.5 * dt / mass * 0.5 * barrier * k * np.sin(k * x)
+        x = x + 0.5 * dt * v
+        v = keep * v + np.sqrt((1 - keep**2) * heat / mass) * rng.normal(size=x.shape)
+        x = x + 0.5 * dt * v
+        v -= 0.5 * dt / mass * 0.5 * barrier * k * np.sin(k * x)
+        if step % 3 == 0:
+            frames.append(x)
+    ions = np.array(frames)
+    hops = free_hops(ions, CELL, 0.03) if free else site_hops(ions, 0.03, sites_at(lattice(N) * SITE, CELL))
+    grid = np.linspace(-0.5, 0.5, 200, endpoint=False)
+    well = np.exp((barrier - 0.5 * barrier * (1 - np.cos(2 * np.pi * grid))) / heat).mean() * SITE
+    kappa = np.sqrt(1 + (friction / omega / 2) ** 2) - friction / omega / 2
+    rate = 6 * kappa * np.sqrt(heat / (2 * np.pi * mass)) / well
+    assert len(hops) == pytest.approx(rate * n_ions * n_steps * dt, rel=0.15)
+    assert np.median([hop.length for hop in hops]) == pytest.approx(SITE, abs=0.1)
 
 
 def test_what_is_no_trajectory_is_refused():
