@@ -30,11 +30,10 @@ def posterior_root(rows: Tensor, zeta: float = 1.0) -> Tensor:
 
 def last_layer_features(potential: Potential, graph: dict[str, Tensor]) -> Tensor:
     """Derivative of every energy by the last weights, [n_systems, n_last] eV. Raises ValueError where there are none."""
-    with torch.no_grad():
-        strained, _ = potential.described(strainable(graph)[0])
+    strained, _ = potential.described(strainable(graph)[0])
     if keys.LAST_LAYER not in strained:
         raise ValueError(f"none of the terms {potential.term_names} has a learned last layer: take a committee instead")
-    return segment_sum(strained[keys.LAST_LAYER].double(), graph[keys.BATCH], graph[keys.CELL].shape[0])
+    return segment_sum(strained[keys.LAST_LAYER].detach().double(), graph[keys.BATCH], graph[keys.CELL].shape[0])
 
 
 def fitted_rows(potential: Potential, graphs: Iterable[dict[str, Tensor]], seed: int = 0) -> Tensor:
