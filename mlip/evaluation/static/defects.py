@@ -74,6 +74,9 @@ def evaluate(
     else:
         results.append(Result("chemical_potential", mu, "eV", conditions={"species": species}))
         data["chemical_potential_eV"] = mu
+        if metal is not None:
+            notes.append("the chemical potential is the calculator's own energy of the metal, which means something only where "
+                         "it was trained on the metal; the Frenkel energy does not depend on it")  # fmt: skip
     if charge and mu is not None:
         notes.append("formation energies of charged defects hold up to charge times the Fermi level; it leaves Frenkel energies")
     return Section("defects", results, data, notes)

@@ -1,6 +1,6 @@
 """Phonon bands beside the density of states."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,8 +24,19 @@ def draw(data: Mapping) -> dict[str, Figure]:
         left.axvline(tick, color="0.7", linewidth=0.6)
     for axes in (left, right):
         axes.axhline(0, color="0.4", linewidth=0.6)
-    left.set_xticks(data["ticks"], ["Γ" if label == "G" else label for label in data["labels"]])
-    left.set(xlabel="wave vector", ylabel="frequency (THz), imaginary below zero", xlim=(data["path"][0], data["path"][-1]))
-    right.set(xlabel="density of states (1/THz)", xlim=(0, None))
+    left.set_xticks(*joined(data["ticks"], data["labels"]))
+    lowest = min(0.0, np.min(data["bands_THz"]), np.min(data.get("bands_reference_THz", 0.0)))
+    left.set(xlabel="wave vector", ylabel="frequency (THz), imaginary below zero", xlim=(data["path"][0], data["path"][-1]),
+             ylim=(1.05 * lowest, None))  # fmt: skip
+    right.set(xlabel="DOS (1/THz)", xlim=(0, None))
     left.legend(frameon=False, fontsize=8, loc="upper right")
     return {"phonons": figure}
+
+
+def joined(ticks: Sequence[float], labels: Sequence[str]) -> tuple[list[float], list[str]]:
+    """Places and names of the special points; where the path jumps, two share a place: "U|K"."""
+    places: dict[float, str] = {}
+    for tick, label in zip(ticks, labels, strict=True):
+        name = "Γ" if label == "G" else label
+        places[tick] = f"{places[tick]}|{name}" if tick in places else name
+    return list(places), list(places.values())

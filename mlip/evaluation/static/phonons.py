@@ -8,6 +8,7 @@ from phonopy import Phonopy
 from phonopy.harmonic.dynmat_to_fc import get_commensurate_points
 from phonopy.structure.atoms import PhonopyAtoms
 from phonopy.structure.cells import guess_primitive_matrix
+from scipy.spatial.transform import Rotation
 
 from mlip import units
 from mlip.evaluation.result import Result
@@ -19,7 +20,7 @@ IMAGINARY = -0.1  # THz; shallower ones at the ends of acoustic branches are int
 NOISE = 0.01  # eV/Å^2 of the force constants, from rounding of the forces; 0.3 THz for Li in the worst case
 SYMMETRY = 1e-3  # Å; a relaxed crystal is symmetric to about this
 MESH = 50.0  # Å, phonopy's measure of how dense a mesh of wave vectors is
-ARBITRARY = (0.1234, 0.2718, 0.3141)  # Å; a shift of the crystal, which must not change a force
+TURN = Rotation.from_rotvec((0.3, 0.5, 0.7)).as_matrix()  # any rotation: forces must turn with the crystal
 
 
 def evaluate(
@@ -51,24 +52,23 @@ def evaluate(
         notes.append(f"rounding of the forces adds {noise:.3f} eV/Å^2 to the force constants: give a calculator in float64 "
                      "(load_calculator(dtype='float64')), or a larger displacement")  # fmt: skip
     where = {**conditions(start.atoms), "supercell_atoms": len(phonon.supercell), "displacement_A": displacement}
-    data = curves(phonon)
-    verdict, sentence = stability(exact_frequencies(phonon), np.array(data["bands_THz"]), np.array(data["mesh_THz"]))
+    exact, data, (mesh, weights) = exact_frequencies(phonon), curves(phonon), on_mesh(phonon)
+    lowest = min(np.min(data["bands_THz"]), mesh.min())
+    verdict, sentence = stability(exact, lowest)
     notes += [sentence] if sentence else []
-    lowest = min(np.min(data["bands_THz"]), np.min(data["mesh_THz"]))
     results = [
         Result("lowest_frequency", lowest, "THz", verdict=verdict, notes=[sentence] if sentence else [], conditions=where),
-        Result("highest_frequency", np.max(data["mesh_THz"]), "THz", conditions=where),
-        *thermal(np.array(data["mesh_THz"]), np.array(data["mesh_weights"]), temperature_K, len(phonon.primitive), where),
+        Result("highest_frequency", mesh.max(), "THz", conditions=where),
+        *thermal(mesh, weights, temperature_K, len(phonon.primitive), where),
         Result("acoustic_sum_rule_violation", drift, "eV/Å^2", conditions=where),
         Result("force_noise", noise, "eV/Å^2", conditions=where),
         Result("displaced_supercells", len(phonon.supercells_with_displacements), "", conditions=where),
     ]
     if reference is not None:
-        ours = exact_frequencies(phonon)
         force_constants(phonon, reference)
         other = curves(phonon)
         data |= {"bands_reference_THz": other["bands_THz"], "dos_reference_THz": other["dos_THz"], "dos_reference": other["dos"]}
-        beside = ours - exact_frequencies(phonon)
+        beside = exact - exact_frequencies(phonon)
         results += [
             Result("frequency_rmse", np.sqrt(np.mean(beside**2)), "THz", conditions=where),
             Result("frequency_bias", beside.mean(), "THz", conditions=where),
@@ -90,19 +90,23 @@ def force_constants(phonon: Phonopy, calculator) -> float:
     cells = [as_atoms(cell) for cell in [phonon.supercell, *phonon.supercells_with_displacements]]
     still, *moved = (answer.get_forces() for answer in calculate(calculator, cells))
     phonon.forces = [forces - still for forces in moved]  # a reference is not at its own minimum
-    phonon.produce_force_constants()
-    drift = float(np.abs(phonon.force_constants.sum(axis=1)).max())
+    phonon.produce_force_constants(calculate_full_force_constants=True)
+    # over the atoms that were moved; over those that feel it, Newton's third law makes it zero whatever the rounding
+    drift = float(np.abs(phonon.force_constants.sum(axis=0)).max())
     phonon.symmetrize_force_constants()
     return drift
 
 
 def rounding(phonon: Phonopy, calculator) -> float:
-    """Largest change of a force when the whole supercell is shifted, eV/Å: zero but for the calculator's arithmetic."""
+    """Largest change of a force when the whole crystal is turned, eV/Å: zero but for the calculator's arithmetic.
+
+    A shift would not show it where distances are taken in float64 and the network works in float32.
+    """
     here = as_atoms(phonon.supercells_with_displacements[0])
     there = here.copy()
-    there.positions += ARBITRARY
+    there.set_cell(here.cell.array @ TURN.T, scale_atoms=True)
     one, other = calculate(calculator, [here, there])
-    return float(np.abs(one.get_forces() - other.get_forces()).max())
+    return float(np.abs(other.get_forces() @ TURN - one.get_forces()).max())
 
 
 def as_atoms(cell: PhonopyAtoms) -> Atoms:
@@ -130,8 +134,14 @@ def at(phonon: Phonopy, points: np.ndarray) -> np.ndarray:
     return np.array(phonon.qpoints.frequencies)
 
 
-def curves(phonon: Phonopy, n_points: int = 150) -> dict:
-    """Bands along the standard path (Setyawan and Curtarolo 2010, by ASE), density of states, mesh frequencies."""
+def on_mesh(phonon: Phonopy) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies [n_q, n_bands] THz and weights [n_q] on an even mesh of wave vectors."""
+    phonon.run_mesh(MESH)
+    return np.array(phonon.mesh.frequencies), np.array(phonon.mesh.weights)
+
+
+def curves(phonon: Phonopy, n_points: int = 120) -> dict:
+    """Bands along the standard path (Setyawan and Curtarolo 2010, by ASE) and density of states."""
     path = as_atoms(phonon.primitive).cell.bandpath(npoints=n_points, eps=1e-3)
     distance, ticks, labels = path.get_linear_kpoint_axis()
     phonon.run_mesh(MESH)
@@ -139,18 +149,16 @@ def curves(phonon: Phonopy, n_points: int = 150) -> dict:
     dos = phonon.total_dos
     return {
         "path": distance.tolist(), "ticks": ticks.tolist(), "labels": list(labels),
-        "bands_THz": np.round(at(phonon, path.kpts), 5).tolist(),
-        "mesh_THz": np.round(phonon.mesh.frequencies, 5).tolist(), "mesh_weights": phonon.mesh.weights.tolist(),
-        "dos_THz": dos.frequency_points.tolist(), "dos": dos.dos.tolist(),
+        "bands_THz": np.round(at(phonon, path.kpts), 3).tolist(),
+        "dos_THz": np.round(dos.frequency_points, 4).tolist(), "dos": np.round(dos.dos, 5).tolist(),
     }  # fmt: skip
 
 
-def stability(exact: np.ndarray, bands: np.ndarray, mesh: np.ndarray) -> tuple[str, str]:
-    """Verdict and sentence on imaginary frequencies (written as negative)."""
+def stability(exact: np.ndarray, lowest: float) -> tuple[str, str]:
+    """Verdict and sentence on imaginary frequencies (written as negative), exact and lowest interpolated ones, THz."""
     if exact.min() < IMAGINARY:
         return "fail", (f"imaginary frequency, {-exact.min():.2f}i THz, in {int((exact < IMAGINARY).sum())} modes of the "
                         "supercell: the relaxed crystal is a saddle, or held up by temperature or disorder")  # fmt: skip
-    lowest = min(bands.min(), mesh.min())
     if lowest < IMAGINARY:
         return "warn", f"imaginary frequency, {-lowest:.2f}i THz, between the wave vectors of the supercell: give a larger width"
     return "pass", ""

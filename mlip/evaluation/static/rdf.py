@@ -37,14 +37,15 @@ def evaluate(
     if not 0 < width <= cutoff / 4:
         raise ValueError(f"the histogram needs a positive width of at most a quarter of the cutoff, got {width} and {cutoff} Å")
     ours = blocks(frames(trajectory), cutoff, width)
-    where, centres = dict(conditions or {}), width * (np.arange(round(cutoff / width)) + 0.5)
-    data = {"r_A": centres.tolist(), "pairs": {pair: {"g": g.mean(0).tolist()} for pair, g in ours.items()}}
-    if reference is None:
-        return Section("rdf", peaks(centres, ours, where), data)
-    theirs = blocks(frames(reference), cutoff, width)
+    theirs = ours if reference is None else blocks(frames(reference), cutoff, width)
     if ours.keys() != theirs.keys():
         raise ValueError(f"the trajectory has the pairs {', '.join(ours)}, the reference {', '.join(theirs)}: not the same crystal")
+    ours = {pair: g for pair, g in ours.items() if g.any() or theirs[pair].any()}  # pairs that never meet agree in nothing
+    where, centres = dict(conditions or {}), width * (np.arange(round(cutoff / width)) + 0.5)
+    data = {"r_A": centres.tolist(), "pairs": {pair: {"g": g.mean(0).tolist()} for pair, g in ours.items()}}
     results = peaks(centres, ours, where)
+    if reference is None:
+        return Section("rdf", results, data)
     for pair, g in ours.items():
         g0 = theirs[pair]
         data["pairs"][pair]["g_reference"] = g0.mean(0).tolist()

@@ -1,5 +1,6 @@
 """Relaxation of one or many crystals at once, which every static property begins with."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,7 +79,9 @@ def relax_many(
         if not waiting or step == steps:
             break
         for i in waiting:
-            optimizers[i].step()
+            with warnings.catch_warnings():  # scipy's matrix logarithm of a small strain, "inaccurate" by 1e-13
+                warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
+                optimizers[i].step()
             _check_volume(copies[i], volumes[i], step)
     return found
 

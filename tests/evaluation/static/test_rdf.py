@@ -54,6 +54,13 @@ def test_the_interval_of_the_overlap_covers_what_an_endless_trajectory_says():
     assert list(rdf.draw(section.data)) == ["rdf"]
 
 
+def test_pairs_that_never_meet_agree_in_nothing():
+    frames = [bulk("NaCl", "rocksalt", a=5.6, cubic=True)]
+    section = rdf.evaluate(None, frames, frames, cutoff=3.5)
+    assert [r.conditions["pair"] for r in section.results if r.name == "rdf_overlap"] == ["Na-Cl"]
+    assert list(section.data["pairs"]) == ["Na-Cl"]
+
+
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(ValueError, match="not the same crystal"):
         rdf.evaluate(None, vibrating(5.6, 2, 0), gas(2, 0), cutoff=4.0)
