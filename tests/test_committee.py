@@ -45,6 +45,13 @@ def test_sigma_is_the_unbiased_scatter_of_the_members(committee):
     np.testing.assert_allclose(together["force_sigma"], np.sqrt(forces.var(axis=0, ddof=1).sum(axis=1)), rtol=1e-9)
 
 
+def test_what_members_agree_on_cancels_in_the_sigma_of_an_energy_difference(committee):
+    structures = [contract.crystal(), contract.crystal(seed=3)]
+    spread = contract.evaluate(committee, structures)["energy_spread"].numpy()
+    energies = np.array([contract.evaluate(member, structures)["energy"].numpy() for member in committee.members])
+    assert np.linalg.norm(spread[0] - spread[1]) == pytest.approx((energies[:, 0] - energies[:, 1]).std(ddof=1), rel=1e-8)
+
+
 def test_sigma_is_scaled_by_the_element_of_its_atom(committee):
     before = contract.evaluate(committee, contract.crystal())
     committee.force_scale.copy_(torch.tensor([1.0, 2.0, 3.0]))

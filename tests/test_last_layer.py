@@ -67,6 +67,10 @@ def test_sigma_of_the_energy_is_bayes_closed_form_of_the_model_itself():
     found = doubt.last_layer(potential, graphs, n_draws=2)(new)
     assert float(found["energy_sigma"]) == pytest.approx(float((f @ exact @ f).sqrt()), rel=1e-8)
     torch.testing.assert_close(found["forces"], potential(new)["forces"], rtol=0, atol=1e-14)
+    other = doubt.last_layer(potential, graphs, n_draws=2)(graphs[0])
+    g = f - by_weights(potential, graphs[0], lambda r: r["energy"][0])  # of an energy difference
+    barrier = torch.linalg.norm(found["energy_spread"] - other["energy_spread"])
+    assert float(barrier) == pytest.approx(float((g @ exact @ g).sqrt()), rel=1e-8)
 
 
 def test_all_draws_together_are_the_exact_sigma_of_every_force_and_few_are_right_on_average():

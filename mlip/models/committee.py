@@ -15,7 +15,8 @@ class Committee(nn.Module):
     sigma_E^2   = s_E^2 sum_k (E_k - <E>)^2 / (K - 1)
     sigma_F,i^2 = s_Z^2 sum_k |F_ik - <F_i>|^2 / (K - 1),  |.| of the vector: three variances
 
-    The scales s are 1 until `mlip.training.calibrate` finds them on held-out frames, s_Z by element Z of the atom.
+    energy_spread [n_systems, K] eV holds s_E (E_k - <E>) / sqrt(K - 1): what members agree on cancels in the length of
+    the difference of two rows, the sigma of an energy difference (a barrier). The scales s are 1 until `mlip.training.calibrate` finds them on held-out frames, s_Z by element Z of the atom.
     Members have the same elements, levels and cutoff; trained on the same data from other random numbers.
     """
 
@@ -38,7 +39,7 @@ class Committee(nn.Module):
         self.register_buffer("force_scale", torch.ones(len(self.elements), dtype=torch.float64))
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What every member answers, averaged, and the two sigmas."""
+        """What every member answers, averaged, and the doubt."""
         answers: list[dict[str, Tensor]] = []
         for member in self.members:
             answers.append(member(graph))
@@ -48,9 +49,10 @@ class Committee(nn.Module):
         energies = torch.stack([answer[keys.ENERGY] for answer in answers])
         forces = torch.stack([answer[keys.FORCES] for answer in answers])
         freedom = len(answers) - 1
-        energy_variance = (energies - results[keys.ENERGY]).square().sum(0) / freedom
+        spread = self.energy_scale.to(energies.dtype) * (energies - results[keys.ENERGY]).T / freedom**0.5
         force_variance = (forces - results[keys.FORCES]).square().sum(2).sum(0) / freedom
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
-        results[keys.ENERGY_SIGMA] = self.energy_scale.to(energies.dtype) * energy_variance.sqrt()
+        results[keys.ENERGY_SPREAD] = spread
+        results[keys.ENERGY_SIGMA] = torch.linalg.norm(spread, dim=1)
         results[keys.FORCE_SIGMA] = self.force_scale.to(forces.dtype)[species] * force_variance.sqrt()
         return results

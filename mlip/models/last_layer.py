@@ -21,6 +21,9 @@ class LastLayer(nn.Module):
     sigma_E^2   = s_E^2 f^T C f                                              exact
     sigma_F,i^2 = s_Z^2 sum_m |d(w_m . f) / dr_i|^2,  sum_m w_m w_m^T ~ C    one backward pass per w_m
 
+    energy_spread [n_systems, n_last] eV is s_E f^T root: the length of the difference of two rows is the sigma of an
+    energy difference (a barrier).
+
     root     [n_last, n_last] with root root^T = C
     n_draws  vectors w_m: a random orthogonal set in the metric of C. n_last of them are exact; with fewer the sum is
              right on average, and scatters by about sqrt(2 / (3 n_draws)) of itself from atom to atom
@@ -44,13 +47,14 @@ class LastLayer(nn.Module):
         self.register_buffer("force_scale", torch.ones(len(self.elements), dtype=torch.float64))
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The potential's results and the two sigmas."""
+        """The potential's results and the doubt."""
         strained, positions, strain = strainable(graph)
         strained, energies = self.potential.described(strained)
         results = self.potential.derivatives(graph, strained, energies, positions, strain, True)
         features = strained[keys.LAST_LAYER].to(positions.dtype)
         whole = segment_sum(features, graph[keys.BATCH], graph[keys.CELL].shape[0]).detach()
-        results[keys.ENERGY_SIGMA] = self.energy_scale.to(whole.dtype) * torch.linalg.norm(whole @ self.root.to(whole.dtype), dim=1)
+        results[keys.ENERGY_SPREAD] = self.energy_scale.to(whole.dtype) * whole @ self.root.to(whole.dtype)
+        results[keys.ENERGY_SIGMA] = torch.linalg.norm(results[keys.ENERGY_SPREAD], dim=1)
         drawn = (features @ self.draws.to(features.dtype).T).sum(0)
         variance = torch.zeros_like(energies)
         for m in range(drawn.shape[0]):
