@@ -175,13 +175,11 @@ def of_forces(table: Table, force: Rows) -> None:
             table.add("softening_slope", "", errors.softening, values, block[chosen], where, positive=False)
 
 
-def of_angles(table: Table, strong: Rows, where: dict) -> np.ndarray:
-    """Quantiles of the angle between predicted and labelled force; the angles in degrees."""
-    angle = angles(strong.predicted, strong.label)
+def of_angles(table: Table, strong: Rows, where: dict) -> None:
+    """Quantiles of the angle between predicted and labelled force."""
+    angle, block = angles(strong.predicted, strong.label), table.blocks.of_frame[strong.frame]
     for q in QUANTILES[:2]:
-        block = table.blocks.of_frame[strong.frame]
         table.add(f"force_angle_q{100 * q:g}", "degree", partial(errors.quantile, q=q), (angle,), block, where, notes=(STRONG,))
-    return angle
 
 
 def of_migrating(table: Table, force: Rows, moving: np.ndarray, how: str, mobile: str | None) -> dict:

@@ -230,3 +230,11 @@ def test_structures_without_labels_are_refused():
         part(Prepared(), frames)
     with pytest.raises(ValueError, match="got none"):
         part(Prepared(), [])
+
+
+def test_an_answer_that_is_not_finite_names_the_structure():
+    frames = labelled(4)
+    frames[2].arrays["answer_forces"][1, 0] = np.nan
+    frames[2].info["source"] = "some.xyz:7"
+    with pytest.raises(ValueError, match="structure 2 .some.xyz:7."):
+        part(Prepared(), frames)
