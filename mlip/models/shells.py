@@ -25,7 +25,7 @@ def relax_shells(ions: Ions, tolerance: float = 1e-9, limit: int = 50, longest: 
         return u
     energy, slope = energy_and_slope(ions, u)
     steps = 0
-    while bool(slope.abs().max() > tolerance):
+    while not bool(slope.abs().max() <= tolerance):  # NaN goes on, to be refused
         if steps == limit or not bool(torch.isfinite(slope).all()):
             raise RuntimeError(
                 f"shells not relaxed after {steps} steps, force {float(slope.abs().max())} eV/Å left: are ions on "
