@@ -49,8 +49,8 @@ def vacancy_hops(atoms: Atoms, species: str, max_length: float, tolerance: float
     for first, count in distinct(atoms.positions[chosen][pairs[:, 0]], vectors, symmetry_of(atoms, tolerance)):
         hopper, missing = chosen[pairs[first]]
         start = atoms.copy()
-        del start[[int(missing)]]
-        found.append(moved(f"{species}{hopper}-vacancy{missing}", start, int(hopper - (hopper > missing)), vectors[first], count // 2))
+        del start[[int(missing)]]  # after the hopper: the way back is in the class too, and comes later
+        found.append(moved(f"{species}{hopper}-vacancy{missing}", start, int(hopper), vectors[first], count // 2))
     return sorted(found, key=lambda hop: round(hop.length, 3))
 
 

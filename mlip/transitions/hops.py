@@ -43,7 +43,7 @@ class Hop:
 
 
 def site_hops(
-    ions: np.ndarray, interval_ps: float, sites: Sites, residence_ps: float = 0.4, reach: float = 4.5, slack_ps: float = 0.1
+    ions: np.ndarray, interval_ps: float, sites: Sites, residence_ps: float = 0.4, reach: float = 4.5, together_ps: float = 0.15
 ) -> list[Hop]:
     """Hops between sites, in order of time.
 
@@ -51,7 +51,7 @@ def site_hops(
     first to last, span residence_ps. So vibrations, and rattling into a site and back, are no hops.
     ions          [n_frames, n_ions, 3] Å, unwrapped, seen from the framework
     residence_ps  0.3-0.5: longer than a vibration, shorter than a stay. Stays cut off by the ends of the run do not count
-    reach (Å), slack_ps  hops of ions this near, this close in time, are one event (see concerted)
+    reach (Å), together_ps  hops of ions this near, this close in time, are one event (see concerted)
     """
     ions = check_ions(ions, interval_ps)
     check_residence(residence_ps, interval_ps)
@@ -63,7 +63,7 @@ def site_hops(
             origin = sites.positions[old.site] + np.array(old.whole) @ sites.cell
             target = sites.positions[new.site] + np.array(new.whole) @ sites.cell
             found.append(hop_of(ions, interval_ps, ion, (old.site, new.site), (old.last, new.first), origin, target))
-    return concerted(sorted(found, key=lambda hop: (hop.middle_frame, hop.ion)), ions, sites.cell, reach, slack_ps)
+    return concerted(sorted(found, key=lambda hop: (hop.middle_frame, hop.ion)), ions, sites.cell, reach, together_ps)
 
 
 @dataclass
@@ -103,7 +103,7 @@ def free_hops(
     threshold: float = 1.5,
     residence_ps: float = 0.4,
     reach: float = 4.5,
-    slack_ps: float = 0.1,
+    together_ps: float = 0.15,
 ) -> list[Hop]:
     """Hops without sites, in order of time: an ion settles more than `threshold` from where it was settled.
 
@@ -128,7 +128,7 @@ def free_hops(
             span = int(begins[old.last]), int(begins[new.first]) + length
             frames = crossing(ions[:, ion], old.place, new.place, threshold / 2, *span)
             found.append(hop_of(ions, interval_ps, ion, (-1, -1), frames, old.place, new.place))
-    return concerted(sorted(found, key=lambda hop: (hop.middle_frame, hop.ion)), ions, np.asarray(cell), reach, slack_ps)
+    return concerted(sorted(found, key=lambda hop: (hop.middle_frame, hop.ion)), ions, np.asarray(cell), reach, together_ps)
 
 
 @dataclass
@@ -203,10 +203,12 @@ def frames_along(hop: Hop, ions: np.ndarray, progress: Sequence[float] = (-0.6, 
     return sorted({hop.start_frame + int(np.abs(way - wanted).argmin()) for wanted in progress})
 
 
-def concerted(hops: Sequence[Hop], ions: np.ndarray, cell: np.ndarray, reach: float = 4.5, slack_ps: float = 0.1) -> list[Hop]:
-    """The hops with a group: those that overlap in time, of ions that are neighbours then, are one event, chains too.
+def concerted(hops: Sequence[Hop], ions: np.ndarray, cell: np.ndarray, reach: float = 4.5, together_ps: float = 0.15) -> list[Hop]:
+    """The hops with a group: those that pass half way together, of ions that are neighbours then, are one event, chains too.
 
-    reach  Å, between two ions;  slack_ps may lie between the end of one hop and the start of the next
+    reach        Å, between the two ions
+    together_ps  between their middle times. Start to end would be too long: in a superionic there is always some ion on
+                 its way, and all hops of a run became one chain (Li6PS5Cl at 700 K: 35 of 39)
     """
     parent = list(range(len(hops)))
 
@@ -215,15 +217,15 @@ def concerted(hops: Sequence[Hop], ions: np.ndarray, cell: np.ndarray, reach: fl
             n = parent[n]
         return n
 
-    order = sorted(range(len(hops)), key=lambda n: hops[n].start_ps)
+    order = sorted(range(len(hops)), key=lambda n: hops[n].middle_ps)
     for i, first in enumerate(order):
         for second in order[i + 1 :]:
             one, other = hops[first], hops[second]
-            if other.start_ps > one.end_ps + slack_ps:
+            if other.middle_ps - one.middle_ps > together_ps + 1e-9:
                 break
-            frame = (max(one.start_frame, other.start_frame) + min(one.end_frame, other.end_frame)) // 2
+            frame = (one.middle_frame + other.middle_frame) // 2
             apart = np.linalg.solve(cell.T, ions[frame, one.ion] - ions[frame, other.ion])
-            if one.ion != other.ion and np.linalg.norm((apart - np.round(apart)) @ cell) < reach:
+            if np.linalg.norm((apart - np.round(apart)) @ cell) < reach:
                 parent[root(second)] = root(first)
     names = {label: n for n, label in enumerate(dict.fromkeys(root(n) for n in range(len(hops))))}
     return [replace(hop, group=names[root(n)]) for n, hop in enumerate(hops)]

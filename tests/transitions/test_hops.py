@@ -75,6 +75,14 @@ def test_rattling_into_a_site_and_back_is_no_hop():
     assert free_hops(ions, CELL, STEP, residence_ps=0.8) == []
 
 
+def test_an_ion_that_flickers_between_two_sites_rests_at_neither():
+    rng = np.random.default_rng(11)
+    flicker = [(0, 100 + 8 * n, np.array([1, 1, 0]) * (-1) ** n) for n in range(10)]
+    ions = scripted(300, flicker, [(0, 0, 0)], 1, SITE, rng, vibration=0.1, crossing=2)
+    assert free_hops(ions, CELL, STEP, residence_ps=0.8) == []
+    assert site_hops(ions, STEP, sites_at(lattice(N) * SITE, CELL), residence_ps=0.8) == []
+
+
 def test_a_site_passed_on_the_way_is_no_stay():
     rng = np.random.default_rng(4)
     ions = scripted(300, [(0, 100, (1, 0, 0)), (0, 107, (0, 1, 0))], [(0, 0, 0)], 1, SITE, rng, vibration=0.1)
@@ -84,7 +92,7 @@ def test_a_site_passed_on_the_way_is_no_stay():
 
 def test_ions_that_hop_together_are_one_event_and_far_or_later_ones_are_not():
     rng = np.random.default_rng(5)
-    starts = [(0, 0, 0), (1, 0, 0), (2, 2, 2), (0, 2, 0)]
+    starts = [(0, 0, 0), (1, 0, 0), (2, 2, 2), (1, 1, 0)]
     events = [(0, 100, (1, 0, 0)), (1, 102, (1, 0, 0)), (2, 101, (0, 0, 1)), (3, 200, (1, 0, 0))]
     ions = scripted(300, events, starts, 4, SITE, rng, vibration=0.1)
     hops = site_hops(ions, STEP, sites_at(lattice(N) * SITE, CELL))
@@ -158,6 +166,15 @@ def test_the_density_of_a_run_shows_its_sites_in_a_skewed_cell_too():
     distance = np.linalg.norm((away - np.round(away)) @ cell, axis=1).reshape(3, 3)
     assert distance.min(axis=1).max() < 0.05
     assert (sites.core < 1.21).all()
+
+
+def test_a_density_is_blurred_alike_in_all_directions_of_a_skewed_cell():
+    cell = np.array([[8.0, 0, 0], [4.0, 7.0, 0], [1.0, 2.0, 8.0]])
+    blurred = smooth(ion_density(np.full((1, 1, 3), 0.0), cell, 0.2), cell, 0.5)
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in blurred.shape], indexing="ij"), -1) / blurred.shape
+    vectors = (index - np.round(index)) @ cell
+    spread = np.einsum("abc,abci,abcj->ij", blurred / blurred.sum(), vectors, vectors)
+    np.testing.assert_allclose(spread, 0.25 * np.eye(3), atol=1e-3)
 
 
 def test_hops_between_sites_of_the_density_are_those_of_the_lattice():
