@@ -1,12 +1,11 @@
 """What an evaluation is made of: who is evaluated, and the parts in the tree `dimensions` of its config."""
 
-import inspect
 import json
 import os
 import platform
-import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,16 +18,86 @@ from mlip.evaluation.report import ABOUT
 from mlip.training.files import whole_file
 from mlip.training.run_folder import export_run
 
+# keys of a part that are ours and not its arguments: what of the command it cannot do without; the precision it needs
+OURS = ("needs", "dtype")
 # where numbers are kept and on which machine they are made does not change them
-NO_MATTER = ("folder", "devices", "open_calculator")
+NO_MATTER = ("needs", "folder", "devices", "open_calculator")
 
 
-def parts(tree: DictConfig, prefix: str = "") -> dict[str, DictConfig]:
-    """Configs of the parts by dotted name: what holds a `_target_` is a part, what is null was taken out."""
+@dataclass
+class Candidate:
+    """Who is evaluated.
+
+    about   what identifies it, plain: hash of its file, or the config of its calculator
+    open    open(dtype) -> calculator; None as dtype keeps the model's own
+    """
+
+    about: dict
+    open: Callable[[str | None], object]
+    opened: dict = field(default_factory=dict)
+
+    def calculator(self, dtype: str | None = None):
+        """The calculator of a precision, opened once."""
+        if dtype not in self.opened:
+            self.opened[dtype] = self.open(dtype)
+        return self.opened[dtype]
+
+
+def candidate(cfg: DictConfig, make: Callable, build: Callable) -> Candidate:
+    """Who is evaluated, and what follows from it.
+
+    Sets cfg.model to the exported file, and cfg.name, cfg.folder and (for a training's folder) cfg.data.files where they
+    are null. Without model and calculator there are only trajectories to read.
+    """
+    if cfg.model is not None and cfg.calculator is not None:
+        raise ValueError("give either a model or a calculator, got both")
+    if cfg.calculator is not None:
+        plain = OmegaConf.to_container(cfg.calculator, resolve=True)
+        cfg.name = cfg.name or plain["_target_"].rsplit(".", 1)[-1]
+        cfg.folder = cfg.folder or f"runs/{cfg.name}/evaluation"
+        made = make(cfg.calculator)
+        return Candidate({"calculator": plain, "files": fingerprint(plain)}, lambda dtype: made)
+    if cfg.model is None:
+        cfg.name, cfg.folder = cfg.name or "trajectories", cfg.folder or "runs/evaluation"
+        return Candidate({}, lambda dtype: None)
+    given = Path(cfg.model)
+    path, run = exported(given, build)
+    cfg.name = cfg.name or (run.name if run else path.stem)
+    cfg.folder = cfg.folder or str((run or path.parent) / "evaluation")
+    if run and cfg.data.files is None:
+        cfg.data.files = str(run)
+    cfg.model = str(path)
+    return Candidate({"model": digest(path)}, lambda dtype: mlip.load_calculator(path, cfg.device, dtype or cfg.dtype, cfg.skin))
+
+
+def exported(given: Path, build: Callable) -> tuple[Path, Path | None]:
+    """The exported file of a training's folder or checkpoint, made where it is missing; and the folder of the training."""
+    if given.is_dir():
+        files = sorted(given.glob("model*.pt"))
+        if len(files) > 1:
+            raise ValueError(f"{given} holds {', '.join(file.name for file in files)}: name one of them")
+        if not files:
+            export_run(given, given / "model.pt", build)
+        return (files or [given / "model.pt"])[0], given
+    if given.suffix == ".ckpt" and given.is_file():
+        run, path = given.resolve().parent.parent, given.with_suffix(".pt")
+        if not path.exists() or path.stat().st_mtime < given.stat().st_mtime:
+            export_run(run, path, build, checkpoint=given)
+        return path, None
+    if not given.is_file():
+        raise FileNotFoundError(f"no model {given}: give a file of mlip export, a folder of mlip train, or a checkpoint in it")
+    return given, None
+
+
+# ---------------------------------------------------------------- parts
+
+
+def parts(tree: DictConfig, mark: str = "_target_", prefix: str = "") -> dict[str, DictConfig]:
+    """Configs of the parts by dotted name: what holds the mark is a part, what is null was taken out."""
     found = {}
     for key, node in tree.items():
         if isinstance(node, DictConfig):
-            found |= {f"{prefix}{key}": node} if "_target_" in node else parts(node, f"{prefix}{key}.")
+            found |= {f"{prefix}{key}": node} if mark in node else parts(node, mark, f"{prefix}{key}.")
     return found
 
 
@@ -43,79 +112,41 @@ def chosen(names: list[str], only: list[str] | None) -> list[str]:
     return [name for name in names if any(name == word or name.startswith(f"{word}.") for word in only)]
 
 
-def needs(cfg: DictConfig, node: DictConfig, make: Callable) -> list[str]:
-    """Keys of the command that a part cannot do without and that are null: those behind parameters without a default."""
-    function = make(OmegaConf.create({"_target_": node["_target_"], "_partial_": True})).func
-    parameters = inspect.signature(function).parameters
-    raw = OmegaConf.to_container(node, resolve=False)
-    required = [name for name in list(parameters)[1:] if parameters[name].default is inspect.Parameter.empty]
-    keys = {key for name in required for key in re.findall(r"\$\{([\w.]+)\}", json.dumps(raw.get(name)))}
-    return sorted(key for key in keys if OmegaConf.select(cfg, key) is None)
+def missing(cfg: DictConfig, node: DictConfig) -> list[str]:
+    """Keys of the command that the part needs and that are null; `model` stands for a calculator too."""
+    found = [key for key in node.get("needs", []) if OmegaConf.select(cfg, key) is None]
+    return [key for key in found if not (key == "model" and cfg.calculator is not None)]
 
 
-def settings(node: DictConfig, who: dict) -> dict:
+def runnable(node: DictConfig, who: Candidate, make: Callable) -> Callable:
+    """part(calculator) of a config; files are read when it is called, and the calculator has the precision it asks for."""
+    bare = OmegaConf.masked_copy(node, [key for key in node if key not in OURS])
+    bare._set_parent(node._get_parent())
+    return lambda _: make(bare)(who.calculator(node.get("dtype")))
+
+
+def settings(node: DictConfig, who: Candidate) -> dict:
     """What decides the numbers of a part, plain: its config, the files that it names, and whom it is about."""
-    plain = OmegaConf.to_container(node, resolve=True)
-    plain = {key: value for key, value in plain.items() if key not in NO_MATTER}
-    return {"candidate": who, "part": plain, "files": fingerprint(plain)}
+    plain = without(OmegaConf.to_container(node, resolve=True))
+    return {"candidate": who.about, "part": plain, "files": fingerprint(plain)}
 
 
-def candidate(cfg: DictConfig, make: Callable, build: Callable) -> tuple[dict, object]:
-    """Who is evaluated, plain and with the hash of its file, and its calculator; None where only trajectories are read.
-
-    Fills in what follows from it: cfg.model becomes the exported file, cfg.name, cfg.folder and, for a training's
-    folder, cfg.data.files are set where they were null.
-    """
-    if (cfg.model is not None) and (cfg.calculator is not None):
-        raise ValueError("give either a model or a calculator, got both")
-    if cfg.calculator is not None:
-        plain = OmegaConf.to_container(cfg.calculator, resolve=True)
-        cfg.name = cfg.name or plain["_target_"].rsplit(".", 1)[-1]
-        cfg.folder = cfg.folder or f"runs/{cfg.name}/evaluation"
-        return {"calculator": plain, "files": fingerprint(plain)}, make(cfg.calculator)
-    if cfg.model is None:
-        cfg.name, cfg.folder = cfg.name or "trajectories", cfg.folder or "runs/evaluation"
-        return {}, None
-    given = Path(cfg.model)
-    path, run = exported(given, build)
-    cfg.name = cfg.name or (run.name if run else path.stem)
-    cfg.folder = cfg.folder or str((run or path.parent) / "evaluation")
-    if run and cfg.data.files is None:
-        cfg.data.files = str(run)
-    cfg.model = str(path)
-    return {"model": digest(path), "dtype": cfg.dtype}, mlip.load_calculator(path, cfg.device, cfg.dtype, cfg.skin)
+def without(config):
+    """The config without what does not matter, on every level."""
+    if isinstance(config, dict):
+        return {key: without(value) for key, value in config.items() if key not in NO_MATTER}
+    return [without(value) for value in config] if isinstance(config, list) else config
 
 
-def exported(given: Path, build: Callable) -> tuple[Path, Path | None]:
-    """The exported file of a training's folder or checkpoint, made where it is missing; and the folder of the training."""
-    if given.is_dir():
-        files = sorted(given.glob("model*.pt"))
-        if len(files) > 1:
-            raise ValueError(f"{given} holds {', '.join(file.name for file in files)}: name one of them")
-        if not files:
-            export_run(given, given / "model.pt", build)
-        return (files or [given / "model.pt"])[0], given
-    if given.suffix == ".ckpt":
-        run = given.resolve().parent.parent
-        path = given.with_suffix(".pt")
-        if not path.exists() or path.stat().st_mtime < given.stat().st_mtime:
-            export_run(run, path, build, checkpoint=given)
-        return path, None
-    if not given.is_file():
-        raise FileNotFoundError(f"no model {given}: give a file of mlip export, a folder of mlip train, or a checkpoint in it")
-    return given, None
-
-
-def write_about(cfg: DictConfig, who: dict, calculator, left_out: dict[str, list[str]]) -> None:
+def write_about(cfg: DictConfig, who: Candidate, left_out: dict[str, list[str]]) -> None:
     """folder/evaluation.json: who was evaluated, by which versions, on which machine, what it was not asked and why."""
-    file = Path(cfg.folder) / ABOUT
-    metadata = getattr(calculator, "metadata", {})
-    elements = " ".join(chemical_symbols[z] for z in metadata.get("elements", []))
+    metadata = getattr(who.calculator(), "metadata", {})
     about = {
-        "name": cfg.name, "model": cfg.model, "sha256": who.get("model"), "calculator": who.get("calculator"), "elements": elements,
-        "cutoff_A": metadata.get("cutoff"), "dtype": who.get("dtype") or metadata.get("dtype"), "structure": cfg.structure,
-        "mlip": mlip.__version__, "torch": torch.__version__, "machine": f"{platform.machine()}, {os.cpu_count()} cores, {cfg.device}",
-        "date": time.strftime("%Y-%m-%d"), "left_out": left_out,
+        "name": cfg.name, "model": cfg.model, "sha256": who.about.get("model"), "calculator": who.about.get("calculator"),
+        "elements": " ".join(chemical_symbols[z] for z in metadata.get("elements", [])),
+        "cutoff": f"{metadata['cutoff']:g} Å" if "cutoff" in metadata else None, "dtype": cfg.dtype or metadata.get("dtype"), "structure": cfg.structure,
+        "mlip": mlip.__version__, "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {cfg.device}", "left_out": left_out,
     }  # fmt: skip
-    with whole_file(file) as part:
+    with whole_file(Path(cfg.folder) / ABOUT) as part:
         part.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

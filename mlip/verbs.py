@@ -208,16 +208,18 @@ def report(cfg: DictConfig) -> int:
     """The report of an evaluated folder again, from its JSON; or several folders side by side.
 
     mlip report runs/li3incl6/evaluation
-    mlip report runs/li3incl6/evaluation thresholds.accuracy.force_rmse.at_most=[20,40]
+    mlip report runs/li3incl6/evaluation thresholds.stability.energy_drift.size_at_most=[1e-6,1e-5]
     mlip report compare=[runs/a/evaluation,runs/b/evaluation] folder=runs/comparison
     """
     from rich.console import Console
 
+    from mlip import dimensions
     from mlip.evaluation.compare import compare
     from mlip.evaluation.report import build as build_report
     from mlip.evaluation.report import console_table
 
-    layout, thresholds = make(cfg.layout), OmegaConf.to_container(cfg.thresholds, resolve=True)
+    layout = {name: make(node) for name, node in dimensions.parts(cfg.layout, mark="title").items()}
+    thresholds = OmegaConf.to_container(cfg.thresholds, resolve=True)
     if cfg.compare:
         page = compare(list(cfg.compare), cfg.folder or "runs/comparison", layout, thresholds)
     elif cfg.folder:

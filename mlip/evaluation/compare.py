@@ -5,14 +5,12 @@ from html import escape
 from pathlib import Path
 
 from mlip.evaluation import html, report
-from mlip.evaluation.plots import BLUE, GREEN, MARKERS, ORANGE, RED, canvas, legend
+from mlip.evaluation.cost_figures import accuracy_cost
+from mlip.evaluation.evaluate import is_failed
 from mlip.evaluation.result import write_csv
+from mlip.evaluation.section import Section
 from mlip.evaluation.thresholds import Judged, judge
 from mlip.training.files import whole_file
-
-COLOURS = (BLUE, ORANGE, GREEN, RED)
-ACCURACY = ("accuracy", "force_rmse", "force RMSE (meV/Å)")
-COST = ("cost", "time_per_atom_step", "time (µs/atom/step)")
 
 
 def compare(folders: Sequence[str], folder: str | Path, layout: Mapping[str, Mapping], thresholds: Mapping) -> Path:
@@ -29,7 +27,7 @@ def compare(folders: Sequence[str], folder: str | Path, layout: Mapping[str, Map
     judged = {name: judge(found, thresholds) for name, (_, found) in zip(names, evaluated, strict=True)}
     order = list(dict.fromkeys(section for found in sections for section in found))
     order = [name for name in layout if name in order] + [name for name in order if name not in layout]
-    body = [f"<h1>{escape(' · '.join(names))}</h1>", *accuracy_cost(judged, folder)]
+    body = [f"<h1>{escape(' · '.join(names))}</h1>", *accuracy_against_cost(dict(zip(names, sections, strict=True)), folder)]
     for section in order:
         body += [f"<h2>{escape(layout.get(section, {}).get('title', section))}</h2>", table(judged, section)]
         drawn = {}
@@ -80,21 +78,14 @@ def side_by_side(drawn: Mapping[tuple[str, str], bytes]) -> list[str]:
     return rows
 
 
-def accuracy_cost(judged: Mapping[str, list[Judged]], folder: Path) -> list[str]:
-    """Force error against time per atom and step; lower left is better. Nothing where fewer than two models have both."""
-    places = {}
-    for name, rows in judged.items():
-        found = [next((row.result for row in rows if (row.section, row.result.name) == wanted[:2]), None) for wanted in (COST, ACCURACY)]
-        if all(found) and all(result.value for result in found):
-            places[name] = found
-    if len(places) < 2:
+def accuracy_against_cost(sections: Mapping[str, Mapping[str, Section]], folder: Path) -> list[str]:
+    """Force error against time per atom and step, where at least two models have both."""
+    both = {name: (found["accuracy"], found["cost"]) for name, found in sections.items()
+            if all(part in found and not is_failed(found[part]) for part in ("accuracy", "cost"))}  # fmt: skip
+    if len(both) < 2:
         return []
-    figure, axis = canvas(COST[2], ACCURACY[2])
-    for i, (name, (cost, error)) in enumerate(places.items()):
-        bars = [None if each.low is None else [[each.value - each.low], [each.high - each.value]] for each in (error, cost)]
-        axis.errorbar(cost.value, error.value, *bars, fmt=MARKERS[i % len(MARKERS)], color=COLOURS[i % 4], capsize=2, label=name)
-    axis.set(xscale="log", yscale="log")
-    data = report.png(legend(figure))
+    figure = accuracy_cost(both)
+    data = report.png(figure)
     for suffix in ("png", "pdf"):
         with whole_file(folder / "figures" / f"accuracy_cost.{suffix}") as part:
             part.write_bytes(data if suffix == "png" else report.pdf(figure))

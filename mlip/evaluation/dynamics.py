@@ -86,7 +86,7 @@ def part(
             results.append(Result("md_time", None, "ps", verdict="fail", notes=(stop,), conditions=where))
         else:
             runs.append((plan.temperature_K, read(plan, mobile, host)))
-            results.append(Result("md_time", runs[-1][1].duration_ps, "ps", verdict="pass", conditions=where))
+            results.append(Result("md_time", runs[-1][1].duration_ps, "ps", conditions=where))
     if not runs:
         return Section("diffusion", results, {"runs": []}, ["dynamics was stopped at every temperature"])
     found = section(runs, charge, hop_length, extrapolate_to_K, literature)
@@ -99,20 +99,39 @@ def dynamics(plan: Plan, atoms: Atoms, calculator, progress: bool = True) -> str
     """Runs or continues one temperature; "" when it ended well, else what the guard said."""
     settings = {"timestep_fs": plan.timestep_fs, "guard": plan.guard, "seed": plan.seed, "progress": progress}
     settings["frame_every"] = max(1, round(plan.frame_every_fs / plan.timestep_fs))
-    t, start = plan.temperature_K, atoms.copy()
+    t, start = plan.temperature_K, atoms
     try:
         if plan.npt_ps:
+            check_same(plan.folder / "npt", atoms, calculator)
             run(atoms, calculator, plan.folder / "npt", NPT(t), steps=steps(plan.npt_ps, plan), **settings)
             with AseTrajectory(str(plan.folder / "npt" / "trajectory.traj")) as frames:
                 cells = np.array([frames[i].cell.array for i in range(len(frames) // 2, len(frames))])
                 start = frames[-1]
             start = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc, info=atoms.info)
             start.set_cell(cells.mean(axis=0), scale_atoms=True)
+        check_same(plan.folder / "nvt", start, calculator)
         n_steps = steps(plan.equilibration_ps, plan) + steps(plan.production_ps, plan)
         run(start, calculator, plan.folder / "nvt", plan.thermostat(temperature_K=t), steps=n_steps, **settings)
     except GuardStop as stop:
         return str(stop)
     return ""
+
+
+def check_same(folder: Path, atoms: Atoms, calculator) -> None:
+    """ValueError where the folder holds dynamics of another start or another potential, which must not be continued."""
+    file = folder / "trajectory.traj"
+    if not (folder / "state.npz").exists():
+        return
+    with AseTrajectory(str(file)) as frames:
+        first = frames[0]
+    told = f"{folder} holds dynamics of another %s: delete it, or choose another folder"
+    same_atoms = len(first) == len(atoms) and np.allclose(first.positions, atoms.positions, atol=1e-6)
+    if not (same_atoms and np.allclose(first.cell.array, atoms.cell.array, atol=1e-6)):
+        raise ValueError(told % "start")
+    fresh = atoms.copy()
+    fresh.calc = calculator
+    if abs(fresh.get_potential_energy() - first.get_potential_energy()) > 1e-5 * len(atoms):
+        raise ValueError(told % "potential")
 
 
 def steps(time_ps: float, plan: Plan) -> int:
@@ -124,6 +143,20 @@ def read(plan: Plan, mobile: str, host: Sequence[str] | None) -> Trajectory:
     """The production part of a finished temperature."""
     with AseTrajectory(str(plan.folder / "nvt" / "trajectory.traj")) as frames:
         return without_beginning(from_frames(frames, mobile, host=host), plan.equilibration_ps)
+
+
+def production(
+    folder: str | Path, temperature_K: float, equilibration_ps: float, production_ps: float, most: int = 500
+) -> list[Atoms]:
+    """Frames of the production part of a temperature that `part` ran in this folder, at most so many, evenly drawn."""
+    file = Path(folder) / f"{temperature_K:g}K" / "nvt" / "trajectory.traj"
+    if not file.is_file():
+        raise FileNotFoundError(f"no dynamics at {temperature_K:g} K: {file} is missing; it must be one of temperatures_K")
+    ends = 1e3 * equilibration_ps, 1e3 * (equilibration_ps + production_ps)
+    with AseTrajectory(str(file)) as frames:
+        kept = [i for i in range(len(frames)) if ends[0] <= frames[i].info["time_fs"] <= ends[1]]
+        chosen = np.unique(np.linspace(0, len(kept) - 1, min(most, len(kept))).round().astype(int)) if kept else []
+        return [frames[kept[i]] for i in chosen]
 
 
 def in_processes(plans: Sequence[Plan], atoms: Atoms, devices: list[str], open_calculator: Callable | None) -> list[str]:

@@ -68,9 +68,15 @@ def run(name: str, part: Callable, calculator, folder: Path) -> Section:
     except Exception as error:  # noqa: BLE001  one dimension that breaks must not take the others with it
         with whole_file(error_file) as part_file:
             part_file.write_text(traceback.format_exc())
-        told = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
-        message = str(told) or f"{type(error).__name__}, see {error_file}"
+        cause = root(error)
+        told = cause.args[0] if isinstance(cause, KeyError) and cause.args else str(cause)
+        message = str(told) or f"{type(cause).__name__}, see {error_file}"
         return Section(name, [Result(FAILED, None, "", verdict="fail", notes=(message,))], {}, (message,))
+
+
+def root(error: BaseException) -> BaseException:
+    """The error at the beginning: what a config names raises inside another."""
+    return root(error.__cause__) if error.__cause__ is not None else error
 
 
 def is_failed(section: Section) -> bool:

@@ -7,7 +7,7 @@ from html import escape
 from mlip.evaluation.result import Result
 from mlip.evaluation.thresholds import Judged
 
-SIGNS = {"A": "Å", "A2": "Å²", "A3": "Å³", "cm2": "cm²", "cm3": "cm³", "nm2": "nm²", "us": "µs", "deg": "°"}
+SIGNS = {"A": "Å", "cm2": "cm²", "cm3": "cm³", "Å^2": "Å²", "Å^3": "Å³", "degree": "°", "k_B": "k<sub>B</sub>"}
 STYLE = """
 :root { --ink: #1b1f24; --soft: #5b6570; --line: #d8dde3; --pass: #00694d; --warn: #8a5a00; --fail: #b23a00; --limit: #00568a }
 * { box-sizing: border-box }
@@ -20,15 +20,22 @@ table { border-collapse: collapse; font-size: .88rem; margin: .6rem 0; width: 10
 th { text-align: left; border-bottom: 1.5px solid var(--ink); padding: .3rem .8rem .3rem 0; vertical-align: bottom }
 td { border-bottom: 1px solid var(--line); padding: .28rem .8rem .28rem 0; vertical-align: top; overflow-wrap: anywhere }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-td.whole { white-space: nowrap; overflow-wrap: normal } sup { line-height: 0 }
+tr:has(+ tr.note) td { border-bottom: 0 } tr.note td { padding-top: 0 } .scroll { overflow-x: auto }
+th.number { white-space: normal } td.whole { white-space: nowrap; overflow-wrap: normal } sup { line-height: 0 }
 .verdict { font-weight: 650; white-space: nowrap } .pass { color: var(--pass) } .warn { color: var(--warn) }
 .fail { color: var(--fail) } .limit { color: var(--limit) }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(460px, 1fr)); gap: 1.2rem; align-items: start }
-figure { margin: 0 } figure img { width: 100%; height: auto }
+figure.wide { grid-column: 1 / -1; max-width: 960px } figure { margin: 0 } figure img { width: 100%; height: auto }
 figcaption { font-size: .85rem } details { margin: .6rem 0 } summary { cursor: pointer; color: var(--limit) }
 @media print { body { max-width: none; margin: 0 } figure, tr { break-inside: avoid } nav { display: none } }
 @media (max-width: 520px) { .figures { grid-template-columns: 1fr } }
 """
+ENDS = {"_eV_per_A": "eV/Å", "_K": "K", "_ps": "ps", "_fs": "fs", "_e": "e", "_GPa": "GPa", "_A": "Å"}  # units in keys
+PLAIN = ("species", "element", "config_type", "ions", "pair", "hop", "material")
+WIDE = 1.7
+SHORT = {word: word.upper() for word in ("mae", "rmse", "rms", "msd", "rdf", "nve", "md", "dft", "eos")} | {
+    name.lower(): name for name in ("Haven", "Nernst", "Einstein", "Hove", "He", "Zhu", "Mo", "Arrhenius", "Frenkel")
+}
 MARKS = {"pass": "✓ pass", "warn": "! warn", "fail": "✗ fail", "limit": "≤ limit", "": ""}
 
 
@@ -40,20 +47,28 @@ def page(title: str, body: Iterable[str]) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = (), whole: Sequence[int] = ()) -> str:
-    """Cells are HTML already; the columns `numbers` are set flush right, the columns `whole` are never broken."""
+    """Cells are HTML already; the columns `numbers` are set flush right, the columns `whole` are never broken.
+
+    A row of one cell is a remark under the row before it.
+    """
 
     def line(tag: str, cells: Sequence[str]) -> str:
+        if len(cells) == 1:
+            return f'<tr class="note"><td></td><td colspan="{len(columns) - 1}"><small>{cells[0]}</small></td></tr>'
         marks = [' class="number"' if i in numbers else ' class="whole"' if i in whole else "" for i in range(len(cells))]
         return "<tr>" + "".join(f"<{tag}{mark}>{cell}</{tag}>" for mark, cell in zip(marks, cells, strict=True)) + "</tr>"
 
     head = line("th", [escape(column) for column in columns])
-    return f"<table><thead>{head}</thead><tbody>" + "\n".join(line("td", row) for row in rows) + "</tbody></table>"
+    body = "\n".join(line("td", row) for row in rows)
+    return f'<div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
 
 
 def figure(png: bytes, caption: str) -> str:
-    """An image inside the page."""
+    """An image inside the page; one much wider than high gets a row of its own."""
     data = base64.b64encode(png).decode()
-    return (f'<figure><img alt="{escape(caption, quote=True)}" src="data:image/png;base64,{data}">'
+    width, height = (int.from_bytes(png[i : i + 4], "big") for i in (16, 20))  # of the PNG's first chunk
+    kind = ' class="wide"' if width > WIDE * height else ""
+    return (f'<figure{kind}><img alt="{escape(caption, quote=True)}" src="data:image/png;base64,{data}">'
             f"<figcaption>{escape(caption)}</figcaption></figure>")  # fmt: skip
 
 
@@ -63,40 +78,44 @@ def verdict(word: str) -> str:
 
 
 def words(name: str) -> str:
-    """tracer_diffusivity -> tracer diffusivity"""
-    return escape(name.replace("_", " "))
+    """tracer_diffusivity -> tracer diffusivity, force_rmse -> force RMSE"""
+    return escape(" ".join(SHORT.get(word, word) for word in name.split("_")))
+
+
+def caption(name: str) -> str:
+    """The same as the beginning of a sentence."""
+    text = words(name)
+    return text[:1].upper() + text[1:]
 
 
 def unit(text: str) -> str:
-    """cm2/s -> cm²/s, meV/A -> meV/Å"""
-    for name, sign in SIGNS.items():
-        text = "/".join(sign if part == name else part for part in text.split("/"))
-    return escape(text)
+    """cm2/s -> cm²/s, Å^3 -> Å³"""
+    return "/".join(SIGNS.get(part, escape(part)) for part in text.split("/"))
 
 
 def where(result: Result) -> str:
-    """Conditions of a number: "Li, 600 K"; keys that name neither unit nor thing are said."""
+    """Conditions of a number: "Li, 600 K, 80 atoms"; words that explain themselves stand without their key."""
     parts = []
     for key, value in result.conditions.items():
-        stem, _, of = key.rpartition("_")
         shown = f"{value:g}" if isinstance(value, float) else str(value)
-        named = isinstance(value, str)
+        end = next((end for end in ENDS if key.endswith(end)), "")
+        name = key.removesuffix(end).replace("_", " ")
         if key == "temperature_K":
             parts.append(f"{shown} K")
-        elif named:
+        elif key in ("n_atoms", "atoms"):
+            parts.append(f"{shown} atoms")
+        elif key in PLAIN:
             parts.append(shown)
-        elif of in ("K", "ps", "fs", "A", "e", "GPa", "eV") and stem:
-            parts.append(f"{stem.replace('_', ' ')} {shown} {SIGNS.get(of, of)}")
         else:
-            parts.append(f"{key.replace('_', ' ')} {shown}")
+            parts.append(f"{name} {shown} {ENDS.get(end, '')}".replace("_", " ").strip())
     return escape(", ".join(parts))
 
 
-def number(value: float | None) -> str:
-    """Four digits; powers of ten as they are read."""
+def number(value: float | None, digits: int = 4) -> str:
+    """So many digits; powers of ten as they are read."""
     if value is None:
         return ""
-    text = f"{value:.4g}"
+    text = f"{value:.{digits}g}"
     if "e" not in text:
         return text.replace("-", "−")
     mantissa, power = text.split("e")
@@ -110,11 +129,11 @@ def value(result: Result) -> str:
     return number(result.value) or "–"
 
 
-def interval(result: Result) -> str:
+def interval(result: Result, digits: int = 3) -> str:
     """[low, high]"""
     if result.value is None or (result.low is None and result.high is None):
         return ""
-    ends = ["?" if end is None else number(end) for end in (result.low, result.high)]
+    ends = ["?" if end is None else number(end, digits) for end in (result.low, result.high)]
     return f"[{ends[0]}, {ends[1]}]"
 
 
@@ -124,13 +143,19 @@ def notes(result: Result) -> str:
 
 
 def verdict_table(judged: Iterable[Judged], titles: dict[str, str]) -> str:
-    """Part, quantity, value with interval, threshold, verdict."""
-    rows = [
-        (escape(titles.get(row.section, row.section)), words(row.result.name) + notes(row.result), where(row.result),
-         value(row.result), interval(row.result), unit(row.result.unit), threshold(row), verdict(row.result.verdict))
-        for row in judged
-    ]  # fmt: skip
-    return table(["part", "quantity", "where", "value", "2σ interval", "unit", "threshold", "verdict"], rows, (3, 4), (0, 5, 7))
+    """Part, quantity, value with interval, threshold, verdict; below a number what is wrong with it, each sentence once."""
+    rows, told, last = [], set(), ""
+    for row in judged:
+        result, place = row.result, where(row.result)
+        title = escape(titles.get(row.section, row.section))
+        rows.append((title if title != last else "", words(result.name), place, value(result), interval(result), unit(result.unit),
+                     threshold(row), verdict(result.verdict)))  # fmt: skip
+        last = title
+        new = [note for note in result.notes if (note, row.section, result.conditions.get("temperature_K")) not in told]
+        told |= {(note, row.section, result.conditions.get("temperature_K")) for note in new}
+        if new and result.verdict != "pass":
+            rows.append(("; ".join(map(escape, new)),))
+    return table(["part", "quantity", "where", "value", "2σ interval", "unit", "threshold", "verdict"], rows, (3, 4), (0, 5, 6, 7))
 
 
 def threshold(row: Judged) -> str:
@@ -138,11 +163,28 @@ def threshold(row: Judged) -> str:
     return escape(row.threshold.removesuffix(row.result.unit).strip())
 
 
-def result_table(results: Iterable[Judged]) -> str:
+def result_table(results: Iterable[Judged], with_notes: bool = True) -> str:
     """All numbers of one part."""
     rows = [
-        (words(row.result.name) + notes(row.result), where(row.result), value(row.result), interval(row.result),
+        (words(row.result.name) + (notes(row.result) if with_notes else ""), where(row.result), value(row.result), interval(row.result),
          unit(row.result.unit), verdict(row.result.verdict))
         for row in results
     ]  # fmt: skip
     return table(["quantity", "where", "value", "2σ interval", "unit", "verdict"], rows, (2, 3), (4, 5))
+
+
+def group_table(judged: Iterable[Judged], kinds: Sequence[str] = ("mae", "rmse")) -> list[str]:
+    """Errors in total, by element, by config_type ...: a row per group, a column per error. Nothing where there are none."""
+    cells: dict[str, dict[str, Result]] = {}
+    for row in judged:
+        if row.result.name.rpartition("_")[2] in kinds and len(row.result.conditions) < 2:
+            cells.setdefault(where(row.result) or "all", {})[row.result.name] = row.result
+    names = {name: found.unit for group in cells.values() for name, found in group.items()}
+    if len(cells) < 2:
+        return []
+    lines = []
+    for group, found in cells.items():
+        shown = [found.get(name) for name in names]
+        lines.append((group, *("" if each is None else f"{number(each.value, 3)}<br><small>{interval(each)}</small>" for each in shown)))
+    heads = [f"{words(name)} ({each})" for name, each in names.items()]
+    return [table(["group", *heads], lines, range(1, len(heads) + 1), (0,))]

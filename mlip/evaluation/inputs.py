@@ -11,17 +11,16 @@ from ase import Atoms
 from mlip.data.structures import read
 
 
-def structure(file: str | None, repeat=(1, 1, 1)) -> Atoms | None:
-    """The structure in a file, its last frame or the one of "start.xyz@3"; None where no file is named."""
-    if file is None:
-        return None
+def structure(file: str, repeat=(1, 1, 1), times: int = 1) -> Atoms:
+    """The structure in a file, its last frame or the one of "start.xyz@3", repeated; `times` that along every axis."""
+    repeat = tuple(times * n for n in repeat)
     found = ase.io.read(file)
     if isinstance(found, list):
         raise ValueError(f"{file} names {len(found)} structures, one is needed: start.xyz@0")  # noqa: TRY004
     atoms = Atoms(found.numbers, found.positions, cell=found.cell, pbc=found.pbc)
     if "total_charge" in found.info:
         atoms.info["total_charge"] = found.info["total_charge"] * int(np.prod(repeat))
-    return atoms.repeat(tuple(repeat))
+    return atoms.repeat(repeat)
 
 
 def labelled(files, most: int | None = None) -> list[Atoms]:

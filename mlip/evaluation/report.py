@@ -21,6 +21,7 @@ from mlip.training.files import whole_file
 
 ABOUT = "evaluation.json"  # what was evaluated, by whom, when; written by the verb
 # print size: a column of 5 inches; 42: letters stay letters in the PDF
+FEW = 20  # numbers that stand beside a single figure
 STYLE = {"font.size": 9, "pdf.fonttype": 42, "savefig.facecolor": "white"}
 
 
@@ -42,13 +43,16 @@ def build(folder: str | Path, layout: Mapping[str, Mapping], thresholds: Mapping
         entry = layout.get(section.name, {})
         pictures, complaint = save(folder / "figures", section, entry.get("draw"))
         body += [f'<h2 id="{section.name}">{escape(titles.get(section.name, section.name))}</h2>', *sentences([*section.notes, *complaint])]
-        if pictures:
-            captions = [f"Figure {count + i}. {html.words(name).capitalize()}" for i, name in enumerate(pictures, 1)]
-            images = [html.figure(png, caption) for png, caption in zip(pictures.values(), captions, strict=True)]
-            body.append('<div class="figures">' + "\n".join(images) + "</div>")
-            count += len(pictures)
         rows = [row for row in judged if row.section == section.name]
-        if rows and not is_failed(section):
+        captions = [f"Figure {count + i}. {html.caption(name)}" for i, name in enumerate(pictures, 1)]
+        images = [html.figure(png, caption) for png, caption in zip(pictures.values(), captions, strict=True)]
+        count += len(pictures)
+        beside = len(images) == 1 and len(rows) <= FEW
+        if beside:
+            images.append(html.result_table(rows, with_notes=False))
+        body += ['<div class="figures">' + "\n".join(images) + "</div>"] if images else []
+        body += html.group_table(rows)
+        if rows and not is_failed(section) and not beside:
             body.append(f"<details><summary>All {len(rows)} numbers</summary>{html.result_table(rows)}</details>")
     with whole_file(folder / "report.html") as part:
         part.write_text(html.page(f"{about['name']}: evaluation", body), encoding="utf-8")
@@ -158,6 +162,6 @@ def console_table(judged: list[Judged], title: str) -> Table:
         value = str(replace(result, name="", conditions={}, verdict="")).strip()
         at = result.conditions.get("temperature_K")
         quantity = result.name.replace("_", " ") + ("" if at is None else f", {at:g} K")
-        told = result.notes[0] if result.value is None and result.high is None and result.notes else value.removeprefix("= ")
+        told = "–" if result.value is None and result.high is None else value.removeprefix("= ")
         table.add_row(row.section, quantity, told, row.threshold, f"[{colours[result.verdict]}]{result.verdict}[/]")
     return table

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlip.evaluation import plots
+from mlip.evaluation import hopping, plots
 from mlip.evaluation.arrhenius import LEAST_TEMPERATURES, Arrhenius, activation_energy, extrapolate, from_results
 from mlip.evaluation.conductivity import CM2_PER_S
 from mlip.evaluation.diffusion import analyse
@@ -70,12 +70,13 @@ def section(
     results, data, notes = [], {"runs": [], "arrhenius": {}, "literature": [], "extrapolate_to_K": extrapolate_to_K}, []
     for temperature, trajectory in runs:
         found = analyse(trajectory, charge=charge, temperature_K=temperature, hop_length=hop_length)
-        results += found.results
+        hop_results, hops = hopping.hopping(trajectory, species=trajectory.mobile, temperature_K=temperature)
+        results += [*found.results, *hop_results]
         data["runs"].append(
             {
                 "temperature_K": temperature, "mobile": trajectory.mobile, "duration_ps": trajectory.duration_ps,
                 "lags_ps": found.lags_ps.tolist(), "msd": found.msd.tolist(), "msd_error": found.msd_error.tolist(),
-                "tracer": curve(found.tracer), "collective": curve(found.collective), "hops": found.hops.tolist(),
+                "tracer": curve(found.tracer), "collective": curve(found.collective), "hopping": hops,
                 "van_hove": displaced(trajectory), "density": projected(trajectory),
             }
         )  # fmt: skip
@@ -145,7 +146,7 @@ def known_points(literature: str | None) -> list[LiteraturePoint]:
 
 
 def draw(data: Mapping) -> dict[str, Figure]:
-    """MSD, D(tau), Arrhenius of D and of sigma T; van Hove function and density at every temperature."""
+    """MSD, D(tau), Arrhenius of D and of sigma T, hop lengths; van Hove function and density at every temperature."""
     runs = data["runs"]
     if not runs:
         return {}
@@ -159,10 +160,10 @@ def draw(data: Mapping) -> dict[str, Figure]:
         shown = [point for point in found["points"] if point["high"] is not None]
         if shown and (line or known or len(shown) > 1):
             figures[f"arrhenius_{name}"] = plots.arrhenius(shown, line, unit, known, data["extrapolate_to_K"])
-    for run in runs:
-        figures[f"van_hove_{run['temperature_K']:g}K"] = plots.van_hove(run)
-        figures[f"density_{run['temperature_K']:g}K"] = plots.density(run)
-    return figures
+    if lengths := hopping.draw(runs):
+        figures["hop_lengths"] = lengths
+    figures |= {f"van_hove_{run['temperature_K']:g}K": plots.van_hove(run) for run in runs}
+    return figures | {f"density_{run['temperature_K']:g}K": plots.density(run) for run in runs}
 
 
 def arrays(line: Mapping) -> dict:

@@ -25,16 +25,16 @@ def bad_draw(data):
 
 
 LAYOUT = {"accuracy": {"title": "Accuracy <of> fit", "draw": draw}, "cost": {"title": "Cost", "draw": None}}
-RULES = {"accuracy": {"force_rmse": {"unit": "meV/A", "at_most": [30, 60]}}, "cost": {}}
+RULES = {"accuracy": {"force_rmse": {"unit": "meV/Å", "at_most": [30, 60]}}, "cost": {}}
 
 
 def folder(path, force, name="m"):
     results = [
-        Result("force_rmse", force, "meV/A", force - 1, force + 1, notes=["<script>alert(1)</script>"]),
+        Result("force_rmse", force, "meV/Å", force - 1, force + 1, notes=["<script>alert(1)</script>"]),
         Result("diffusivity", None, "cm2/s", 0.0, 1e-9, "limit", ["no hop"], {"temperature_K": 600.0, "species": "Li"}),
     ]
     write_section(path / "sections" / "accuracy.json", Section("accuracy", results, {"x": [1, 3, 2]}, ["told <here>"]))
-    write_section(path / "sections" / "cost.json", Section("cost", [Result("time_per_atom_step", 10 * force, "us")], {}))
+    write_section(path / "sections" / "cost.json", Section("cost", [Result("time_per_atom_step", 10 * force, "µs", conditions={"n_atoms": 8})], {}))
     (path / "evaluation.json").write_text(json.dumps({"name": name, "left_out": {"static.eos": ["structure"]}}))
     return path
 
@@ -78,23 +78,23 @@ def test_a_figure_that_cannot_be_drawn_does_not_take_the_numbers_with_it(tmp_pat
 
 @pytest.mark.parametrize("force, verdict", [(29.9, "pass"), (30.1, "warn"), (60.1, "fail")])
 def test_a_threshold_turns_a_number_into_a_verdict(force, verdict):
-    section = Section("accuracy", [Result("force_rmse", force, "meV/A")])
+    section = Section("accuracy", [Result("force_rmse", force, "meV/Å")])
     assert judge([section], RULES)[0].result.verdict == verdict
 
 
 def test_the_worse_of_two_verdicts_stands_and_a_rule_may_hold_under_conditions_only():
-    results = [Result("force_rmse", 1.0, "meV/A", verdict="fail", conditions={"group": "all"}),
-               Result("force_rmse", 99.0, "meV/A", conditions={"group": "Li"})]  # fmt: skip
+    results = [Result("force_rmse", 1.0, "meV/Å", verdict="fail", conditions={"group": "all"}),
+               Result("force_rmse", 99.0, "meV/Å", conditions={"group": "Li"})]  # fmt: skip
     rule = {"accuracy": {"force_rmse": {**RULES["accuracy"]["force_rmse"], "where": {"group": "all"}}}}
     assert [row.result.verdict for row in judge([Section("accuracy", results)], rule)] == ["fail", ""]
 
 
 def test_a_threshold_in_another_unit_or_of_no_known_kind_is_refused():
-    section = Section("accuracy", [Result("force_rmse", 1.0, "meV/A")])
+    section = Section("accuracy", [Result("force_rmse", 1.0, "meV/Å")])
     for rule, said in (
-        ({"unit": "eV/A", "at_most": [1, 2]}, "is in 'eV/A', the result in 'meV/A'"),
-        ({"unit": "meV/A", "below": [1, 2]}, "must have one of at_most"),
-        ({"unit": "meV/A", "at_most": [2, 1]}, "stricter"),
+        ({"unit": "eV/Å", "at_most": [1, 2]}, "is in 'eV/Å', the result in 'meV/Å'"),
+        ({"unit": "meV/Å", "below": [1, 2]}, "must have one of at_most"),
+        ({"unit": "meV/Å", "at_most": [2, 1]}, "stricter"),
     ):
         with pytest.raises(ValueError, match=said):
             judge([section], {"accuracy": {"force_rmse": rule}})
