@@ -25,7 +25,7 @@ UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3",
 REQUIRED = [
     keys.POSITIONS, keys.ATOMIC_NUMBERS, keys.CELL, keys.PBC, keys.EDGE_INDEX, keys.EDGE_SHIFT, keys.BATCH
 ]  # fmt: skip
-OPTIONAL = [keys.TOTAL_CHARGE, keys.CHARGE_GROUP, keys.GROUP_CHARGE, keys.FIELD]
+OPTIONAL = [keys.TOTAL_CHARGE, keys.CHARGE_GROUP, keys.GROUP_CHARGE, keys.FIELD, keys.GUESS]
 
 # largest allowed |file - live|; energies in eV per atom, the others in their own unit
 TOLERANCE = {
@@ -61,6 +61,7 @@ class Deployed(nn.Module):
         charge_group: Tensor | None = None,
         group_charge: Tensor | None = None,
         field: Tensor | None = None,
+        guess: Tensor | None = None,
     ) -> dict[str, Tensor]:
         graph: dict[str, Tensor] = {
             keys.POSITIONS: positions,
@@ -80,12 +81,19 @@ class Deployed(nn.Module):
             graph[keys.GROUP_CHARGE] = group_charge
         if field is not None:
             graph[keys.FIELD] = field
+        if guess is not None:
+            graph[keys.GUESS] = guess
         return self.potential(graph)
 
 
 def arguments(graph: dict[str, Tensor]) -> list[Tensor | None]:
-    """The graph as positional arguments of an exported model, in the fixed order of `Deployed.forward`."""
-    return [graph[key] for key in REQUIRED] + [graph.get(key) for key in OPTIONAL]
+    """The graph as positional arguments of an exported model, in the fixed order of `Deployed.forward`.
+
+    What is missing at the end is left out: files from before an argument existed still answer.
+    """
+    given = [key for key in OPTIONAL if key in graph]
+    asked = OPTIONAL[: OPTIONAL.index(given[-1]) + 1] if given else ()
+    return [graph[key] for key in REQUIRED] + [graph.get(key) for key in asked]
 
 
 def script(module: nn.Module) -> torch.jit.ScriptModule:

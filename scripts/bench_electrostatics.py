@@ -22,7 +22,7 @@ from mlip import units
 from mlip.electrostatics.charges import relaxed
 from mlip.electrostatics.conjugate import relax_large, solve_large
 from mlip.electrostatics.large import large_energies, make_large, split_interaction
-from mlip.electrostatics.relaxation import Problem
+from mlip.electrostatics.problem import Problem, Relaxed
 
 BULK = torch.tensor([True, True, True])
 CORNERS = torch.tensor([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], dtype=torch.float64)
@@ -64,20 +64,20 @@ def bench_head(n_cells: int, tolerance: float, diagonal_up_to: int) -> dict:
     """One relaxation with energy, forces and virial; the steps with the diagonal alone for comparison."""
     positions, cell, charges, width = lithium_oxide(n_cells)
     problem = equilibration(charges)
+    cold = Relaxed(charges, torch.zeros_like(problem.dipole_source), problem.target)
     positions.requires_grad_()
     strain = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
     deformation = torch.eye(3, dtype=torch.float64) + strain
 
     def head():
         state, energies, steps = solve_large(
-            positions @ deformation, cell @ deformation, BULK, width, problem, charges, tolerance
+            positions @ deformation, cell @ deformation, BULK, width, problem, cold, tolerance
         )
         torch.autograd.grad(energies.sum(), (positions, strain))
         return state, steps
 
     (state, steps), seconds = clock(head)
     row = {"atoms": len(charges), "seconds": seconds, "us/atom": 1e6 * seconds / len(charges), "steps": steps}
-    warm = state.charges[:, None]
     with torch.no_grad():
         split = split_interaction(positions, cell, BULK, width, tolerance)
         large, row["setup s"] = clock(lambda: make_large(positions, split, width, False))
@@ -85,12 +85,11 @@ def bench_head(n_cells: int, tolerance: float, diagonal_up_to: int) -> dict:
             lambda: relax_large(
                 large,
                 problem._replace(electronegativity=problem.electronegativity + 1e-3 * torch.randn_like(charges)),
-                charges,
-                warm,
+                state,
             )
         )
         if len(charges) <= diagonal_up_to:
-            row["steps, diagonal"] = relax_large(large, problem, charges, screened=False)[1]
+            row["steps, diagonal"] = relax_large(large, problem, cold, screened=False)[1]
     row["mesh"] = "x".join(map(str, split.mesh.shape))
     row["pairs/atom"] = len(large.pairs.vector) / len(charges)
     row["GiB"] = memory()

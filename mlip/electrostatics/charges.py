@@ -11,8 +11,10 @@ from mlip import keys, units
 from mlip.electrostatics.conjugate import solve_large
 from mlip.electrostatics.elements import FORMAL_CHARGE
 from mlip.electrostatics.equilibration import membership, open_field
+from mlip.electrostatics.implicit import solve_large_differentiable
 from mlip.electrostatics.interaction import carrier, constant, smooth_interaction
-from mlip.electrostatics.relaxation import Problem, Relaxed, energies, relax
+from mlip.electrostatics.problem import Problem, Relaxed, energies
+from mlip.electrostatics.relaxation import relax
 from mlip.models.species import SpeciesTable, species_lookup
 
 
@@ -107,7 +109,7 @@ class FormalCharges(nn.Module):
         self,
         statistics: dict,
         formal_charges: dict[str, float] | None = None,
-        width: float = 1.0,
+        width: float = 1.2,
         tolerance: float = 1e-5,
         dipoles: bool = False,
         polarizability: float = 1.0,
@@ -140,7 +142,8 @@ class FormalCharges(nn.Module):
             q, r, cell, pbc = charges[first:last], positions[first:last], graph[keys.CELL][s], graph[keys.PBC][s]
             v = source[first:last] - field[s] if self.dipoles else source
             problem = Problem(-(r @ field[s]), torch.zeros_like(q), v, stiffness[first:last], q[None][:0], q[:0])
-            state, e = relaxed(r, cell, pbc, width, problem, q, self.tolerance, self.mesh_above, self.training)
+            start = starting(graph, first, last, q, self.dipoles)
+            state, e = relaxed(r, cell, pbc, width, problem, start, self.tolerance, self.mesh_above, self.training)
             energy.append(e - 0.5 * units.COULOMB / (self.width * math.sqrt(math.pi)) * q.square())
             dipoles.append(state.dipoles)
             first = last
@@ -170,8 +173,8 @@ class EquilibratedCharges(nn.Module):
         n_hidden: int = 32,
         hardness: float = 6.0,
         hardness_floor: float = 1.0,
-        width: float = 1.0,
-        width_floor: float = 0.7,
+        width: float = 1.2,
+        width_floor: float = 1.0,
         tolerance: float = 1e-5,
         dipoles: bool = False,
         polarizability: float = 1.0,
@@ -219,8 +222,8 @@ class EquilibratedCharges(nn.Module):
             problem = Problem(
                 chi[first:last] - r @ along, hardness[first:last], v, stiffness[first:last], constraint, target
             )
-            given = torch.zeros_like(chi[first:last])
-            state, e = relaxed(r, cell, pbc, w, problem, given, self.tolerance, self.mesh_above, self.training)
+            start = starting(graph, first, last, chi[:0], self.dipoles)
+            state, e = relaxed(r, cell, pbc, w, problem, start, self.tolerance, self.mesh_above, self.training)
             energy.append(e)
             charges.append(state.charges)
             dipoles.append(state.dipoles)
@@ -240,29 +243,49 @@ def relaxed(
     pbc: Tensor,
     width: Tensor,
     problem: Problem,
-    given: Tensor,
+    start: Relaxed,
     tolerance: float,
     mesh_above: int,
     training: bool,
 ) -> tuple[Relaxed, Tensor]:
     """Charges, dipoles and multipliers of one system, and its energies [n] eV.
 
-    Training: dense, exact to second derivatives. Inference: the charges are constants and the energies have first
-    derivatives, which are exact because the charges are a minimum; many atoms go through the mesh.
+    Training: exact to second derivatives. Inference: the charges are constants and the energies have first
+    derivatives, which are exact because the charges are a minimum. Many atoms go through the mesh.
     """
     polar, n = problem.stiffness.shape[0] > 0, positions.shape[0]
+    on_mesh = n > mesh_above and int(pbc.sum()) > 1
+    if training and on_mesh and not torch.jit.is_scripting():
+        return solve_large_differentiable(positions, cell, pbc, width.expand(n), problem, start)
     if training:
         interaction = smooth_interaction(positions, cell, pbc, width, tolerance, polar)
-        state = relax(interaction, problem, given, True)
+        state = relax(interaction, problem, start, True)
         energy = energies(interaction, problem, state)
-    elif n > mesh_above and int(pbc.sum()) > 1:
-        state, energy, _ = solve_large(positions, cell, pbc, width.expand(n), problem, given)
+    elif on_mesh:
+        state, energy, _ = solve_large(positions, cell, pbc, width.expand(n), problem, start)
     else:
         interaction = smooth_interaction(positions, cell, pbc, width, tolerance, polar, True)
         fixed = constant(interaction)
-        state = relax(fixed, problem, given, False)
+        state = relax(fixed, problem, start, False)
         energy = energies(fixed, problem, state) + carrier(interaction, positions, state.charges, state.dipoles)
     return state, energy
+
+
+def starting(graph: dict[str, Tensor], first: int, last: int, given: Tensor, dipoles: bool) -> Relaxed:
+    """Where the relaxation of one system begins: the graph's guess, or nothing; charges that are given stay.
+
+    given  [n] e; no entries: charges flow
+    """
+    nothing = torch.zeros_like(graph[keys.POSITIONS][first:last])
+    charges, moments = given, nothing if dipoles else nothing[:0]
+    if charges.shape[0] == 0:
+        charges = nothing[:, 0]
+    if keys.GUESS in graph:
+        guess = graph[keys.GUESS][first:last].to(torch.float64)
+        charges = guess[:, 0] if given.shape[0] == 0 else given
+        if dipoles and guess.shape[1] == 4:
+            moments = guess[:, 1:]
+    return Relaxed(charges, moments, nothing[:0, 0])
 
 
 def atoms_per_system(graph: dict[str, Tensor]) -> list[int]:

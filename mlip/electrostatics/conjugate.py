@@ -25,7 +25,7 @@ from mlip.electrostatics.large import (
     spread_samples,
 )
 from mlip.electrostatics.mesh import Mesh, make_mesh, mesh_shape, squared_waves
-from mlip.electrostatics.relaxation import Problem, Relaxed
+from mlip.electrostatics.problem import Problem, Relaxed
 
 
 class Screening(NamedTuple):
@@ -149,15 +149,13 @@ def conjugate_solve(
 def relax_large(
     large: Large,
     problem: Problem,
-    given: Tensor,
-    guess: Tensor | None = None,
+    start: Relaxed,
     tolerance: float = 1e-8,
     screened: bool = True,
 ) -> tuple[Relaxed, int]:
     """Minimum of the energy under the constraint, without a graph; all in the caller's order.
 
-    given      [n] e, the charges where the problem has no constraint (ignored otherwise)
-    guess      [n, 1] or [n, 4] charges and dipoles to start from, e.g. those of the last step of a trajectory
+    start      from where, e.g. the last step of a trajectory; its charges are kept where the problem has no constraint
     tolerance  largest slope left, V and V/Å; the error of forces is proportional to it
     returns    charges, dipoles and multipliers, and the number of steps
     """
@@ -175,21 +173,21 @@ def relax_large(
         slope = here.electronegativity[:, None]
         if polar:
             slope = torch.cat([slope, here.dipole_source], 1)
-        start = -screening.inverse * slope if guess is None else guess[order]
+        first = start.charges[order][:, None]
+        if polar:
+            first = torch.cat([first, start.dipoles[order]], 1)
         constraint = here.constraint
-        if constraint.shape[0] == 0:
-            start = torch.cat([given[order][:, None], start[:, 1:]], 1)
-        else:
-            missing = (here.target - constraint @ start[:, 0]) / constraint.sum(1)
-            start = torch.cat([start[:, :1] + (missing @ constraint)[:, None], start[:, 1:]], 1)
-        slope = slope + hessian_product(large, here, start)
+        if constraint.shape[0] > 0:
+            missing = (here.target - constraint @ first[:, 0]) / constraint.sum(1)
+            first = torch.cat([first[:, :1] + (missing @ constraint)[:, None], first[:, 1:]], 1)
+        slope = slope + hessian_product(large, here, first)
         change, steps = conjugate_solve(large, here, screening, -slope, tolerance)
         multipliers = torch.zeros_like(here.target)
         if constraint.shape[0] > 0:
             slope = slope + hessian_product(large, here, change)
             multipliers = -(constraint @ slope[:, 0]) / constraint.sum(1)
-        x = torch.zeros_like(start)
-        x[order] = start + change
+        x = torch.zeros_like(first)
+        x[order] = first + change
     return Relaxed(x[:, 0].contiguous(), _dipoles(x), multipliers), steps
 
 
@@ -199,9 +197,8 @@ def solve_large(
     pbc: Tensor,
     width: Tensor,
     problem: Problem,
-    given: Tensor,
+    start: Relaxed,
     tolerance: float = 1e-7,
-    guess: Tensor | None = None,
     slope: float = 1e-8,
 ) -> tuple[Relaxed, Tensor, int]:
     """Relaxed charges (and dipoles) and energies [n] eV of one large system, for inference: N log N, scriptable.
@@ -211,7 +208,7 @@ def solve_large(
     About 180 us per atom at any size on one thread (Li2O, charges); below some 1200 atoms the waves of kspace.py
     at their tolerance of 1e-5 are faster: scripts/bench_electrostatics.py.
 
-    width      [n] Å, positive where charges flow    given  [n] e, charges where the problem has no constraint
+    width      [n] Å, positive where charges flow    start  see relax_large
     tolerance  of mesh and pairs: forces err by about as much, eV/Å; at 1e-7 or below the energy jumps by less than
                1e-6 meV/atom when strain changes the number of mesh points
     slope      largest slope left by the relaxation, V and V/Å
@@ -219,7 +216,7 @@ def solve_large(
     """
     split = split_interaction(positions, cell, pbc, width, tolerance)
     large = make_large(positions, split, width, problem.stiffness.shape[0] > 0)
-    state, steps = relax_large(large, problem, given, guess, slope)
+    state, steps = relax_large(large, problem, start, slope)
     energies = large_energies(positions, split, large, state.charges, state.dipoles)
     return state, energies + own_energies(problem, state), steps
 

@@ -127,7 +127,8 @@ def _at_atoms(factors: Factors, c: int, wave: Tensor, order: int) -> Tensor:
 
 def _waves_of(factors: Factors, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
     """rho = sum of all classes with their forms, and its derivative in k^2 through the forms, [n_12, n_3]."""
-    rho = torch.zeros_like(factors.weight).to(torch.complex128)
+    zero = torch.zeros_like(factors.weight)
+    rho = torch.complex(zero, zero)
     slope = torch.zeros_like(rho)
     for c in range(len(factors.members)):
         part = factors.form[c] * _structure(factors, c, charges, dipoles)

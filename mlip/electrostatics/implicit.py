@@ -17,7 +17,7 @@ from mlip.electrostatics.conjugate import (
     relax_large,
 )
 from mlip.electrostatics.large import Large, large_potential, make_large, split_interaction
-from mlip.electrostatics.relaxation import Problem, Relaxed
+from mlip.electrostatics.problem import Problem, Relaxed
 
 
 class ConstantSolve(torch.autograd.Function):
@@ -54,7 +54,7 @@ def solve_large_differentiable(
     pbc: Tensor,
     width: Tensor,
     problem: Problem,
-    given: Tensor,
+    start: Relaxed,
     tolerance: float = 1e-7,
     slope: float = 1e-10,
 ) -> tuple[Relaxed, Tensor]:
@@ -66,7 +66,7 @@ def solve_large_differentiable(
     split = split_interaction(positions, cell, pbc, width, tolerance)
     with torch.no_grad():
         large = make_large(positions, split, width, problem.stiffness.shape[0] > 0, True)
-        state, _ = relax_large(large, problem, given, None, slope)
+        state, _ = relax_large(large, problem, start, slope)
         order = large.order
         fixed = Problem(*(part[order] if part.shape[:1] == order.shape else part for part in problem[:4]), *problem[4:])
         fixed = fixed._replace(constraint=problem.constraint[:, order])
@@ -75,7 +75,7 @@ def solve_large_differentiable(
     back[order] = torch.arange(order.shape[0], device=order.device)
     constraint = problem.constraint
     if constraint.shape[0] == 0:
-        state = Relaxed(given, state.dipoles, state.multipliers)
+        state = Relaxed(start.charges, state.dipoles, state.multipliers)
     for _ in range(2):
         by_charge, by_dipole = _slopes(positions, split, large, width, problem, state)
         right = torch.cat([by_charge[:, None], by_dipole], 1) if by_dipole.shape[0] > 0 else by_charge[:, None]

@@ -68,8 +68,8 @@ class SplitCharges(nn.Module):
         hardness_floor: float = 1.0,
         bond_hardness: float = 4.0,
         bond_cutoff: float = 4.0,
-        width: float = 1.0,
-        width_floor: float = 0.7,
+        width: float = 1.2,
+        width_floor: float = 1.0,
         tolerance: float = 1e-5,
     ):
         super().__init__()

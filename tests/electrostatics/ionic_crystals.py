@@ -2,7 +2,7 @@
 
 import torch
 
-from mlip.electrostatics.relaxation import Problem
+from mlip.electrostatics.problem import Problem
 
 CORNERS = torch.tensor([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], dtype=torch.float64)
 LATTICE = 4.62  # Å
