@@ -1,4 +1,4 @@
-"""`make demo`: train on shipped DFT data, export, molecular dynamics of a supercell; ends with a table and plots."""
+"""`make demo`: train on shipped DFT data, export, molecular dynamics of a supercell, evaluation; ends with its report."""
 
 import json
 import sys
@@ -13,6 +13,7 @@ from mlip import cli
 RUN = Path("runs/li3incl6")
 MD = RUN / "md"
 START = "datasets/li3incl6/li3incl6_gpaw.xyz@2"  # a frame of an MD at 600 K
+CRYSTAL = "datasets/li3incl6/li3incl6_gpaw.xyz@0"
 OVERRIDES = sys.argv[1:]  # for the training, e.g. trainer.max_steps=100
 
 
@@ -45,6 +46,11 @@ def main() -> None:
     step("training", "train", "experiment=li3incl6", f"folder={RUN}", *again, *OVERRIDES)
     step("molecular dynamics", "md", str(RUN / "model.pt"), START, f"folder={MD}", "ensemble=nve",
          "temperature=600", "repeat=[3,3,2]", "steps=2000", "timestep_fs=2")  # fmt: skip
+    # intervals of so short a dynamics are wide; without `only`, `evaluation=short` asks for more
+    step("evaluation", "evaluate", str(RUN), CRYSTAL, "evaluation=short", "mobile=Li", "charge=1", "repeat=[2,2,1]",
+         "temperatures_K=[700,800,950,1100]", "only=[accuracy,static.lattice,static.eos,diffusion,rdf,cost]",
+         "dimensions.diffusion.equilibration_ps=0.5", "dimensions.diffusion.production_ps=5",
+         "dimensions.cost.largest=160")  # fmt: skip
     table = Table("", "", "", title="Li3InCl6 from PBE data", show_header=False)
     found = rows(json.loads((RUN / "metrics.json").read_text()), json.loads((MD / "summary.json").read_text()))
     for quantity, value, unit in found:
@@ -53,8 +59,9 @@ def main() -> None:
     console = Console()
     console.rule()
     console.print(table)
-    for plot in sorted(RUN.rglob("*.png")):
+    for plot in sorted([*(RUN / "plots").glob("*.png"), *MD.glob("*.png")]):
         console.print(f"  {plot}", highlight=False)
+    console.print(f"  {RUN / 'evaluation' / 'report.html'}: open it in a browser", highlight=False)
     console.print(f"{time.perf_counter() - start:.0f} s in all")
 
 

@@ -88,6 +88,7 @@ def save(folder: Path, section: Section, draw: Callable | None) -> tuple[dict[st
             figures = draw(section.data)
         for name, figure in figures.items():
             pictures[name] = png(figure)
+            figure.set_layout_engine("none")  # the PDF takes the places that were found for the PNG
             for suffix in ("png", "pdf"):
                 with whole_file(folder / f"{section.name}_{name}.{suffix}") as part:
                     part.write_bytes(pictures[name] if suffix == "png" else pdf(figure))
