@@ -44,20 +44,25 @@ def published_parameters() -> dict[str, tuple[float, float, float]]:
         return {row["pair"]: (float(row["A_eV"]), float(row["rho_A"]), float(row["C_eV_A6"])) for row in csv.DictReader(file)}
 
 
+def ionic_radius(symbol: str, charge: float) -> float:
+    """Shannon's crystal radius of the nearest oxidation state, Å."""
+    from pymatgen.core import Element
+
+    radii = Element(symbol).ionic_radii
+    if not radii:
+        raise ValueError(f"no ionic radius of {symbol} is known: give the pairs of {symbol}, e.g. pairs={{{symbol}-O: [A, rho, C]}}")
+    return float(radii[min(radii, key=lambda state: abs(state - charge))])
+
+
 def generic_parameters(symbols: tuple[str, str], charges: tuple[float, float]) -> tuple[float, float, float]:
     """Where a pair without published parameters starts: (A eV, rho Å, C eV Å^6), rho = 0.3 Å.
 
     Opposite charges: A balances the Coulomb force of rock salt, (alpha / 6) k_e |q q'| / r^2 per bond, at the sum
     of Shannon's radii; no dispersion. Two anions: 0.02 eV at the sum of radii, C = 20 eV Å^6. Two cations: nothing.
     """
-    from pymatgen.core import Species
-
     if min(charges) > 0:
         return 0.0, 1.0, 0.0
-    radii = [Species(symbol, charge).ionic_radius for symbol, charge in zip(symbols, charges, strict=True)]
-    if None in radii:
-        raise ValueError(f"no ionic radius of {symbols} with the charges {charges}: give pairs={{{'-'.join(symbols)}: [A, rho, C]}}")
-    contact, rho = float(sum(radii)), 0.3
+    contact, rho = sum(ionic_radius(symbol, charge) for symbol, charge in zip(symbols, charges, strict=True)), 0.3
     if max(charges) < 0:
         return 0.02 * math.exp(contact / rho), rho, 20.0
     bond = 1.74756 / 6 * units.COULOMB * abs(charges[0] * charges[1]) / contact**2
