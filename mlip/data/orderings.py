@@ -85,13 +85,11 @@ def distinct(
     """
     total = math.prod(_ways(lattice) for lattice in lattices)
     if total > ALL:
-        drawn = (place(lattices, symbols, near, rng) for _ in range(20 * n))
         found: dict[bytes, np.ndarray] = {}
-        for assignment in drawn:
-            if assignment is not None:
-                found.setdefault(canonical(assignment, moves), assignment)
-            if len(found) == n:
+        for _ in range(20 * n):
+            if len(found) == n or (assignment := place(lattices, symbols, near, rng)) is None:
                 break
+            found.setdefault(canonical(assignment, moves), assignment)
         return [(assignment, 0) for assignment in found.values()]
     classes: dict[bytes, list] = {}
     for assignment in every(lattices, symbols, near.shape[0]):

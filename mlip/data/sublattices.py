@@ -99,4 +99,5 @@ def _same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
 
 
 def is_disordered(occupancy: Mapping[str, float]) -> bool:
+    """Whether a site is shared, or empty at times."""
     return len(occupancy) > 1 or abs(sum(occupancy.values()) - 1) > TOLERANCE

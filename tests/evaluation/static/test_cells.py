@@ -97,10 +97,12 @@ def test_the_equation_of_state_is_that_of_ase():
     section = eos.evaluate(EMT(), copper())
     found = numbers(section)
     volumes, energies = section.data["volumes_A3"], section.data["energies_eV"]
-    v0, e0, b0 = EquationOfState(volumes, energies, "birchmurnaghan").fit()
+    theirs = EquationOfState(volumes, energies, "birchmurnaghan")
+    v0, e0, b0 = theirs.fit()
     assert found["V0"] == pytest.approx(v0, rel=1e-5)
     assert found["E0"] == pytest.approx(e0, abs=1e-6)
     assert found["B0"] == pytest.approx(b0 * units.EV_PER_A3_IN_GPA, rel=1e-4)
+    assert found["B0'"] == pytest.approx(theirs.eos_parameters[2], rel=1e-3)
     assert list(eos.draw(section.data)) == ["eos"]
 
 

@@ -99,6 +99,18 @@ class Confined(EMT):
         self.results["energy"] += 1e-3 * len(self.atoms) ** 2
 
 
+def test_the_barrier_of_one_hop_is_measured_in_cells_of_several_sizes():
+    atoms = bulk("Cu", a=3.59, cubic=True)
+    section = size_transfer.evaluate(EMT(), [atoms], repeat=(2, 1, 1), host=atoms, species="Cu", host_repeats=((2, 2, 1), (3, 2, 1)),
+                                     max_length=3.0, fmax=0.1)  # fmt: skip
+    found = [r for r in section.results if r.name == "barrier_by_size"]
+    assert [r.conditions["atoms"] for r in found] == [16, 24]
+    assert all(0.4 < r.value < 1.2 for r in found)
+    assert "size_barrier" in size_transfer.draw(section.data)
+    with pytest.raises(ValueError, match="give species"):
+        size_transfer.evaluate(EMT(), [atoms], host=atoms)
+
+
 def test_errors_by_size_are_those_that_were_put_in():
     labelled = []
     for n, wrong in ((1, 0.01), (2, 0.03)):

@@ -38,12 +38,29 @@ def test_relaxed_settings_of_one_ordering_have_one_energy_and_labels_of_the_same
     assert set(orderings.draw(section.data)) == {"orderings", "orderings_dft"}
 
 
-def test_ranks_know_their_own_uncertainty():
+def test_the_order_is_that_of_relaxed_energies():
+    layers, halves = (bulk("Cu", a=3.85, cubic=True).repeat((1, 1, 2)) for _ in range(2))
+    layers.symbols[layers.positions[:, 2] % 3.85 < 1] = "Au"  # every other layer
+    halves.symbols[halves.positions[:, 2] < 3.8] = "Au"
+    layers.set_cell(layers.cell.array * 1.05, scale_atoms=True)  # the better one comes strained
+    for atoms, name in ((layers, "layers"), (halves, "halves")):
+        atoms.info["source"] = name
+    section = orderings.evaluate(EMT(), [layers, halves])
+    assert section.data["given_meV"][0] > section.data["given_meV"][1]
+    found = [r for r in section.results if r.name == "ordering_energy"]
+    assert [r.conditions["ordering"] for r in found] == ["layers", "halves"]
+    assert found[0].value == 0 < found[1].value
+
+
+def test_intervals_of_rank_correlations_hold_the_truth():
+    rng, truth, inside = np.random.default_rng(0), 6 / np.pi * np.arcsin(0.6 / 2), 0  # of normal variables correlated by 0.6
+    for _ in range(400):
+        x = rng.normal(size=12)
+        found = orderings.spearman("s", x, 0.6 * x + 0.8 * rng.normal(size=12), {})
+        inside += found.low < truth < found.high
+    assert 0.93 < inside / 400 < 0.985
     order = np.arange(6.0)
     assert orderings.spearman("s", order, order[::-1], {}).value == pytest.approx(-1)
-    few, many = orderings.spearman("s", order, order[[1, 0, 3, 2, 5, 4]], {}), np.arange(60.0)
-    sure = orderings.spearman("s", many, many.reshape(-1, 2)[:, ::-1].ravel(), {})
-    assert few.high - few.low > 2 * (sure.high - sure.low)
     assert orderings.spearman("s", order, np.ones(6), {}).value is None
 
 
