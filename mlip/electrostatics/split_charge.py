@@ -16,13 +16,14 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from mlip import keys, units
-from mlip.electrostatics.charges import Electronegativity, PositiveTable, atoms_per_system, formal_charge_table
+from mlip.electrostatics.charges import atoms_per_system
 from mlip.electrostatics.interaction import (
     Interaction,
     apply_interaction,
     matrix_of,
     smooth_interaction,
 )
+from mlip.electrostatics.parameters import Electronegativity, PositiveTable, formal_charge_table
 from mlip.models.species import species_lookup
 from mlip.nn.radial import polynomial_cutoff
 
