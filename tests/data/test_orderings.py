@@ -37,7 +37,7 @@ def test_equal_half_filled_sites_have_one_ordering_and_unequal_ones_are_rounded_
     assert len(orderings(alike, {"Li": 1, "F": -1}, 9)) == 1
     unlike = Structure(cell, [{"Li": 0.1}, {"Li": 0.9}, "F"], [[0, 0, 0], [0.5, 0.5, 0], [0, 0.5, 0.5]])
     (found,) = orderings(unlike, {"Li": 1, "F": -1}, 9)
-    np.testing.assert_allclose(found.positions[found.numbers == 3], [[2, 2, 0]])
+    np.testing.assert_allclose(found.positions[found.numbers == 3], [[2, 2, 0]], atol=1e-9)
     assert found.info["occupancy_error"] == pytest.approx(0.1)
 
 
