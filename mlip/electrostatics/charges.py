@@ -41,7 +41,7 @@ class FormalCharges(nn.Module):
         tolerance: float = 1e-5,
         dipoles: bool = False,
         polarizability: float = 1.0,
-        mesh_above: int = 1500,
+        mesh_above: int = 2000,
     ):
         super().__init__()
         elements = list(statistics["elements"])
@@ -106,7 +106,7 @@ class EquilibratedCharges(nn.Module):
         tolerance: float = 1e-5,
         dipoles: bool = False,
         polarizability: float = 1.0,
-        mesh_above: int = 1500,
+        mesh_above: int = 2000,
     ):
         super().__init__()
         elements, n_features = list(statistics["elements"]), int(statistics["n_features"])
