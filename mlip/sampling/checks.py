@@ -1,0 +1,85 @@
+"""What the model says against the labels: on held-out frames, and of the energy from the start of a hop to its saddle."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+from ase import Atoms
+
+from mlip import keys
+from mlip.calculator import calculate_many
+from mlip.sampling.candidate import bare
+from mlip.transitions.paths import displacements
+
+AT_ONCE = 32
+SAME = 0.3  # Å
+EMPTY: Mapping[str, Atoms] = MappingProxyType({})
+
+
+def force_errors(calculator, labelled: Sequence[Atoms]) -> list[np.ndarray]:
+    """Error of the force of every atom [n_atoms, 3] eV/Å, for each structure."""
+    out = []
+    for first in range(0, len(labelled), AT_ONCE):
+        part = labelled[first : first + AT_ONCE]
+        for atoms, answer in zip(part, calculate_many(calculator, [bare(a) for a in part]), strict=True):
+            out.append(answer.get_forces() - atoms.arrays[keys.REF_FORCES])
+    return out
+
+
+def force_rmse(calculator, labelled: Sequence[Atoms]) -> float:
+    """eV/Å, root mean square of |error of the force vector| over all atoms; zero where there is no frame."""
+    errors = force_errors(calculator, labelled)
+    return float(np.sqrt((np.concatenate(errors) ** 2).sum(axis=1).mean())) if errors else 0.0
+
+
+def saddle_errors(calculator, labelled: Sequence[Atoms], starts: Mapping[str, Atoms] = EMPTY) -> dict[str, float]:
+    """Error of E_saddle - E_start in eV by hop, on the structures that were labelled last as saddle and start of it."""
+    pairs = pairs_of(labelled, starts)
+    asked = [atoms for pair in pairs.values() for atoms in pair]
+    ours = [answer.get_potential_energy() for answer in calculate_many(calculator, [bare(a) for a in asked])] if asked else []
+    rises = np.diff(np.reshape(ours, (-1, 2)), axis=1)[:, 0]
+    return {hop: float(rise - label) for (hop, label), rise in zip(labelled_barriers(labelled, starts).items(), rises, strict=True)}
+
+
+def labelled_barriers(labelled: Sequence[Atoms], starts: Mapping[str, Atoms] = EMPTY) -> dict[str, float]:
+    """E_saddle - E_start in eV by hop, of the labels themselves."""
+    return {hop: float(saddle.info[keys.REF_ENERGY] - end.info[keys.REF_ENERGY])
+            for hop, (end, saddle) in pairs_of(labelled, starts).items()}  # fmt: skip
+
+
+def pairs_of(labelled: Sequence[Atoms], starts: Mapping[str, Atoms] = EMPTY) -> dict[str, tuple[Atoms, Atoms]]:
+    """The start and the saddle of every hop that has both, each as it was labelled last.
+
+    starts  by hop, as they are known: hops from one minimum share its label, since near-duplicates are not labelled
+    """
+    of_kind = {kind: [atoms for atoms in labelled if atoms.info.get("kind") == kind] for kind in ("saddle", "end")}
+    saddles, own = ({str(atoms.info["hop"]): atoms for atoms in of_kind[kind]} for kind in ("saddle", "end"))
+    out = {}
+    for hop, saddle in saddles.items():
+        end = own.get(hop) or like(starts.get(hop), of_kind["end"])
+        if end is not None:
+            out[hop] = (end, saddle)
+    return out
+
+
+def like(start: Atoms | None, ends: Sequence[Atoms]) -> Atoms | None:
+    """The last of the structures in which no atom lies farther than SAME (Å) from where it is in `start`."""
+    for end in reversed(ends if start is not None else []):
+        alike = np.array_equal(end.numbers, start.numbers) and np.allclose(end.cell.array, start.cell.array, atol=1e-6)
+        if alike and np.linalg.norm(displacements(start, end), axis=1).max() < SAME:
+            return end
+    return None
+
+
+def on_hold_out(calculator, frames: Sequence[Atoms]) -> dict:
+    """Errors on labelled frames that are never trained on: forces of all atoms and of the ions on their way, barriers."""
+    if not frames:
+        return {}
+    errors = force_errors(calculator, frames)
+    ions = [e[int(a.info["ion"])] for e, a in zip(errors, frames, strict=True) if int(a.info.get("ion", -1)) >= 0]
+    barriers = list(saddle_errors(calculator, frames).values())
+    return {
+        "frames": len(frames), "force_rmse": float(np.sqrt((np.concatenate(errors) ** 2).sum(axis=1).mean())),
+        "ion_force_mae": float(np.linalg.norm(ions, axis=1).mean()) if ions else None,
+        "barrier_mae": float(np.abs(barriers).mean()) if barriers else None, "hops": len(barriers),
+    }  # fmt: skip
