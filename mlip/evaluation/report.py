@@ -52,7 +52,7 @@ def build(folder: str | Path, layout: Mapping[str, Mapping], thresholds: Mapping
             images.append(html.result_table(rows, with_notes=False))
         body += ['<div class="figures">' + "\n".join(images) + "</div>"] if images else []
         body += html.group_table(rows)
-        if rows and not is_failed(section) and not beside:
+        if rows and not is_failed(section) and (not beside or any(row.result.notes for row in rows)):
             body.append(f"<details><summary>All {len(rows)} numbers</summary>{html.result_table(rows)}</details>")
     with whole_file(folder / "report.html") as part:
         part.write_text(html.page(f"{about['name']}: evaluation", body), encoding="utf-8")

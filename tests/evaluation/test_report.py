@@ -48,7 +48,7 @@ def test_a_report_is_one_page_with_its_images_inside_and_no_word_of_the_data_is_
     page = (tmp_path / "report.html").read_text()
     assert 'src="data:image/png;base64,' in page and "Figure 1. Curve of x" in page
     assert not re.search(r"""(src|href)=["'](?!data:|#)|url\(|@import|https?://|<script""", page)
-    assert "told &lt;here&gt;" in page and "Accuracy &lt;of&gt; fit" in page
+    assert "told &lt;here&gt;" in page and "&lt;script&gt;alert(1)" in page and "Accuracy &lt;of&gt; fit" in page
     assert "static.eos needs structure" in page
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"accuracy_curve_of_x.png", "accuracy_curve_of_x.pdf"}
 

@@ -89,6 +89,9 @@ def test_the_density_in_the_plane_adds_up_to_the_number_of_ions():
     cell = np.array(found["cell"])
     area = np.linalg.norm(np.cross(cell[0], cell[1]))
     assert np.mean(found["projected"]) * area == pytest.approx(7, rel=1e-3)
+    still = transport.projected(crystal(np.array([3.1, 9.3, 2.0]) + 0.01 * rng.normal(size=(50, 1, 3))))
+    place = np.unravel_index(np.argmax(still["projected"]), np.shape(still["projected"]))
+    assert (np.array(place) + 0.5) / np.shape(still["projected"]) * [12, 13] == pytest.approx([3.1, 9.3], abs=0.3)
 
 
 def test_a_host_that_melts_fails_and_is_left_out_of_the_line():
