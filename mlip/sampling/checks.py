@@ -8,11 +8,12 @@ from ase import Atoms
 
 from mlip import keys
 from mlip.calculator import calculate_many
-from mlip.sampling.candidate import bare
+from mlip.sampling.candidate import Candidate, bare
 from mlip.transitions.paths import displacements
 
 AT_ONCE = 32
-SAME = 0.3  # Å
+SAME, MOVED = 0.3, 0.05  # Å
+AT_REST = ("end", "start")  # kinds that may be the minimum a hop starts from
 EMPTY: Mapping[str, Atoms] = MappingProxyType({})
 
 
@@ -52,23 +53,41 @@ def pairs_of(labelled: Sequence[Atoms], starts: Mapping[str, Atoms] = EMPTY) -> 
 
     starts  by hop, as they are known: hops from one minimum share its label, since near-duplicates are not labelled
     """
-    of_kind = {kind: [atoms for atoms in labelled if atoms.info.get("kind") == kind] for kind in ("saddle", "end")}
-    saddles, own = ({str(atoms.info["hop"]): atoms for atoms in of_kind[kind]} for kind in ("saddle", "end"))
+    saddles, ends = ({str(a.info["hop"]): a for a in labelled if a.info.get("kind") == kind} for kind in ("saddle", "end"))
+    at_rest = [atoms for atoms in labelled if atoms.info.get("kind") in AT_REST]
     out = {}
     for hop, saddle in saddles.items():
-        end = own.get(hop) or like(starts.get(hop), of_kind["end"])
+        end = ends.get(hop) or (like(starts[hop], at_rest) if hop in starts else None)
         if end is not None:
             out[hop] = (end, saddle)
     return out
 
 
-def like(start: Atoms | None, ends: Sequence[Atoms]) -> Atoms | None:
-    """The last of the structures in which no atom lies farther than SAME (Å) from where it is in `start`."""
-    for end in reversed(ends if start is not None else []):
-        alike = np.array_equal(end.numbers, start.numbers) and np.allclose(end.cell.array, start.cell.array, atol=1e-6)
-        if alike and np.linalg.norm(displacements(start, end), axis=1).max() < SAME:
-            return end
+def like(start: Atoms, structures: Sequence[Atoms], most: float = SAME) -> Atoms | None:
+    """The last of the structures in which no atom lies farther than `most` (Å) from where it is in `start`."""
+    for atoms in reversed(structures):
+        alike = np.array_equal(atoms.numbers, start.numbers) and np.allclose(atoms.cell.array, start.cell.array, atol=1e-6)
+        if alike and np.linalg.norm(displacements(start, atoms), axis=1).max() < most:
+            return atoms
     return None
+
+
+def unlabelled_pairs(candidates: Sequence[Candidate], labelled: Sequence[Atoms], most: int) -> list[int]:
+    """Numbers of the starts and saddles of hops that are labelled before all others, for the check of the barriers.
+
+    Both of a hop, unless a labelled structure at rest (a saddle, for a saddle) is the same within MOVED (Å); at most
+    `most` in all, hops in the order of the candidates.
+    """
+    known = {"saddle": [a for a in labelled if a.info.get("kind") == "saddle"], "end": [a for a in labelled if a.info.get("kind") in AT_REST]}
+    by_hop: dict[str, list[int]] = {}
+    for number, candidate in enumerate(candidates):
+        if candidate.kind in known and like(candidate.atoms, known[candidate.kind], MOVED) is None:
+            by_hop.setdefault(candidate.hop, []).append(number)
+            known[candidate.kind].append(candidate.atoms)  # two hops from one minimum need its label once
+    out: list[int] = []
+    for numbers in by_hop.values():
+        out += numbers if len(out) + len(numbers) <= most else []
+    return out
 
 
 def on_hold_out(calculator, frames: Sequence[Atoms]) -> dict:

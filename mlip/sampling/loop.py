@@ -11,7 +11,7 @@ from mlip.data.structures import write
 from mlip.labelling.execution import in_process
 from mlip.sampling import history
 from mlip.sampling.candidate import Candidate, bare, candidate_of, count_by
-from mlip.sampling.checks import force_rmse, labelled_barriers, on_hold_out, saddle_errors
+from mlip.sampling.checks import force_rmse, labelled_barriers, on_hold_out, saddle_errors, unlabelled_pairs
 from mlip.sampling.descriptors import descriptors, elements_of
 from mlip.sampling.first import first_structures
 from mlip.sampling.labels import held_out, label_round
@@ -180,7 +180,8 @@ class Loop:
         elements = elements_of([c.atoms for c in eligible], seen)
         new = descriptors([c.atoms for c in eligible], [c.ion for c in eligible], self.mobile, elements)
         old = descriptors(seen, [int(atoms.info.get("ion", -1)) for atoms in seen], self.mobile, elements)
-        numbers = select(eligible, new, old, wanted, self.sampler.quotas, self.sampler.choose, self.apart, 1000 * self.seed + number)
+        pairs = unlabelled_pairs(eligible, known, wanted // 2)
+        numbers = select(eligible, new, old, wanted, self.sampler.quotas, self.sampler.choose, self.apart, 1000 * self.seed + number, pairs)
         return [eligible[k].as_atoms() for k in numbers]
 
     def fit(self, number: int) -> None:

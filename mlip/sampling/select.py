@@ -4,6 +4,7 @@ A way to choose is `choose(features [n, d], known [m, d], n_wanted, apart, rng) 
 most n_wanted, none nearer than `apart` to a known or chosen one. Ties go to the first; nothing else is random.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -114,29 +115,33 @@ def select(
     choose: Callable = farthest,
     apart: float = 0.3,
     seed: int = 0,
+    first: Sequence[int] = (),
 ) -> list[int]:
     """Numbers of the candidates to be labelled, at most n.
 
     features  [n_candidates, d], known [m, d]: descriptors, of the training set and of what is held out
     quotas    share of each kind; a kind that is not named is not labelled. Inside a kind every hop gets as much
     apart     near-duplicate below this distance: 1 is about one neighbour elsewhere
-    Where a group has too few that differ, its places go to the best of all others of the named kinds.
+    first     numbers that are taken in any case, and come first
+    Where a group has too few that differ, its places go to the best of all others of the named kinds; never to check
+    frames beyond their quota, which are labelled whether the model knows them or not.
     """
     if n < 1:
         raise ValueError(f"at least one structure must be asked for per round, got {n}")
     rng = np.random.default_rng(seed)
-    known = known if len(known) else features[:0]
+    known, chosen, n = known if len(known) else features[:0], list(first), n - len(first)
     groups: dict[str, dict[str, list[int]]] = {kind: {} for kind in quotas}
     for number, candidate in enumerate(candidates):
-        if quotas.get(candidate.kind, 0) > 0:
+        if quotas.get(candidate.kind, 0) > 0 and number not in chosen:
             groups[candidate.kind].setdefault(candidate.hop, []).append(number)
-    by_kind = shares(n, quotas, {kind: sum(map(len, hops.values())) for kind, hops in groups.items()})
-    chosen: list[int] = []
+    available = {kind: sum(map(len, hops.values())) for kind, hops in groups.items()}
+    available["check"] = min(available.get("check", 0), math.ceil(n * quotas.get("check", 0) / sum(quotas.values())))
+    by_kind = shares(n, quotas, available)
     for kind, hops in groups.items():
         for hop, count in shares(by_kind[kind], dict.fromkeys(hops, 1.0), {h: len(m) for h, m in hops.items()}).items():
             chosen += picked(hops[hop], features, known, chosen, count, choose, apart, rng)
-    rest = [number for hops in groups.values() for members in hops.values() for number in members if number not in set(chosen)]
-    return chosen + picked(sorted(rest), features, known, chosen, n - len(chosen), choose, apart, rng)
+    rest = [number for kind, hops in groups.items() if kind != "check" for members in hops.values() for number in members]
+    return chosen + picked(sorted(set(rest) - set(chosen)), features, known, chosen, n + len(first) - len(chosen), choose, apart, rng)
 
 
 def picked(members: list[int], features, known, chosen: list[int], n_wanted: int, choose, apart: float, rng) -> list[int]:
