@@ -134,7 +134,7 @@ def dispatch(words: list[str], help: bool, multirun: bool, config_dir: Path | No
     fixed = assign(verb, [word for word in words[1:] if "=" not in word and word[0] != "~"])
     codes = []
     for job, name in sweep(overrides) if multirun else [(overrides, "")]:
-        if verb != "train":  # where `model` is a file, Hydra would look for it in the group configs/model
+        if verb not in ("train", "sample"):  # where `model` is a file, Hydra would look for it in the group configs/model
             fixed |= dict(word.split("=", 1) for word in job if word.startswith("model="))
             job = [word for word in job if not word.startswith("model=")]
         cfg = compose(verb, job, config_dirs)

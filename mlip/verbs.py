@@ -28,6 +28,7 @@ def train(cfg: DictConfig) -> None:
     from mlip.training.run_folder import claim, export_run, furnish
 
     config = OmegaConf.to_container(cfg, resolve=True)
+    config.pop("material", None)  # what it decides stands resolved in the other keys
     overwrite, folder = config.pop("overwrite"), Path(cfg.folder)
     if rank_zero_only.rank == 0:  # with several devices, Lightning starts this command once for each
         claim(folder, config, overwrite)
@@ -251,8 +252,34 @@ def label(cfg: DictConfig) -> int:
     return hand_over(report, structures, cfg.output, Console())
 
 
+def sample(cfg: DictConfig) -> int:
+    """Find the structures that are worth a label, label them, train, until the barriers of ion hops no longer change.
+
+    mlip sample start.cif engine=gpaw engine.kpoints=[2,2,2] material=halide
+    mlip sample start.cif engine=chgnet mobile=Li data.files=first.xyz limits.labels=300
+    mlip sample start.cif engine=files engine.level=pbe_520 mobile=Li    DFT done elsewhere: repeat the command
+    mlip sample start.cif engine=chgnet mobile=Li sampler=random_md      a baseline
+
+    FOLDER/history.html tells how far it is, FOLDER/labelled.xyz holds all labels. The same command again goes on where
+    it was cut off. Exit code 1 where it ended before it converged.
+    """
+    from rich.console import Console
+
+    from mlip.data.structures import read
+    from mlip.labelling.engine import LabellingError
+    from mlip.rounds import loop_of
+
+    starts = read(OmegaConf.to_container(cfg)["structure"])
+    try:
+        result = loop_of(cfg, make, build, train).run(starts)
+    except LabellingError as stop:
+        raise ValueError(str(stop)) from stop
+    Console().print(f"{cfg.folder}/history.html, {cfg.folder}/labelled.xyz, the model: {result['model']}", markup=False)
+    return int(not result["converged"])
+
+
 VERBS = {"train": train, "export": export, "md": md, "predict": predict, "evaluate": evaluate, "report": report,
-         "label": label, "data check": data_check}  # fmt: skip
+         "label": label, "sample": sample, "data check": data_check}  # fmt: skip
 WORDS = {  # what words without '=' mean, in their order; the last may be a list
     "train": [],
     "export": ["run"],
@@ -261,5 +288,6 @@ WORDS = {  # what words without '=' mean, in their order; the last may be a list
     "evaluate": ["model", "structure"],
     "report": ["folder"],
     "label": ["input", "output"],
+    "sample": ["structure..."],
     "data check": ["data.files..."],
 }

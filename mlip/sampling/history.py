@@ -107,9 +107,9 @@ def candidates(records: Sequence[dict]) -> Figure:
 def barriers(records: Sequence[dict]) -> Figure:
     """The model's barrier of each hop with its sigma, as found in each round."""
     figure, axis = canvas("round", "barrier (eV)")
-    hops = list(dict.fromkeys(path["hop"] for record in records for path in record["paths"]))[:MOST_LINES]
+    hops = list(dict.fromkeys(path["hop"] for record in records for path in record["paths"] or []))[:MOST_LINES]
     for n, (hop, colour) in enumerate(zip(hops, colours(len(hops)), strict=True)):
-        found = [(r["round"], p["barrier"], p["sigma"] or 0.0) for r in records for p in r["paths"] if p["hop"] == hop and p["barrier"]]
+        found = [(r["round"], p["barrier"], p["sigma"] or 0.0) for r in records for p in r["paths"] or [] if p["hop"] == hop and p["barrier"]]
         if found:
             rounds, values, sigmas = zip(*found, strict=True)
             axis.errorbar(rounds, values, sigmas, fmt=f"-{('o' + MARKERS)[n % 10]}", color=colour, capsize=2, markersize=4, label=hop)

@@ -76,7 +76,8 @@ class Loop:
         with self.ledger.told():
             write(self.ledger.folder / "labelled.xyz", self.labelled(len(records) - 1))
         self.console.print(f"sampling ended: {reason}", highlight=False)
-        return {**records[-1], "reason": reason, "converged": converged}
+        last = len(records) - 1 - ("ended" in records[-1])
+        return {**records[-1], "reason": reason, "converged": converged, "model": str(self.model(last))}
 
     # ---------------------------------------------------------------- rounds
 
@@ -127,11 +128,13 @@ class Loop:
 
     # ---------------------------------------------------------------- stages
 
-    def proposed(self, number: int, starts: list[Atoms], calculator) -> tuple[list[Candidate], list[dict], list[str]]:
+    def proposed(self, number: int, starts: list[Atoms], calculator) -> tuple[list[Candidate], list[dict] | None, list[str]]:
         """Candidates, paths and remarks of all proposers; each is a stage."""
-        ledger, candidates, paths, notes = self.ledger, [], [], []
+        ledger, candidates, notes, paths = self.ledger, [], [], None
         book = self.book(number - 1)
         for name, proposer in self.sampler.proposers.items():
+            if proposer is None:  # taken out on the command line
+                continue
             if not ledger.has(number, f"paths_{name}"):
                 scene = Scene(calculator, starts, self.mobile, self.framework, book, ledger.round(number), 1000 * self.seed + number)
                 found = proposer.propose(scene)
@@ -141,7 +144,8 @@ class Loop:
             candidates += map(candidate_of, ledger.stored(number, f"proposed_{name}"))
             book = book_of(ledger.stored(number, f"hops_{name}"))
             told = ledger.numbers(number, f"paths_{name}", dict)
-            paths, notes = [*paths, *told["paths"]], [*notes, *told["notes"]]
+            notes += told["notes"]
+            paths = paths if told["paths"] is None else [*(paths or []), *told["paths"]]
         ledger.structures(number, "hops", book.as_atoms)
         return candidates, paths, notes
 
@@ -234,7 +238,7 @@ class Loop:
             "round": number, "labels": len(every), "new": len(labelled), "by_kind": count_by(map(candidate_of, every)),
             "force_rmse": force_rmse(calculator, self.part(trained, True)),
             "hold_out": on_hold_out(calculator, self.hold_out), "labelled_barriers": labelled_barriers(every, starts),
-            "saddle_errors_after": after, "saddle_errors": after, "paths": [], "counts": None, "notes": [], **more,
+            "saddle_errors_after": after, "saddle_errors": after, "paths": None, "counts": None, "notes": [], **more,
         }  # fmt: skip
 
     def tell(self, records: list[dict]) -> None:

@@ -111,10 +111,13 @@ class Scene:
 
 @dataclass
 class Proposal:
-    """Candidates, and a record for each path that was relaxed: {hop, barrier, reverse, sigma, converged, n_negative}, eV."""
+    """Candidates, and a record for each path that was relaxed: {hop, barrier, reverse, sigma, converged, n_negative}, eV.
+
+    paths  None from a proposer that relaxes none: without any, sampling converges on its dynamics alone
+    """
 
     candidates: list[Candidate] = field(default_factory=list)
-    paths: list[dict] = field(default_factory=list)
+    paths: list[dict] | None = None
     notes: list[str] = field(default_factory=list)
 
 

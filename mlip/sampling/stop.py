@@ -43,13 +43,15 @@ class Criterion:
 
 
 def criteria(rounds: Sequence[dict], limits: Limits) -> list[Criterion]:
-    """What the last round says. Of barriers only where a path was relaxed, of dynamics only where its doubt was looked at.
+    """What the last round says. Of barriers only where paths are relaxed, of dynamics only where its doubt is looked at.
 
-    rounds  records with paths [{hop, barrier, sigma, ...}], saddle_errors {hop: eV} and counts {share}
+    rounds  records with paths [{hop, barrier, sigma, ...}] or None, saddle_errors {hop: eV} and counts {share}
     """
     last = rounds[-1]
     out = []
     barriers = barriers_of(last)
+    if last["paths"] is not None and not barriers:
+        out.append(Criterion("largest sigma of a barrier", None, limits.barrier_sigma, " eV"))  # no hop was found
     if barriers:
         sigmas = [path["sigma"] for path in last["paths"] if path["barrier"] is not None]
         if None not in sigmas:
@@ -66,7 +68,7 @@ def criteria(rounds: Sequence[dict], limits: Limits) -> list[Criterion]:
 
 def barriers_of(record: dict) -> dict[str, float]:
     """eV by hop, of the paths that have a saddle."""
-    return {path["hop"]: path["barrier"] for path in record["paths"] if path["barrier"] is not None}
+    return {path["hop"]: path["barrier"] for path in record["paths"] or [] if path["barrier"] is not None}
 
 
 def largest_change(rounds: Sequence[dict]) -> float | None:

@@ -32,7 +32,7 @@ class TransitionStates:
     most_hops: int = 12
 
     def propose(self, scene: Scene) -> Proposal:
-        out = Proposal()
+        out = Proposal(paths=[])
         for hop in shortest(scene.hops.hops, self.most_hops):
             try:
                 found = find_saddle(hop, scene.calculator, self.n_images, self.fmax, self.steps)
@@ -68,7 +68,7 @@ class WholePaths:
     most_hops: int = 12
 
     def propose(self, scene: Scene) -> Proposal:
-        out = Proposal()
+        out = Proposal(paths=[])
         for hop in shortest(scene.hops.hops, self.most_hops):
             try:
                 found = find_saddle(hop, scene.calculator, self.n_images, self.fmax, self.steps)
