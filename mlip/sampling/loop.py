@@ -107,13 +107,13 @@ class Loop:
         calculator = self.load(self.model(number - 1))
         candidates, paths, notes = self.proposed(number, starts, calculator)
         candidates, doubt = self.scored(number, candidates, calculator)
-        eligible, why = self.eligible(candidates, doubt)
+        eligible = inside(candidates, doubt["low"], doubt["high"]) if doubt["counts"] else candidates
         known = self.labelled(number - 1)
         chosen = ledger.structures(number, "selected", lambda: self.chosen(number, eligible, known))
         more = {"paths": paths, "notes": notes, "proposed": count_by(candidates), **doubt}
         if not chosen:
-            why = why or f"all {len(eligible)} candidates resemble labelled structures (nearer than apart={self.apart})"
-            return ledger.numbers(number, "record", lambda: self.record(number, [], known, {**more, "ended": f"nothing to label: {why}"}))
+            more["ended"] = f"nothing to label: {self.nothing(candidates, eligible, doubt)}"
+            return ledger.numbers(number, "record", lambda: self.record(number, [], known, more))
 
         def label() -> list[Atoms]:
             labelled, told = label_round(chosen, known, self.engine, ledger.folder / "labels", self.control, self.seed + number,
@@ -159,24 +159,23 @@ class Loop:
         refused = len(candidates) - len(scored)
         return scored, {"counts": {**count(scored, low, high), "refused": refused}, "low": low, "high": high}
 
-    def eligible(self, candidates: list[Candidate], doubt: dict) -> tuple[list[Candidate], str]:
-        """Those that may be labelled; and why there are none."""
-        if doubt["counts"] is None:
-            return candidates, "" if candidates else "no proposer found a candidate; see the notes of the round"
-        low, high = doubt["low"], doubt["high"]
-        found = [c for c in inside(candidates, low, high) if self.sampler.quotas.get(c.kind, 0) > 0]
-        if found:
-            return found, ""
+    def nothing(self, candidates: list[Candidate], eligible: list[Candidate], doubt: dict) -> str:
+        """Why no structure was chosen."""
         if not candidates:
-            return [], "no proposer found a candidate that the model has an answer for; see the notes of the round"
-        above = sum(c.scores["sigma"] > high for c in candidates)
-        if above > len(candidates) / 2:
-            return [], (f"{above} of {len(candidates)} candidates are above {high:.3g} eV/Å, too doubtful to be sound structures: "
-                        "a larger first=..., lower temperatures, or a larger sampler.window.spread")  # fmt: skip
-        return [], f"all {len(candidates)} candidates are below {low:.3g} eV/Å or above {high:.3g} eV/Å ({above})"
+            return "no proposer found a candidate that the model has an answer for; see the remarks of the round"
+        if doubt["counts"] is not None:
+            above = sum(c.scores["sigma"] > doubt["high"] for c in candidates)
+            if above > len(candidates) / 2:
+                return (f"{above} of {len(candidates)} candidates are above {doubt['high']:.3g} eV/Å, too doubtful to be sound "
+                        "structures: a larger first=..., lower temperatures, or a larger window.spread")  # fmt: skip
+            if not eligible:
+                return f"all {len(candidates)} candidates are below {doubt['low']:.3g} eV/Å ({above} above {doubt['high']:.3g})"
+        return f"all {len(eligible)} candidates resemble labelled structures (nearer than apart={self.apart})"
 
     def chosen(self, number: int, eligible: list[Candidate], known: list[Atoms]) -> list[Atoms]:
         """The structures to be labelled in this round."""
+        if not eligible:
+            return []
         wanted = self.per_round
         if self.limits.labels is not None:
             wanted = min(wanted, self.limits.labels - len(known))

@@ -1,0 +1,102 @@
+"""Doubts are counted where they are, and sampling ends for reasons that hold."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from mlip import keys
+from mlip.sampling.candidate import Candidate
+from mlip.sampling.labels import held_out, shifted
+from mlip.sampling.score import Window, count, inside, score
+from mlip.sampling.stop import Limits, criteria, decide
+
+
+class Doubting(Calculator):
+    """Doubts each atom by its z coordinate, in eV/Å; has no answer below zero."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        z = self.atoms.positions[:, 2]
+        if (z < 0).any():
+            raise ValueError("atoms overlap")
+        self.results = {"energy": 0.0, "forces": np.zeros((len(z), 3)), keys.FORCE_SIGMA: z / 100, keys.ENERGY_SIGMA: 0.1}
+
+
+def candidate(kind, z, ion=-1):
+    return Candidate(Atoms("Li2O", [[0, 0, z], [30, 0, 8.0], [60, 0, 50.0]], cell=[90, 90, 90], pbc=True), kind, ion=ion)
+
+
+def test_doubt_is_that_of_the_hopping_ion_or_of_all_mobile_ones_and_refused_structures_are_left_out():
+    asked = [candidate("hop", 3.0, ion=0), candidate("md", 3.0), candidate("md", 20.0), candidate("md", -1.0)]
+    scored = score(asked, Doubting(), "Li")
+    assert [c.scores["sigma"] for c in scored] == pytest.approx([0.03, 0.08, 0.2]), "never that of the oxygen far away"
+    assert [c.scores["energy_sigma"] for c in scored] == pytest.approx([0.1] * 3)
+    assert score([], Doubting(), "Li") == []
+
+
+def test_the_window_follows_the_validation_error_and_everything_is_counted():
+    window = Window(least=0.05, times=1.5, spread=4.0)
+    assert window.bounds(0.01) == (0.05, 0.2) and window.bounds(0.1) == pytest.approx((0.15, 0.6))
+    scored = score([candidate("md", z) for z in (9, 12, 30, 70)] + [candidate("check", 9), candidate("hop", 1, 0)], Doubting(), "Li")
+    counts = count(scored, 0.1, 0.4)
+    assert counts["known"] == {"md": 1, "check": 1, "hop": 1} and counts["window"] == {"md": 2} and counts["above"] == {"md": 1}
+    assert counts["share"] == pytest.approx(3 / 5)
+    assert [(c.kind, round(c.scores["sigma"], 2)) for c in inside(scored, 0.1, 0.4)] == [("md", 0.12), ("md", 0.3), ("check", 0.09)]
+    assert count(scored[-1:], 0.1, 0.4)["share"] is None
+    with pytest.raises(ValueError, match="spread > 1"):
+        Window(spread=0.5)
+
+
+def made(barriers=(0.3,), sigma=0.001, error=0.001, share=0.01, labels=50, **more):
+    paths = [{"hop": f"h{n}", "barrier": value, "sigma": sigma} for n, value in enumerate(barriers)]
+    errors = {path["hop"]: error for path in paths}
+    return {"labels": labels, "paths": paths, "saddle_errors": errors, "counts": {"share": share}, **more}
+
+
+def test_it_has_converged_only_when_every_criterion_of_every_hop_is_met():
+    before, limits = made(), Limits()
+    assert decide([before, made()], limits)[1]
+    for name, last in {
+        "sigma of a barrier 0.02": made(sigma=0.02), "change of a barrier 0.02": made([0.32]), "error at a saddle 0.03": made(error=-0.03),
+        "share of doubtful frames 0.1": made(share=0.1),
+    }.items():  # fmt: skip
+        assert decide([before, last], limits) == (None, False)
+        assert name in "; ".join(str(each) for each in criteria([before, last], limits) if not each.is_met)
+
+
+def test_what_is_not_known_yet_is_not_met():
+    limits = Limits()
+    assert not decide([made()], limits)[1], "a first barrier has no change"
+    assert not decide([made(), made([0.3, 0.4])], limits)[1], "nor has a new hop"
+    unlabelled = made() | {"saddle_errors": {}}
+    assert not decide([made(), unlabelled], limits)[1]
+    assert not decide([made([]), made([])], limits)[1], "no hop was found"
+    assert decide([made() | {"paths": None}], limits)[1], "a sampler that looks for none is judged by its dynamics"
+
+
+def test_budgets_and_dead_ends_end_it_without_convergence():
+    rough = made(sigma=1.0)
+    assert decide([rough], Limits(labels=50)) == ("the budget of 50 labels is used up", False)
+    assert decide([rough] * 4, Limits(rounds=3)) == ("3 rounds are done", False)
+    assert decide([rough] * 3, Limits(rounds=3)) == (None, False)
+    assert decide([made(sigma=1.0, ended="nothing to label")], Limits()) == ("nothing to label", False)
+    assert decide([made(), made(ended="nothing to label")], Limits())[1], "nothing to label, and all is well"
+
+
+def test_checks_validate_first_and_every_round_leaves_something_to_train_on():
+    def labelled(kinds):
+        return [Atoms("H", info={"kind": kind}) for kind in kinds]
+
+    assert held_out(labelled(["hop"] * 8 + ["check"] * 2), 0.2) == [8, 9]
+    assert held_out(labelled(["check"] * 2), 0.5) == [0] and held_out(labelled(["hop"]), 0.5) == []
+    assert len(held_out(labelled(["hop"] * 20), 0.1)) == 2 and held_out(labelled(["hop"] * 5), 0.0) == []
+
+
+def test_a_shifted_crystal_is_the_same_crystal_in_another_place():
+    atoms = Atoms("LiO", [[0, 0, 0], [0, 0, 2.0]], cell=[4, 4, 4], pbc=True)
+    moved = shifted(atoms, 3)
+    np.testing.assert_allclose(moved.get_all_distances(mic=True), atoms.get_all_distances(mic=True))
+    assert np.abs(moved.positions - atoms.positions).min() > 1e-3
