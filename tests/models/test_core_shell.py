@@ -54,7 +54,7 @@ def graph(atoms):
 def ions_of(model, atoms, monkeypatch):
     """The Ions that the term hands to the relaxation."""
     caught = []
-    monkeypatch.setattr(core_shell, "relax_shells", lambda ions: caught.append(ions) or shells.relax_shells(ions))
+    monkeypatch.setattr(core_shell, "relax_shells", lambda ions, tolerance: caught.append(ions) or shells.relax_shells(ions, tolerance))
     model(graph(atoms))
     return caught[0]
 
