@@ -52,7 +52,7 @@ class Loop:
     checkpoint: Path | None = None
     warm_start: bool = True
     validation: float = 0.1
-    apart: float = 0.3
+    apart: float = 0.2
     control: int = 2
     seed: int = 0
     execution: Callable = in_process

@@ -113,7 +113,7 @@ def select(
     n: int,
     quotas: Mapping[str, float],
     choose: Callable = farthest,
-    apart: float = 0.3,
+    apart: float = 0.2,
     seed: int = 0,
     first: Sequence[int] = (),
 ) -> list[int]:
@@ -121,7 +121,7 @@ def select(
 
     features  [n_candidates, d], known [m, d]: descriptors, of the training set and of what is held out
     quotas    share of each kind; a kind that is not named is not labelled. Inside a kind every hop gets as much
-    apart     near-duplicate below this distance: 1 is about one neighbour elsewhere
+    apart     near-duplicate below this distance: 1 is about one neighbour elsewhere, 0.2 displacements of 0.03 Å
     first     numbers that are taken in any case, and come first
     Where a group has too few that differ, its places go to the best of all others of the named kinds; never to check
     frames beyond their quota, which are labelled whether the model knows them or not.

@@ -115,7 +115,7 @@ def once(source, target, **more):
         if len(written) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target, **more)
-    if "/labels/" in target:
+    if "/labels/labels/" in target:
         with open({log!r} + ".saved", "a") as file:
             file.write(target + "\\n")
         os.kill(os.getpid(), signal.SIGKILL)

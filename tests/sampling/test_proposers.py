@@ -1,0 +1,148 @@
+"""Proposers find the hops that are there, and what they propose lies where it should."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
+
+sys.path.insert(0, str(Path(__file__).parent))
+from oracle import BARRIER, CELLS, SITE, Cosine, crystal, lattice_file, start
+
+from mlip import keys
+from mlip.md.ensemble import Langevin
+from mlip.sampling.checks import labelled_barriers, unlabelled_pairs
+from mlip.sampling.dynamics import Dynamics
+from mlip.sampling.first import first_structures
+from mlip.sampling.given_hops import GivenHops
+from mlip.sampling.hops_from_md import HopsFromMD
+from mlip.sampling.pulled import Pulled
+from mlip.sampling.random_md import RandomMD
+from mlip.sampling.scene import HopBook, Scene, book_of
+from mlip.sampling.transition_states import TransitionStates, WholePaths
+
+
+def scene(folder, calculator=None, book=None):
+    return Scene(calculator or Cosine(crystal(CELLS)), [start()], "Li", None, book or HopBook(), Path(folder), 0)
+
+
+def given(tmp_path):
+    """A scene in which the hop of the cube is known."""
+    told = scene(tmp_path)
+    assert GivenHops(reference=lattice_file(tmp_path), max_length=3.2, fmax=0.01).propose(told).candidates == []
+    assert [hop.name for hop in told.hops.hops] == ["h0"], "three directions, there and back, one hop"
+    return told
+
+
+def way(candidate):
+    """Of the ion: how far along its hop, in sites."""
+    return np.abs(candidate.atoms.positions[0] - (candidate.atoms.positions[1:].mean(axis=0) - 3.0)).max() / SITE
+
+
+def test_hops_of_dynamics_are_named_and_their_ions_are_on_their_way(tmp_path):
+    dynamics = Dynamics([1500.0], steps=900, timestep_fs=6.0, frame_every=4, skip_ps=0.0, ensemble=Langevin)
+    told = scene(tmp_path)
+    proposer = HopsFromMD(dynamics, most_hops=3, residence_ps=0.2, fmax=0.02)
+    found = proposer.propose(told)
+    assert found.paths is None and "hops in" in found.notes[0] and found.candidates
+    assert {c.hop for c in found.candidates} <= {hop.name for hop in told.hops.hops} and {c.ion for c in found.candidates} == {0}
+    lengths = [np.linalg.norm(hop.vector) / SITE for hop in told.hops.hops]
+    np.testing.assert_allclose(np.square(lengths), np.round(np.square(lengths)), atol=0.1, err_msg="from site to site")
+    again = scene(tmp_path, Cosine(crystal(CELLS), barrier=99.0))
+    repeated = proposer.propose(again)
+    assert [c.parent for c in repeated.candidates] == [c.parent for c in found.candidates], "finished dynamics is read, not repeated"
+
+
+def test_what_lies_around_a_saddle_is_proposed_once_each(tmp_path):
+    told = given(tmp_path)
+    found = TransitionStates(n_images=5, fmax=0.01, rattles=3, strains=1).propose(told)
+    (path,) = found.paths
+    assert path["barrier"] == pytest.approx(BARRIER, abs=1e-3) and path["n_negative"] == 1 and path["sigma"] is None
+    by_kind = {kind: [c for c in found.candidates if c.kind == kind] for kind in ("saddle", "end", "path", "offpath")}
+    assert [len(by_kind[kind]) for kind in ("saddle", "end", "path")] == [1, 1, 2] and len(by_kind["offpath"]) == 6 + 3 + 1
+    assert way(by_kind["saddle"][0]) == pytest.approx(0.5, abs=0.01) and way(by_kind["end"][0]) == pytest.approx(0, abs=0.01)
+    assert {c.hop for c in found.candidates} == {"h0"} and {c.ion for c in found.candidates} == {0}
+    kinds = [c.kind for c in WholePaths(n_images=5, fmax=0.02).propose(told).candidates]
+    assert kinds == ["end", "path", "saddle", "path", "path"]
+
+
+def test_a_drawn_ion_is_seen_all_along_its_way(tmp_path):
+    found = Pulled([300.0], steps=150, timestep_fs=6.0, frame_every=5, ensemble=Langevin).propose(given(tmp_path))
+    assert [c.kind for c in found.candidates] == ["hop"] * 5
+    assert np.diff([way(c) for c in found.candidates]).min() > 0.02 and way(found.candidates[2]) == pytest.approx(0.5, abs=0.15)
+
+
+def test_random_frames_are_seeded_and_a_run_that_breaks_up_keeps_its_frames(tmp_path):
+    dynamics = Dynamics([300.0], steps=40, timestep_fs=5.0, frame_every=4, skip_ps=0.0)
+    one, two = (RandomMD(dynamics, 5).propose(scene(tmp_path / name)).candidates for name in "ab")
+    assert len(one) == 5 and all((a.atoms.positions == b.atoms.positions).all() for a, b in zip(one, two, strict=True))
+
+    class Breaking(Cosine):
+        def calculate(self, atoms=None, *more):
+            if self.calls > 25:
+                raise ValueError("atoms 0 and 1 overlap")
+            super().calculate(atoms, *more)
+
+    found = RandomMD(dynamics, 50).propose(scene(tmp_path / "c", Breaking(crystal(CELLS))))
+    assert 2 < len(found.candidates) < 11
+    with pytest.raises(ValueError, match="positive temperatures"):
+        Dynamics([])
+
+
+def test_a_book_of_hops_is_the_same_after_a_file_and_knows_the_way_back(tmp_path):
+    from mlip.data.structures import read, write
+
+    book = given(tmp_path).hops
+    write(tmp_path / "hops.xyz", book.as_atoms())
+    again = book_of(read(tmp_path / "hops.xyz"))
+    assert again.add(book.hops[0].end, book.hops[0].start, "Li").name == "h0" and len(again.hops) == 1
+    far = start()
+    far.positions[0] += [SITE, SITE, 0]
+    assert again.add(start(), far, "Li").name == "h1" and again.add(start(), start(), "Li") is None
+    with pytest.raises(ValueError, match="no Na"):
+        again.add(start(), far, "Na")
+
+
+def test_first_structures_begin_with_the_starts_and_differ(tmp_path):
+    made = first_structures([start(), start()], 9, seed=0)
+    assert len(made) == 9 and {c.kind for c in made} == {"start"}
+    assert (made[0].atoms.positions == start().positions).all()
+    assert len({c.atoms.positions.tobytes() for c in made}) == 8, "the two starts are the same"
+    assert len({round(c.atoms.get_volume(), 3) for c in made}) > 4
+
+
+def test_pairs_are_labelled_once_and_hops_from_one_minimum_share_its_label(tmp_path):
+    told = given(tmp_path)
+    candidates = TransitionStates(n_images=5, fmax=0.01, rattles=0, strains=0).propose(told).candidates
+    assert {candidates[n].kind for n in unlabelled_pairs(candidates, [], 4)} == {"saddle", "end"}
+    assert unlabelled_pairs(candidates, [], 1) == []
+    labelled = []
+    for candidate, energy in zip(candidates[:2], (1.0, 1.3), strict=True):
+        atoms = candidate.as_atoms()
+        atoms.info[keys.REF_ENERGY] = energy
+        labelled.append(atoms)
+    assert unlabelled_pairs(candidates, labelled, 4) == []
+    labelled[0].info.update(kind="start", hop="none")
+    assert labelled_barriers(labelled) == {}
+    assert labelled_barriers(labelled, {"h0": told.hops.hops[0].start}) == {"h0": pytest.approx(0.3)}
+
+
+def test_a_barrier_is_as_sure_as_what_its_ends_do_not_share():
+    from mlip.sampling.saddles import difference_sigma
+
+    class Spread(Cosine):
+        def calculate_many(self, structures):
+            out = []
+            for atoms in structures:
+                copy = atoms.copy()
+                copy.calc = SinglePointCalculator(copy, energy=0.0)
+                spread = np.array([3.0, atoms.positions[0, 0]])
+                copy.calc.results.update({keys.ENERGY_SPREAD: spread, keys.ENERGY_SIGMA: np.linalg.norm(spread)})
+                out.append(copy)
+            return out
+
+    far = start()
+    far.positions[0, 0] += 0.25
+    assert difference_sigma(start(), far, Spread(crystal(CELLS))) == pytest.approx(0.25)
+    assert difference_sigma(start(), far, Cosine(crystal(CELLS))) is None
