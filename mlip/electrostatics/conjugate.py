@@ -205,7 +205,7 @@ def solve_large(
 
     Charges are constants and the energies have first derivatives by positions, cell and what the features give
     (electronegativity, dipole source): exact, because the charges are a minimum. Two or three periodic directions.
-    About 180 us per atom at any size on one thread (Li2O, charges); below some 1200 atoms the waves of kspace.py
+    About 180 us per atom at any size on one thread (Li2O, charges); below some 2000 atoms the waves of kspace.py
     at their tolerance of 1e-5 are faster: scripts/bench_electrostatics.py.
 
     width      [n] Å, positive where charges flow    start  see relax_large

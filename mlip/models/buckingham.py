@@ -10,8 +10,8 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from mlip import keys, units
-from mlip.electrostatics.charges import formal_charge_table
 from mlip.electrostatics.kspace import fade
+from mlip.electrostatics.parameters import formal_charge_table
 from mlip.models.species import species_lookup
 from mlip.nn.scatter import gather_rows, segment_sum
 

@@ -7,7 +7,8 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from mlip import keys, units
-from mlip.electrostatics.charges import atoms_per_system, formal_charge_table, system_field
+from mlip.electrostatics.charges import atoms_per_system, system_field
+from mlip.electrostatics.parameters import formal_charge_table
 from mlip.models.buckingham import BuckinghamTable
 from mlip.models.ions import Ions, detached, ion_energies
 from mlip.models.shells import relax_shells, shells_at_rest

@@ -5,7 +5,7 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from mlip import keys
-from mlip.electrostatics.charges import formal_charge_table
+from mlip.electrostatics.parameters import formal_charge_table
 from mlip.models.species import SpeciesTable, species_lookup
 
 
