@@ -27,7 +27,7 @@ def loop_of(cfg: DictConfig, make: Callable, build: Callable, train: Callable) -
     ledger = Ledger(cfg.folder, {key: value for key, value in config.items() if key not in NO_MATTER})
     return Loop(
         make(cfg.sampler), make(cfg.engine), partial(train_round, config, make, build, train),
-        partial(load, device=cfg.device), ledger, limits=make(cfg.limits), execution=make(cfg.execution),
+        partial(load, device=cfg.device), ledger, doubt=partial(load_doubt, device=cfg.device), limits=make(cfg.limits), execution=make(cfg.execution),
         initial=read(config["data"]["files"]) if config["data"]["files"] else (),
         hold_out=read(config["hold_out"]) if config["hold_out"] else (),
         checkpoint=Path(cfg.checkpoint) if cfg.checkpoint else None, **{name: config[name] for name in PLAIN},
@@ -35,7 +35,13 @@ def loop_of(cfg: DictConfig, make: Callable, build: Callable, train: Callable) -
 
 
 def load(folder: Path, device: str):
-    """The calculator of a round."""
+    """The calculator of a round: a last layer's doubt is some times as dear as the forces, and dynamics needs none of it."""
+    members = sorted(Path(folder).glob("member*"))
+    return mlip.load_calculator((members[0] if len(members) == 1 else Path(folder)) / "model.pt", device=device)
+
+
+def load_doubt(folder: Path, device: str):
+    """The same with energy_sigma and force_sigma."""
     return mlip.load_calculator(Path(folder) / "model.pt", device=device)
 
 

@@ -28,7 +28,8 @@ class Loop:
 
     train       train(training file, validation file, folder, previous folder or None): a model of these labels; called
                 again it goes on, or does nothing where it is done
-    load        load(folder) -> calculator, with force_sigma where the sampler has a window
+    load        load(folder) -> calculator, for dynamics and paths
+    doubt       doubt(folder) -> the same with energy_sigma and force_sigma, for scores; None: load's tells them
     per_round   labels of a round;  first  labels before the first model, where `initial` has none
     initial     labelled structures to begin with;  hold_out  labelled ones for the history, never trained on
     validation  share of the labels that validates and is not trained on
@@ -49,6 +50,7 @@ class Loop:
     first: int = 20
     initial: Sequence[Atoms] = ()
     hold_out: Sequence[Atoms] = ()
+    doubt: Callable[[Path], object] | None = None
     checkpoint: Path | None = None
     warm_start: bool = True
     validation: float = 0.1
@@ -105,8 +107,9 @@ class Loop:
         if ledger.has(number, "record"):
             return ledger.numbers(number, "record", dict)
         calculator = self.load(self.model(number - 1))
-        candidates, paths, notes = self.proposed(number, starts, calculator)
-        candidates, doubt = self.scored(number, candidates, calculator)
+        doubting = self.doubt(self.model(number - 1)) if self.doubt else calculator
+        candidates, paths, notes = self.proposed(number, starts, calculator, doubting)
+        candidates, doubt = self.scored(number, candidates, doubting)
         eligible = inside(candidates, doubt["low"], doubt["high"]) if doubt["counts"] else candidates
         known = self.labelled(number - 1)
         chosen = ledger.structures(number, "selected", lambda: self.chosen(number, eligible, known))
@@ -128,7 +131,7 @@ class Loop:
 
     # ---------------------------------------------------------------- stages
 
-    def proposed(self, number: int, starts: list[Atoms], calculator) -> tuple[list[Candidate], list[dict] | None, list[str]]:
+    def proposed(self, number: int, starts: list[Atoms], calculator, doubt) -> tuple[list[Candidate], list[dict] | None, list[str]]:
         """Candidates, paths and remarks of all proposers; each is a stage."""
         ledger, candidates, notes, paths = self.ledger, [], [], None
         book = self.book(number - 1)
@@ -136,7 +139,8 @@ class Loop:
             if proposer is None:  # taken out on the command line
                 continue
             if not ledger.has(number, f"paths_{name}"):
-                scene = Scene(calculator, starts, self.mobile, self.framework, book, ledger.round(number), 1000 * self.seed + number)
+                seed = 1000 * self.seed + number
+                scene = Scene(calculator, doubt, starts, self.mobile, self.framework, book, ledger.round(number), seed)
                 found = proposer.propose(scene)
                 ledger.structures(number, f"proposed_{name}", lambda found=found: [c.as_atoms() for c in found.candidates])
                 ledger.structures(number, f"hops_{name}", book.as_atoms)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlip.md.ensemble import Bussi
 from mlip.sampling.candidate import Candidate
-from mlip.sampling.scene import Proposal, Scene
+from mlip.sampling.scene import KnownHop, Proposal, Scene
 from mlip.sampling.transition_states import shortest
 from mlip.transitions.biased import pull
 
@@ -39,7 +39,7 @@ class Pulled:
                     warnings.simplefilter("always")
                     frames, work = pull(
                         hop.start, scene.calculator, hop.ion, hop.vector, self.ensemble(temperature), self.steps, self.timestep_fs,
-                        self.stiffness, frame_every=self.frame_every, seed=seed,
+                        self.stiffness, host_of(hop, scene.framework), self.frame_every, seed,
                     )  # fmt: skip
                 out.notes += [f"{hop.name} at {temperature:g} K: {entry.message}" for entry in told]
                 way = np.array([frame.info["progress"] for frame in frames])
@@ -49,3 +49,10 @@ class Pulled:
                     for k in nearest
                 ]
         return out
+
+
+def host_of(hop: KnownHop, framework: Sequence[str] | None) -> np.ndarray:
+    """Numbers of the atoms that the ion is drawn against: the framework, else other elements, else all other atoms."""
+    symbols = np.array(hop.start.get_chemical_symbols())
+    host = np.isin(symbols, framework) if framework else symbols != symbols[hop.ion]
+    return np.flatnonzero(host) if host.any() else np.setdiff1d(np.arange(len(symbols)), [hop.ion])

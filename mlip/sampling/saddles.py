@@ -48,13 +48,13 @@ def find_saddle(hop: KnownHop, calculator, n_images: int, fmax: float, steps: in
     return FoundSaddle(path, top, check_saddle(bare(top), calculator, tangent), by_dimer)
 
 
-def record(hop: KnownHop, found: FoundSaddle, calculator) -> dict:
-    """The path in numbers: barriers and sigma in eV; sigma None where the calculator does not tell one."""
+def record(hop: KnownHop, found: FoundSaddle, doubt) -> dict:
+    """The path in numbers: barriers and sigma in eV; sigma None where the calculator `doubt` does not tell one."""
     path = found.path
     inner = 0 < path.saddle_index < len(path.images) - 1
     return {
         "hop": hop.name, "barrier": found.barrier if inner else None, "reverse": found.barrier + path.energies[0] - path.energies[-1],
-        "sigma": difference_sigma(path.images[0], found.top, calculator), "converged": bool(path.converged or found.by_dimer),
+        "sigma": difference_sigma(path.images[0], found.top, doubt), "converged": bool(path.converged or found.by_dimer),
         "n_negative": found.check.n_negative, "steps": path.steps, "length_A": float(np.linalg.norm(hop.vector)),
         "coordinate_A": path.reaction_coordinate.tolist(), "energies_eV": (path.energies - path.energies[0]).tolist(),
     }  # fmt: skip

@@ -94,6 +94,7 @@ def moved_ion(start: Atoms, end: Atoms, mobile: str) -> tuple[int, np.ndarray]:
 class Scene:
     """What every proposer works with.
 
+    calculator for dynamics and paths;  doubt  the same with energy_sigma and force_sigma, which cost more
     starts     structures that dynamics starts from;  mobile  symbol of the ions that hop
     framework  symbols that hold the frame of reference; None: all but the mobile one
     hops       known until now: proposers that find new ones add them
@@ -101,6 +102,7 @@ class Scene:
     """
 
     calculator: object
+    doubt: object
     starts: list[Atoms]
     mobile: str
     framework: Sequence[str] | None

@@ -39,7 +39,7 @@ class TransitionStates:
             except ValueError as error:
                 out.notes.append(f"{hop.name}: no path: {error}")
                 continue
-            out.paths.append(record(hop, found, scene.calculator))
+            out.paths.append(record(hop, found, scene.doubt))
             out.candidates += self.around(hop, found, np.random.default_rng([scene.seed, int(hop.name[1:])]))
         return out
 
@@ -75,7 +75,7 @@ class WholePaths:
             except ValueError as error:
                 out.notes.append(f"{hop.name}: no path: {error}")
                 continue
-            out.paths.append(record(hop, found, scene.calculator))
+            out.paths.append(record(hop, found, scene.doubt))
             last = len(found.path.images) - 1
             for k, image in enumerate(found.path.images):
                 kind = "end" if k == 0 else "saddle" if k == found.path.saddle_index and k < last else "path"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -17,14 +18,15 @@ from mlip.sampling.dynamics import Dynamics
 from mlip.sampling.first import first_structures
 from mlip.sampling.given_hops import GivenHops
 from mlip.sampling.hops_from_md import HopsFromMD
-from mlip.sampling.pulled import Pulled
+from mlip.sampling.pulled import Pulled, host_of
 from mlip.sampling.random_md import RandomMD
-from mlip.sampling.scene import HopBook, Scene, book_of
+from mlip.sampling.scene import HopBook, KnownHop, Scene, book_of
 from mlip.sampling.transition_states import TransitionStates, WholePaths
 
 
 def scene(folder, calculator=None, book=None):
-    return Scene(calculator or Cosine(crystal(CELLS)), [start()], "Li", None, book or HopBook(), Path(folder), 0)
+    calculator = calculator or Cosine(crystal(CELLS))
+    return Scene(calculator, calculator, [start()], "Li", None, book or HopBook(), Path(folder), 0)
 
 
 def given(tmp_path):
@@ -71,6 +73,13 @@ def test_a_drawn_ion_is_seen_all_along_its_way(tmp_path):
     found = Pulled([300.0], steps=150, timestep_fs=6.0, frame_every=5, ensemble=Langevin).propose(given(tmp_path))
     assert [c.kind for c in found.candidates] == ["hop"] * 5
     assert np.diff([way(c) for c in found.candidates]).min() > 0.02 and way(found.candidates[2]) == pytest.approx(0.5, abs=0.15)
+
+
+def test_an_ion_is_drawn_against_the_framework_or_against_whatever_is_there(tmp_path):
+    (hop,) = given(tmp_path).hops.hops
+    assert host_of(hop, None).tolist() == host_of(hop, ["O"]).tolist() == list(range(1, 9))
+    alone = KnownHop("h0", Atoms("Cu3"), Atoms("Cu3"), 1)
+    assert host_of(alone, None).tolist() == host_of(alone, ["O"]).tolist() == [0, 2]
 
 
 def test_random_frames_are_seeded_and_a_run_that_breaks_up_keeps_its_frames(tmp_path):

@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""Which way of sampling learns barriers with the fewest labels: the four samplers, one oracle, equal budgets, several seeds.
+
+    OMP_NUM_THREADS=1 scripts/bench_sampling.py runs/bench_sampling                       # Li3PO4 with a vacancy, CHGNet
+    OMP_NUM_THREADS=1 scripts/bench_sampling.py runs/bench_cu --system cu --labels 16 --seeds 0 --set trainer.max_steps=50
+    OMP_NUM_THREADS=1 scripts/bench_sampling.py runs/other --structure LGPS.cif --species Li --labels 200
+    (CHGNet: pip install chgnet --no-deps nvidia-ml-py3)
+
+Every run is a `mlip sample`; what follows --set goes to it. Hops of the crystal into a vacancy are split: every second class is
+given to the samplers that use hops, the others are the test, with their bands relaxed and labelled by the oracle, and
+none of their structures is trained on. Repeated, the command goes on. It prints a table and writes results.csv and
+learning_curves.png: medians over seeds, bars from the best to the worst.
+"""
+
+import argparse
+import csv
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.filters import FrechetCellFilter
+from ase.optimize import FIRE
+from hydra.utils import instantiate
+
+from mlip import cli, keys
+from mlip.calculator import calculate_many
+from mlip.data.structures import read, write
+from mlip.evaluation.plots import BLUE, GREEN, ORANGE, RED, canvas, legend
+from mlip.rounds import load
+from mlip.sampling.candidate import Candidate, bare
+from mlip.training.files import whole_file
+from mlip.transitions.endpoints import vacancy_hops
+from mlip.transitions.neb import neb
+from mlip.transitions.offpath import rattled
+from mlip.transitions.quench import quench_ends
+
+SAMPLERS = {"random_md": (BLUE, "o"), "uncertainty": (ORANGE, "s"), "neb_only": (GREEN, "D"), "transition_states": (RED, "^")}
+SYSTEMS = {  # engine, mobile species, supercell, longest hop Å, temperatures K
+    "li3po4": ("chgnet", "Li", (1, 1, 2), 4.0, [800, 1200, 1600]),
+    "cu": ("emt", "Cu", (2, 2, 2), 4.0, [800]),
+}
+NEVER = ["limits.barrier_sigma=-1", "limits.rounds=null"]  # the budget alone ends a run
+RATTLES = 2  # of every test image
+
+
+def crystal(system: str) -> Atoms:
+    """One cell. gamma-Li3PO4: Pnma, a, b, c and sites as in Yakubovich and Urusov, Crystallogr. Rep. 42, 261 (1997)."""
+    if system == "cu":
+        return bulk("Cu", cubic=True)
+    from ase.spacegroup import crystal as sites
+
+    places = {"Li1": (0.163, 0.502, 0.301), "Li2": (0.424, 0.75, 0.206), "P": (0.412, 0.25, 0.308), "O1": (0.342, 0.044, 0.206),
+              "O2": (0.051, 0.25, 0.293), "O3": (0.090, 0.75, 0.123)}  # fmt: skip
+    symbols = [name.rstrip("123") for name in places]
+    return sites(symbols, list(places.values()), spacegroup=62, cellpar=[10.53, 6.12, 4.93, 90, 90, 90])
+
+
+def prepare(folder: Path, cell: Atoms, oracle, species: str, repeat: tuple, longest: float, most: int) -> None:
+    """folder/start.xyz, hops/*.xyz and test.xyz: what every run begins with, and what it is judged by."""
+    if (folder / "test.xyz").exists():
+        return
+    cell.calc = oracle
+    FIRE(FrechetCellFilter(cell), logfile=None).run(fmax=0.02, steps=300)
+    whole = bare(cell).repeat(repeat)
+    hops, tests, starts = [], [], []
+    for number, hop in enumerate(vacancy_hops(whole, species, longest)[:most]):
+        try:
+            start, end = quench_ends(hop.start, hop.end, oracle, fmax=0.02)
+            path = neb(start, end, oracle, n_images=7, fmax=0.03)
+        except ValueError as error:
+            print(f"{hop.name}: left out: {error}")
+            continue
+        inner = 0 < path.saddle_index < 6
+        given = number % 2 == 0
+        print(f"{hop.name}: {hop.length:.2f} Å, barrier {path.barrier:.3f} eV, {'given' if given else 'test'}"
+              f"{'' if path.converged and inner else ', left out: no converged saddle'}")  # fmt: skip
+        if not (path.converged and inner):
+            continue
+        if given:
+            starts.append(bare(start))
+            for name, atoms in (("start", start), ("end", end)):
+                write(folder / "hops" / f"{len(hops)}_{name}.xyz", [bare(atoms)])
+            hops.append(len(hops))
+        else:
+            tests += images_of(path, f"t{number}", hop.ion)
+    if not hops:
+        raise ValueError(f"no hop of {species} is given to the samplers: a larger longest hop, or another structure")
+    write(folder / "start.xyz", starts[:1])
+    labelled = []
+    for atoms, answer in zip(tests, calculate_many(oracle, [bare(a) for a in tests]), strict=True):
+        atoms.info[keys.REF_ENERGY] = answer.get_potential_energy()
+        atoms.set_array(keys.REF_FORCES, answer.get_forces())
+        labelled.append(atoms)
+    write(folder / "test.xyz", labelled)
+
+
+def images_of(path, name: str, ion: int) -> list[Atoms]:
+    """A test hop: its band, and each image rattled."""
+    out = []
+    for k, image in enumerate(path.images):
+        kind = "end" if k == 0 else "saddle" if k == path.saddle_index else "path"
+        out.append(Candidate(image, kind, name, ion).as_atoms())
+        rng = np.random.default_rng(k)
+        out += [Candidate(atoms, "offpath", name, ion).as_atoms() for atoms in rattled(bare(image), RATTLES, rng, 0.07)]
+    return out
+
+
+def sample(folder: Path, sampler: str, seed: int, engine: str, species: str, temperatures, labels: int, words: list[str]) -> Path:
+    """One `mlip sample`, to the end of its budget; where it was cut off it goes on."""
+    run = folder / f"{sampler}_{seed}"
+    count = len(list((folder / "hops").glob("*_start.xyz")))
+    hops = ",".join(f"{{start: {folder}/hops/{n}_start.xyz, end: {folder}/hops/{n}_end.xyz}}" for n in range(count))
+    begin = time.perf_counter()
+    code = cli.main([
+        "sample", str(folder / "start.xyz"), f"engine={engine}", f"mobile={species}", f"sampler={sampler}", f"seed={seed}", f"folder={run}",
+        "model=small", f"hold_out={folder}/test.xyz", f"given.hops=[{hops}]", f"limits.labels={labels}", f"per_round={max(4, labels // 8)}",
+        f"first={max(6, labels // 8)}", f"dynamics.temperatures_K=[{','.join(map(str, temperatures))}]", "dynamics.steps=2000",
+        "trainer.max_steps=1500", "trainer.validate_every=250", "trainer.logger=null", "n_draws=8", *NEVER, *words,
+    ])  # fmt: skip
+    if code == 2:
+        raise SystemExit(f"{run} broke off; see above")
+    print(f"{run}: {time.perf_counter() - begin:.0f} s")
+    return run
+
+
+def own_barriers(folder: Path, run: Path) -> float | None:
+    """Mean absolute error, eV, of the barriers on the last model's own paths between the ends of the test hops."""
+    path = run / "own_barriers.json"
+    if not path.exists():
+        last = max((run / "rounds").glob("*/model/model.pt"))
+        calculator, errors = load(last.parent, "cpu"), []
+        by_hop: dict[str, list[Atoms]] = {}
+        for atoms in read(folder / "test.xyz"):
+            if atoms.info["kind"] != "offpath":
+                by_hop.setdefault(atoms.info["hop"], []).append(atoms)
+        for images in by_hop.values():
+            truth = max(a.info[keys.REF_ENERGY] for a in images) - images[0].info[keys.REF_ENERGY]
+            try:
+                ends = quench_ends(bare(images[0]), bare(images[-1]), calculator, fmax=0.03, steps=200)
+                errors.append(abs(neb(*ends, calculator, n_images=7, fmax=0.05, steps=200).barrier - truth))
+            except ValueError:  # the model has lost an end
+                errors.append(truth)
+        with whole_file(path) as part:
+            part.write_text(json.dumps(float(np.mean(errors)) if errors else None))
+    return json.loads(path.read_text())
+
+
+def table(folder: Path, runs: dict[tuple[str, int], Path]) -> list[dict]:
+    """A row for every round of every run; folder/results.csv."""
+    rows = []
+    for (sampler, seed), run in runs.items():
+        for file in sorted(run.glob("rounds/*/record.json")):
+            record = json.loads(file.read_text())
+            if "ended" not in record:
+                rows.append({"sampler": sampler, "seed": seed, "labels": record["labels"],
+                             **{name: record["hold_out"].get(name) for name in ("barrier_mae", "ion_force_mae", "force_rmse")}})  # fmt: skip
+    with whole_file(folder / "results.csv") as part, open(part, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+def draw(folder: Path, rows: list[dict]) -> None:
+    """folder/NAME.png: errors on unseen hops against labels."""
+    for name, label in (("barrier_mae", "barrier MAE, unseen hops (meV)"), ("ion_force_mae", "force MAE of hopping ions, unseen (meV/Å)")):
+        figure, axis = canvas("labels", label)
+        for sampler, (colour, marker) in SAMPLERS.items():
+            found: dict[int, list[float]] = {}
+            for row in rows:
+                if row["sampler"] == sampler and row[name] is not None:
+                    found.setdefault(row["labels"], []).append(1e3 * row[name])
+            if found:
+                budget = sorted(found)
+                middle = np.array([np.median(found[n]) for n in budget])
+                ends = np.abs(np.array([[min(found[n]), max(found[n])] for n in budget]).T - middle)
+                axis.errorbar(budget, middle, ends, fmt=f"-{marker}", color=colour, capsize=2, markersize=4, label=sampler)
+        axis.set_yscale("log")
+        legend(figure).savefig(folder / f"{name}.png", dpi=160)
+
+
+def main() -> None:
+    """Prepares, runs what is missing, prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--system", choices=list(SYSTEMS), default="li3po4")
+    parser.add_argument("--structure", help="another crystal, one wide cell of it, with CHGNet as oracle")
+    parser.add_argument("--species", help="its mobile ion")
+    parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--labels", type=int, default=160)
+    parser.add_argument("--hops", type=int, default=10, help="classes of hops, shortest first; half of them are the test")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", dest="words")
+    asked = parser.parse_args()
+    engine, species, repeat, longest, temperatures = SYSTEMS[asked.system]
+    cell = crystal(asked.system) if asked.structure is None else bare(read(asked.structure)[0])
+    species, repeat = asked.species or species, repeat if asked.structure is None else (1, 1, 1)
+    folder = asked.folder.resolve()
+    oracle = instantiate(cli.compose("label", [f"engine={engine}", "input=a", "output=b"], [cli.CONFIGS]).engine).calculator()
+    prepare(folder, cell, oracle, species, repeat, longest, asked.hops)
+    runs = {(sampler, seed): sample(folder, sampler, seed, engine, species, temperatures, asked.labels, asked.words)
+            for seed in asked.seeds for sampler in asked.samplers}  # fmt: skip
+    rows = table(folder, runs)
+    draw(folder, rows)
+    print("sampler            seeds  labels  barrier MAE  own paths  force MAE of hopping ions (meV, meV, meV/Å; medians of last rounds)")
+    for sampler in asked.samplers:
+        last = [[r for r in rows if (r["sampler"], r["seed"]) == (sampler, seed)][-1] for seed in asked.seeds]
+        own = [own_barriers(folder, runs[sampler, seed]) for seed in asked.seeds]
+        middle = [1e3 * np.median([v for v in values if v is not None] or [np.nan]) for values in
+                  ([r["barrier_mae"] for r in last], own, [r["ion_force_mae"] for r in last])]  # fmt: skip
+        print(f"{sampler:18} {len(last):5} {max(r['labels'] for r in last):7} {middle[0]:12.1f} {middle[1]:10.1f} {middle[2]:10.1f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
