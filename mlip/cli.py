@@ -88,7 +88,7 @@ def nearest(word: str, words: list[str]) -> str:
     """A question with the words most like this one; `lr` finds optimizer.lr."""
     ends = [known for known in words if known.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
     close = list(dict.fromkeys([*ends, *difflib.get_close_matches(word, words, n=2, cutoff=0.6)]))
-    return f"did you mean {' or '.join(close[:3])}?" if close else f"there are {', '.join(words)}"
+    return f"did you mean {' or '.join(close[:3])}?" if close else f"there are {', '.join(word for word in words if '.' not in word)}"
 
 
 # ---------------------------------------------------------------- the command
