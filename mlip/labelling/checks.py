@@ -13,6 +13,7 @@ from mlip.data.structures import Source
 from mlip.labelling.engine import LabellingError
 
 NEAR = 0.3  # Å, root mean square displacement up to which the trapezoidal rule tells the work of the forces
+FARTHEST = 0.5  # Å, of any one atom: the rise from a site to a saddle is not the mean of two forces times the way
 STRAINED = 0.06  # up to this strain, too
 ENERGY_OVER_WORK = {  # what an energy difference is, divided by force times Å, when labels have these units
     "eV and eV/Å": 1.0,
@@ -60,7 +61,7 @@ def work_of_forces(structures: Sequence[Atoms], neighbours: int = 40) -> tuple[n
     """Energy differences and works of forces and stress, eV, between structures that lie near each other.
 
     dE = -(F1 + F2) / 2 . dr + V (s1 + s2) / 2 : strain, the trapezoidal rule. Pairs have the same atoms in the same order,
-    displacements below NEAR, and equal cells where there is no stress.
+    displacements below NEAR and FARTHEST, and equal cells where there is no stress.
     """
     energies, works = [], []
     for i, first in enumerate(structures):
@@ -74,7 +75,8 @@ def work_of_forces(structures: Sequence[Atoms], neighbours: int = 40) -> tuple[n
             carried = first.positions @ (np.eye(3) + strain)
             moved = find_mic(second.positions - carried, second.cell, second.pbc)[0]
             moved -= moved.mean(axis=0)
-            if np.sqrt((moved**2).sum(axis=1).mean()) > NEAR:
+            far = np.linalg.norm(moved, axis=1)
+            if np.sqrt((far**2).mean()) > NEAR or far.max() > FARTHEST:
                 continue
             force = (first.arrays[keys.REF_FORCES] + second.arrays[keys.REF_FORCES]) / 2
             work = -(force * moved).sum()

@@ -1,11 +1,20 @@
 """Doubts are counted where they are, and sampling ends for reasons that hold."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
+sys.path.insert(0, str(Path(__file__).parent))
+from oracle import SITE, Cosine, crystal
+
 from mlip import keys
+from mlip.data.diagnosis import ERROR
+from mlip.labelling.checks import check_together
+from mlip.labelling.engine import with_labels
 from mlip.sampling.candidate import Candidate
 from mlip.sampling.labels import held_out, shifted
 from mlip.sampling.score import Window, count, inside, score
@@ -100,3 +109,16 @@ def test_a_shifted_crystal_is_the_same_crystal_in_another_place():
     moved = shifted(atoms, 3)
     np.testing.assert_allclose(moved.get_all_distances(mic=True), atoms.get_all_distances(mic=True))
     assert np.abs(moved.positions - atoms.positions).min() > 1e-3
+
+
+def test_labels_along_a_hop_are_not_taken_for_a_wrong_unit():
+    """Force times way is not the rise from a site to near the saddle: no sign of a unit."""
+    whole = crystal((3, 3, 3))
+    landscape, labelled = Cosine(whole), []
+    for n, x in enumerate([0, 0.35 * SITE] * 3):
+        atoms = whole.copy()
+        atoms.rattle(0.002, seed=n)
+        atoms.positions[0, 0] += x
+        landscape.calculate(atoms)
+        labelled.append(with_labels(atoms, landscape.results, str(n)))
+    assert not [found for found in check_together(labelled, "labels/*.xyz") if found.check == "work of forces" and found.severity == ERROR]
