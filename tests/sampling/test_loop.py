@@ -13,7 +13,7 @@ import pytest
 from ase.calculators.lj import LennardJones
 
 sys.path.insert(0, str(Path(__file__).parent))
-from oracle import BARRIER, ERROR, Labelling, labels_in, loop, start
+from oracle import BARRIER, ERROR, Labelling, labels_in, load, loop, start
 
 from mlip import keys
 from mlip.data.structures import read
@@ -50,6 +50,15 @@ def test_the_barrier_is_found_and_the_loop_says_that_it_has_converged(done):
     assert first["saddle_errors"]["h0"] == pytest.approx(-ERROR, abs=0.01), "told by the label of the saddle, before training"
     assert abs(last["saddle_errors"]["h0"]) < 1e-3 and last["labelled_barriers"]["h0"] == pytest.approx(BARRIER, abs=1e-3)
     assert [path["hop"] for path in last["paths"]] == ["h0"], "all hops of the cube are one"
+
+
+def test_at_the_same_number_of_labels_random_frames_have_not_seen_the_saddle(done, tmp_path):
+    total = done[1]["labels"]
+    dynamics = loop(tmp_path / "settings").sampler.proposers["check"].dynamics
+    sampler = Sampler({"md": RandomMD(dynamics, 50)}, {"md": 1.0}, at_random)
+    result = loop(tmp_path, sampler=sampler, limits=Limits(labels=total)).run([start()])
+    errors = [abs(load(Path(each["model"])).barrier - BARRIER) for each in (result, done[1])]
+    assert result["labels"] == total and errors[1] < 1e-3 and errors[0] > 0.05
 
 
 def test_every_label_is_computed_once_and_all_are_handed_over(done):

@@ -13,7 +13,7 @@ from oracle import BARRIER, CELLS, SITE, Cosine, crystal, lattice_file, start
 
 from mlip import keys
 from mlip.md.ensemble import Langevin
-from mlip.sampling.checks import labelled_barriers, unlabelled_pairs
+from mlip.sampling.checks import force_errors, labelled_barriers, on_hold_out, unlabelled_pairs
 from mlip.sampling.dynamics import Dynamics
 from mlip.sampling.first import first_structures
 from mlip.sampling.given_hops import GivenHops
@@ -135,6 +135,22 @@ def test_pairs_are_labelled_once_and_hops_from_one_minimum_share_its_label(tmp_p
     labelled[0].info.update(kind="start", hop="none")
     assert labelled_barriers(labelled) == {}
     assert labelled_barriers(labelled, {"h0": told.hops.hops[0].start}) == {"h0": pytest.approx(0.3)}
+
+
+def test_a_hold_out_tells_errors_of_barriers_and_of_the_ions_on_their_way(tmp_path):
+    truth, model = Cosine(crystal(CELLS)), Cosine(crystal(CELLS), barrier=0.8 * BARRIER)
+    frames = []
+    for candidate in TransitionStates(n_images=5, fmax=0.01, rattles=0, strains=0).propose(given(tmp_path)).candidates[:4]:
+        atoms = candidate.as_atoms()
+        truth.calculate(atoms)
+        atoms.info[keys.REF_ENERGY] = truth.results["energy"]
+        atoms.set_array(keys.REF_FORCES, truth.results["forces"])
+        frames.append(atoms)
+    found = on_hold_out(model, frames)
+    assert (found["frames"], found["hops"]) == (4, 1) and found["barrier_mae"] == pytest.approx(0.2 * BARRIER, abs=1e-3)
+    ions = [np.linalg.norm(atoms.arrays[keys.REF_FORCES][0]) for atoms in frames]
+    assert found["ion_force_mae"] == pytest.approx(0.2 * np.mean(ions), rel=0.05) and found["force_rmse"] < found["ion_force_mae"]
+    assert on_hold_out(model, []) == {} and max(np.abs(e).max() for e in force_errors(truth, frames)) < 1e-12
 
 
 def test_a_barrier_is_as_sure_as_what_its_ends_do_not_share():
