@@ -54,7 +54,7 @@ def cumulative(curves: dict) -> Figure:
         axis.set(xscale="log", xlim=(max(min(starts, default=1e-3), 1e-6), None))
     size.set(xlabel="error of the force's magnitude (meV/Å)", ylabel="part of the ions", ylim=(0, 1))
     direction.set(xlabel="angle between the forces (degree)")
-    size.legend(frameon=False, fontsize=8)
+    size.legend(frameon=False, fontsize=8, loc="upper left")
     return figure
 
 
