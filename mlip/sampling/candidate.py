@@ -1,9 +1,9 @@
 """A structure that may be labelled: what it is, whose hop it shows, where it comes from, how much the model doubts it."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
 from ase import Atoms
 
 from mlip import keys
@@ -61,9 +61,6 @@ def candidate_of(atoms: Atoms) -> Candidate:
     return Candidate(atoms, str(info.get("kind", "start")), hop, int(info.get("ion", -1)), parent, scores)
 
 
-def count_by(candidates: Iterable[Candidate], name: str = "kind") -> dict[str, int]:
-    """How many there are of each kind (or hop, or parent), most first."""
-    values = [getattr(candidate, name) for candidate in candidates]
-    found, counts = np.unique(np.array(values, dtype=str), return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return {str(found[n]): int(counts[n]) for n in order}
+def count_by_kind(candidates: Iterable[Candidate]) -> dict[str, int]:
+    """How many there are of each kind, most first."""
+    return dict(Counter(candidate.kind for candidate in candidates).most_common())

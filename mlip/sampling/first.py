@@ -11,7 +11,7 @@ from mlip.transitions.offpath import compressed, displaced, far_enough, rattled,
 WIDTHS = (0.03, 0.06, 0.1, 0.15)  # Å per axis: 100 to 1500 K in a typical solid
 
 
-def first_structures(starts: Sequence[Atoms], n: int, seed: int, kind: str = "start") -> list[Candidate]:
+def first_structures(starts: Sequence[Atoms], n: int, seed: int) -> list[Candidate]:
     """n structures around the starts in turn: as they are, then rattled by WIDTHS under strains of 1.5 % and 4 % of volume."""
     if n < 1:
         raise ValueError(f"a first model needs first >= 1 labels, or labelled structures in data.files, got first={n}")
@@ -24,7 +24,7 @@ def first_structures(starts: Sequence[Atoms], n: int, seed: int, kind: str = "st
         if turn > 0:
             (made,) = rattled(made, 1, rng, WIDTHS[turn % len(WIDTHS)])
             (made,) = strained(made, 1, rng, 0.015) if turn % 2 else compressed(made, [1 + 0.04 * (-1) ** (turn // 2)])
-        out += [Candidate(each, kind, parent=f"start{tries % len(starts)}, {made.info['offpath']}") for each in far_enough([made])]
+        out += [Candidate(each, "start", parent=f"start{tries % len(starts)}, {made.info['offpath']}") for each in far_enough([made])]
         tries += 1
         if tries > 20 * n + 20:
             raise ValueError(f"atoms overlap in nearly every structure around the starts ({starts[0].symbols}): look at them")

@@ -10,7 +10,7 @@ from rich.console import Console
 from mlip.data.structures import write
 from mlip.labelling.execution import in_process
 from mlip.sampling import history
-from mlip.sampling.candidate import Candidate, bare, candidate_of, count_by
+from mlip.sampling.candidate import Candidate, bare, candidate_of, count_by_kind
 from mlip.sampling.checks import force_rmse, labelled_barriers, on_hold_out, saddle_errors, unlabelled_pairs
 from mlip.sampling.descriptors import descriptors, elements_of
 from mlip.sampling.first import first_structures
@@ -113,7 +113,7 @@ class Loop:
         eligible = inside(candidates, doubt["low"], doubt["high"]) if doubt["counts"] else candidates
         known = self.labelled(number - 1)
         chosen = ledger.structures(number, "selected", lambda: self.chosen(number, eligible, known))
-        more = {"paths": paths, "notes": notes, "proposed": count_by(candidates), **doubt}
+        more = {"paths": paths, "notes": notes, "proposed": count_by_kind(candidates), **doubt}
         if not chosen:
             more["ended"] = f"nothing to label: {self.nothing(candidates, eligible, doubt)}"
             return ledger.numbers(number, "record", lambda: self.record(number, [], known, more))
@@ -234,11 +234,11 @@ class Loop:
     def record(self, number: int, labelled: list[Atoms], known: list[Atoms], more: dict) -> dict:
         """What a round is remembered by."""
         every, starts = [*known, *labelled], self.starts_of(number)
-        trained = number - 1 if "ended" in more else number
+        trained = number - ("ended" in more)
         calculator = self.load(self.model(trained))
         after = saddle_errors(calculator, every, starts)
         return {
-            "round": number, "labels": len(every), "new": len(labelled), "by_kind": count_by(map(candidate_of, every)),
+            "round": number, "labels": len(every), "new": len(labelled), "by_kind": count_by_kind(map(candidate_of, every)),
             "force_rmse": force_rmse(calculator, self.part(trained, True)),
             "hold_out": on_hold_out(calculator, self.hold_out), "labelled_barriers": labelled_barriers(every, starts),
             "saddle_errors_after": after, "saddle_errors": after, "paths": None, "counts": None, "notes": [], **more,
@@ -246,7 +246,6 @@ class Loop:
 
     def tell(self, records: list[dict]) -> None:
         """A line about the round."""
-        last = records[-1]
-        told = "; ".join(map(str, criteria(records, self.limits)))
+        last, told = records[-1], "; ".join(map(str, criteria(records, self.limits)))
         self.console.print(f"round {last['round']}: {last['labels']} labels, {last['new']} new; {told}", highlight=False)
 

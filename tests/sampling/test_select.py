@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from mlip.sampling.candidate import Candidate, candidate_of, count_by
+from mlip.sampling.candidate import Candidate, candidate_of, count_by_kind
 from mlip.sampling.descriptors import descriptors
 from mlip.sampling.select import at_random, d_optimal, farthest, select, shares
 
@@ -123,7 +123,7 @@ def test_a_candidate_is_the_same_after_a_file(tmp_path):
     for one, other in zip(made, map(candidate_of, read(tmp_path / "a.xyz")), strict=True):
         assert (one.kind, one.hop, one.ion, one.parent, one.scores) == (other.kind, other.hop, other.ion, other.parent, other.scores)
         assert not other.atoms.get_momenta().any() and (other.atoms.positions == one.atoms.positions).all()
-    assert count_by(made) == {"hop": 1, "md": 1}
+    assert count_by_kind(made) == {"hop": 1, "md": 1}
     with pytest.raises(ValueError, match="kind of a candidate"):
         Candidate(atoms, "saddel")
     with pytest.raises(ValueError, match="no atom 9"):
