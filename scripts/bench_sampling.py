@@ -8,8 +8,8 @@
 
 Every run is a `mlip sample`; what follows --set goes to it. Hops of the crystal into a vacancy are split: every second class is
 given to the samplers that use hops, the others are the test, with their bands relaxed and labelled by the oracle, and
-none of their structures is trained on. Repeated, the command goes on; about 6 CPU hours for Li3PO4. It prints a table and writes results.csv and
-learning_curves.png: medians over seeds, bars from the best to the worst.
+none of their structures is trained on. Repeated, the command goes on; about 6 CPU hours for Li3PO4.
+It prints a table and writes results.csv, barrier_mae.png and ion_force_mae.png: medians over seeds, bars from best to worst.
 """
 
 import argparse
