@@ -89,7 +89,7 @@ def kinisi_energy(points):
         coords={"temperature": sc.array(dims=["temperature"], values=list(TEMPERATURES), unit="K")},
     )
     at = Arrhenius(data)
-    at.mcmc(progress=False)
+    at.mcmc()
     samples = at.activation_energy.values
     return np.median(samples), *np.quantile(samples, [0.025, 0.975])
 
