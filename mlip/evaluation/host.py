@@ -1,6 +1,7 @@
 """Is the host still the crystal it was? Melting within a run, and phase changes between temperatures."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -68,7 +69,7 @@ def phase_changes(
                     reasons[i][name] = f"{name} jumps by {jump:+.1%}"
     if host_rmsds is not None:
         softness = np.asarray(host_rmsds, float)[order] ** 2 / t
-        for i, ratio in enumerate(softness[1:] / softness[:-1]):
-            if ratio > 2 or ratio < 0.5:
-                reasons[i]["host"] = f"host u^2/T changes by a factor {ratio:.1f}"
+        for i, (one, other) in enumerate(pairwise(softness)):
+            if min(one, other) > 0 and not 0.5 <= other / one <= 2:  # a host held fixed says nothing
+                reasons[i]["host"] = f"host u^2/T changes by a factor {other / one:.1f}"
     return [(float(t[i]), float(t[i + 1]), ", ".join(why.values())) for i, why in enumerate(reasons) if why]

@@ -80,6 +80,7 @@ def test_a_jump_of_the_cell_or_a_soft_host_is_a_phase_change():
     assert phase_changes(T, host_rmsds=rmsd) == []
     rmsd[4] *= 3
     assert phase_changes(T, host_rmsds=rmsd)[0][:2] == (900, 1000)
+    assert phase_changes(T, host_rmsds=[0.0] * len(T)) == []  # a host held fixed
 
 
 def test_extrapolation_across_a_phase_change_is_refused_unless_told():
