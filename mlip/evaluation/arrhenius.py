@@ -12,6 +12,7 @@ from mlip import units
 from mlip.evaluation.result import Result
 
 LEAST_TEMPERATURES = 4
+MOST_FACTOR = 10  # of an extrapolation's 2 sigma interval either way, beyond which it is more a guess than a number
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ def activation_energy(line: Arrhenius) -> Result:
         notes.append(f"curved: {abs(line.curvature_sigma):.1f} sigma from a line in 1/T; E_a depends on the range")
     if line.chi2_per_freedom > 3:
         notes.append(f"points scatter {line.chi2_per_freedom:.1f} times more (chi^2) than their errors say; interval enlarged")
+    if line.energy < error:
+        notes.append("not distinguishable from zero: run longer, or at temperatures farther apart")
     notes += [f"phase change between {low:g} and {high:g} K ({why})" for low, high, why in line.phase_changes]
     where = {"from_K": float(line.temperatures_K.min()), "to_K": float(line.temperatures_K.max())}
     return Result("activation_energy", line.energy, "eV", line.energy - error, line.energy + error,
@@ -155,6 +158,8 @@ def extrapolate(line: Arrhenius, temperature_K: float, across_phase_change: bool
     value = np.exp(log[0]) / (temperature_K if is_sigma else 1.0)
     factor = np.exp(2 * error[0])
     notes = activation_energy(line).notes
+    if factor > MOST_FACTOR:
+        notes = (*notes, f"known to a factor of {factor:.3g} only: run longer, or nearer to {temperature_K:g} K")
     name, unit = ("conductivity", "S/cm") if is_sigma else ("diffusivity", line.unit)
     return Result(f"{name}_extrapolated", value, unit, value / factor, value * factor, "warn" if notes else "pass", notes,
                   {"temperature_K": float(temperature_K)})  # fmt: skip

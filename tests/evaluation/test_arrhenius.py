@@ -61,6 +61,14 @@ def test_a_curve_is_not_a_line():
     assert activation_energy(fit(T, line(T), np.full(5, 0.05))).verdict == "pass"
 
 
+def test_points_too_rough_for_an_energy_say_so():
+    rough = fit(T, line(T), np.full(5, 1.2))
+    e, room = activation_energy(rough), extrapolate(rough, 300.0)
+    assert e.low < 0 and e.verdict == "warn" and "not distinguishable from zero" in e.notes[0]
+    assert room.verdict == "warn" and "to a factor of" in room.notes[-1]
+    assert extrapolate(fit(T, line(T), np.full(5, 0.1)), 300.0).verdict == "pass"
+
+
 def test_points_that_scatter_more_than_they_say_widen_the_interval():
     noise = np.array([0.5, -0.5, 0.5, -0.5, 0.5])
     scattered, quiet = fit(T, line(T) * np.exp(noise), np.full(5, 0.1)), fit(T, line(T), np.full(5, 0.1))
