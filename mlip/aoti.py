@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mlip import keys
+from mlip.nn.scatter import native_sums
 
 INPUTS = (
     keys.POSITIONS, keys.ATOMIC_NUMBERS, keys.CELL, keys.PBC, keys.EDGE_INDEX, keys.EDGE_SHIFT, keys.BATCH,
@@ -49,7 +50,7 @@ def save(deployed: nn.Module, path: Path, metadata: dict, example: dict[str, Ten
     settings = {"aot_inductor.metadata": {"mlip": json.dumps(about)}}
     logging.getLogger("torch._inductor.ir").setLevel(logging.ERROR)  # says that a determinant is not compiled
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch's own, about its own deprecations
+        with native_sums(), warnings.catch_warnings(action="ignore"):  # torch's own, about its own deprecations
             traced = make_fx(results, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*inputs)
             program = torch.export.export(traced, tuple(inputs), dynamic_shapes=shapes, strict=False)
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)

@@ -5,6 +5,9 @@ Native index_add is used where torch_scatter is absent, and always in an exporte
 without it. On the GPU index_add adds in any order: torch_scatter's sorted segment sum makes runs repeatable.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +16,17 @@ try:
     from torch_scatter import segment_coo
 except ImportError:
     segment_coo = None
+
+
+@contextmanager
+def native_sums() -> Iterator[None]:
+    """Without torch_scatter, for as long as a potential is traced: its operators know no symbolic sizes."""
+    global segment_coo
+    kept, segment_coo = segment_coo, None
+    try:
+        yield
+    finally:
+        segment_coo = kept
 
 
 def segment_sum(values: Tensor, segment: Tensor, n_segments: int) -> Tensor:
