@@ -82,7 +82,8 @@ class ExportedCalculator(Calculator):
         results = self.evaluate(graph)
         if keys.CHARGES in results:
             columns = [results[keys.CHARGES][:, None], *([results[keys.DIPOLES]] if keys.DIPOLES in results else [])]
-            self.relaxed = [*self.relaxed[-2:], np.concatenate(columns, axis=1)]
+            state = np.concatenate(columns, axis=1)
+            self.relaxed = [*self.relaxed[-2:], state] if np.isfinite(state).all() else []
         self.results = per_structure(results, self.atoms, 0, slice(None))
 
     def calculate_many(self, structures: list[Atoms]) -> list[Atoms]:

@@ -32,8 +32,8 @@ class Electronegativity(nn.Module):
     """chi_i = -J_i (formal charge + (shift of the element + MLP of the invariant features) e / 10), [n] V float64.
 
     chi q + J q^2 / 2 is then J (q - q0)^2 / 2 but for a constant, with q0 = -chi / J: training starts from formal charges,
-    which fixes their sign (energies alone cannot), and a hardness that grows holds them there. The tenth makes charges
-    learn slowly: the first steps, which must find the repulsion, would otherwise shrink them for good.
+    which fixes their sign (energies alone cannot), and a hardness that grows holds them there. The tenth lets them drift
+    slowly from there, for forces hardly decide them (docs/charges.md).
     """
 
     def __init__(self, elements: list[int], formal: Tensor, n_features: int, n_hidden: int):

@@ -45,10 +45,12 @@ def energies(interaction: Interaction, problem: Problem, state: Relaxed) -> Tens
 
 
 def together(charges: Tensor, dipoles: Tensor) -> Tensor:
+    """One row per atom, [n, 1] or with dipoles [n, 4]."""
     if dipoles.shape[0] == 0:
         return charges[:, None]
     return torch.cat([charges[:, None], dipoles], 1)
 
 
 def dipoles_of(x: Tensor) -> Tensor:
+    """The dipoles of rows [n, 4]; no rows where x [n, 1] has charges only."""
     return x[:, 1:] if x.shape[1] == 4 else x.new_zeros(0, 3)

@@ -82,7 +82,7 @@ def conjugate_gradients(
         x = on_target(p, problem, together(state.charges, state.dipoles))
         slope, multipliers = held_slope(interaction, p, problem, x)
         worst, last, count = float(slope.abs().max()), float("inf"), 0
-        while worst > tolerance:
+        while not worst <= tolerance:  # a slope that is not a number must be heard
             if count == limit:
                 raise RuntimeError(
                     f"charges not relaxed after {limit} corrections, slope {worst} V left: "

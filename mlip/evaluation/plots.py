@@ -154,6 +154,7 @@ def canvas(xlabel: str, ylabel: str):
 
 
 def title(axis, text: str) -> None:
+    """A small grey line above an axis."""
     axis.set_title(text, fontsize=8.5, color="0.3", loc="left")
 
 

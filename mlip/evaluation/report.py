@@ -98,10 +98,12 @@ def save(folder: Path, section: Section, draw: Callable | None) -> tuple[dict[st
 
 
 def png(figure: Figure, dpi: int = 160) -> bytes:
+    """The figure as a PNG file."""
     return _bytes(figure, format="png", dpi=dpi)
 
 
 def pdf(figure: Figure) -> bytes:
+    """The figure as a PDF file, the same bytes each time."""
     return _bytes(figure, format="pdf", metadata={"CreationDate": None})
 
 
@@ -142,11 +144,13 @@ def verdicts(judged: list[Judged], titles: dict[str, str]) -> list[str]:
 
 
 def contents(sections: list[Section], titles: dict[str, str]) -> list[str]:
+    """Links to the sections."""
     links = [f'<a href="#{section.name}">{escape(titles.get(section.name, section.name))}</a>' for section in sections]
     return ["<nav>" + "".join(links) + "</nav>"]
 
 
 def sentences(notes: list[str]) -> list[str]:
+    """Notes as a list; nothing where there are none."""
     return ["<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>"] if notes else []
 
 

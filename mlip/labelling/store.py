@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from ase import Atoms
 
 from mlip.data.structures import read, write
+from mlip.training.files import locked
 
 RESERVE = 2**22  # bytes kept free for the labels that are under way when the disk fills up
 
@@ -80,13 +80,7 @@ class LabelFolder:
     @contextlib.contextmanager
     def reserve(self) -> Iterator[None]:
         """Keeps space for the labels under way; and the folder for this process, so that nobody computes them twice."""
-        with open(self.folder / "lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise OSError(f"another mlip works on {self.folder}: wait for it, or name another folder") from error
-            except OSError:
-                pass  # a file system without locks
+        with locked(self.folder):
             yield from self._keep_space()
 
     def _keep_space(self) -> Iterator[None]:

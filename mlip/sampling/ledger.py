@@ -6,7 +6,6 @@ which go on by themselves. A stage always hands out what its file says, so that 
 
 import contextlib
 import errno
-import fcntl
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from ase import Atoms
 
 from mlip.data.structures import read, write
 from mlip.evaluation.result import plain
-from mlip.training.files import whole_file
+from mlip.training.files import locked, whole_file
 from mlip.training.run_folder import difference
 
 
@@ -86,14 +85,6 @@ class Ledger:
             raise OSError(error.errno, f"no space left on the disk of {self.folder}: every finished stage and label is safe. "
                           "Free some space and repeat the command: it goes on") from error  # fmt: skip
 
-    @contextlib.contextmanager
-    def reserved(self) -> Iterator[None]:
+    def reserved(self) -> contextlib.AbstractContextManager:
         """The folder for this process alone."""
-        with open(self.folder / "lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise OSError(f"another mlip samples in {self.folder}: wait for it, or choose another folder=...") from error
-            except OSError:
-                pass  # a file system without locks
-            yield
+        return locked(self.folder, "samples in")

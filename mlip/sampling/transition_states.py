@@ -1,5 +1,6 @@
 """Saddles of the known hops and what lies around them: where a potential decides conductivity and rarely sees data."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,13 +34,7 @@ class TransitionStates:
 
     def propose(self, scene: Scene) -> Proposal:
         out = Proposal(paths=[])
-        for hop in shortest(scene.hops.hops, self.most_hops):
-            try:
-                found = find_saddle(hop, scene.calculator, self.n_images, self.fmax, self.steps)
-            except ValueError as error:
-                out.notes.append(f"{hop.name}: no path: {error}")
-                continue
-            out.paths.append(record(hop, found, scene.doubt))
+        for hop, found in saddles(scene, out, self.most_hops, self.n_images, self.fmax, self.steps):
             out.candidates += self.around(hop, found, np.random.default_rng([scene.seed, int(hop.name[1:])]))
         return out
 
@@ -69,18 +64,26 @@ class WholePaths:
 
     def propose(self, scene: Scene) -> Proposal:
         out = Proposal(paths=[])
-        for hop in shortest(scene.hops.hops, self.most_hops):
-            try:
-                found = find_saddle(hop, scene.calculator, self.n_images, self.fmax, self.steps)
-            except ValueError as error:
-                out.notes.append(f"{hop.name}: no path: {error}")
-                continue
-            out.paths.append(record(hop, found, scene.doubt))
+        for hop, found in saddles(scene, out, self.most_hops, self.n_images, self.fmax, self.steps):
             last = len(found.path.images) - 1
             for k, image in enumerate(found.path.images):
                 kind = "end" if k == 0 else "saddle" if k == found.path.saddle_index and k < last else "path"
                 out.candidates.append(Candidate(image, kind, hop.name, hop.ion, f"{hop.name}, NEB, image {k}"))
         return out
+
+
+def saddles(
+    scene: Scene, out: Proposal, most_hops: int, n_images: int, fmax: float, steps: int
+) -> Iterator[tuple[KnownHop, FoundSaddle]]:
+    """The shortest hops of the scene with their paths; paths, and the reasons where there is none, go into `out`."""
+    for hop in shortest(scene.hops.hops, most_hops):
+        try:
+            found = find_saddle(hop, scene.calculator, n_images, fmax, steps)
+        except ValueError as error:
+            out.notes.append(f"{hop.name}: no path: {error}")
+            continue
+        out.paths.append(record(hop, found, scene.doubt))
+        yield hop, found
 
 
 def shortest(hops: list[KnownHop], most: int) -> list[KnownHop]:

@@ -1,6 +1,7 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and folders that one process works in."""
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,3 +20,16 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     with open(part, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(part, path)
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path, doing: str = "works on") -> Iterator[None]:
+    """The folder for this process alone, where the file system has locks. Raises OSError while another one has it."""
+    with open(Path(folder) / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError(f"another mlip {doing} {folder}: wait for it, or name another folder") from error
+        except OSError:
+            pass  # a file system without locks
+        yield

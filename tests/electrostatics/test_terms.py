@@ -276,3 +276,10 @@ def test_large_systems_go_through_the_mesh_and_have_the_same_energy_forces_and_c
     for a, b in zip(large[1:], small[1:], strict=True):
         assert (a - b).abs().max() < 2e-5
     assert (same[keys.CHARGES] - other[keys.CHARGES]).abs().max() < 1e-6
+
+
+def test_features_that_are_no_numbers_are_heard():
+    inputs = graph(6)
+    inputs[keys.NODE_SCALARS] = torch.full_like(inputs[keys.NODE_SCALARS], torch.nan)
+    with pytest.raises(RuntimeError, match="slope nan V left"):
+        term("qeq").eval()(inputs)
