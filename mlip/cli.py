@@ -19,7 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mlip.verbs import VERBS, WORDS
+from mlip.verbs import VERBS, WORDS, is_done, rank
 
 PACKAGE = Path(__file__).resolve().parent
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"  # wheel, checkout
@@ -132,7 +132,7 @@ def dispatch(words: list[str], help: bool, multirun: bool, config_dir: Path | No
         return 0
     overrides = [re.sub(r"^\+experiment=", "experiment=", word) for word in words[1:] if "=" in word or word[0] == "~"]
     fixed = assign(verb, [word for word in words[1:] if "=" not in word and word[0] != "~"])
-    codes = []
+    codes, configs = [], []
     for job, name in sweep(overrides) if multirun else [(overrides, "")]:
         if verb not in ("train", "sample"):  # where `model` is a file, Hydra would look for it in the group configs/model
             fixed |= dict(word.split("=", 1) for word in job if word.startswith("model="))
@@ -143,8 +143,14 @@ def dispatch(words: list[str], help: bool, multirun: bool, config_dir: Path | No
             OmegaConf.update(cfg, key, value)  # as it is: a file's name may hold what Hydra's grammar would not take
         if missing := OmegaConf.missing_keys(cfg):
             raise ValueError(f"mlip {verb} needs {', '.join(sorted(missing))}; see mlip {verb} --help")
+        configs.append(cfg)
+        if name and verb == "train" and is_done(cfg):
+            print(f"{cfg.folder}: finished before")
+            continue
         codes.append(VERBS[verb](cfg) or 0)
-    return max(codes)
+    if multirun and verb == "train" and configs[0].hold_out:
+        rank(configs)
+    return max(codes, default=0)
 
 
 def assign(verb: str, words: list[str]) -> dict:

@@ -14,6 +14,7 @@ def train(cfg: DictConfig) -> None:
     mlip train data.files=[a.xyz,vasp_runs/] model=large trainer.max_seconds=3600 name=mine
     mlip train experiment=li3incl6
     mlip train -m experiment=li3incl6 model=small,medium seed=1,2
+    mlip train -m material=halide data.files=my.xyz material.cutoff=5,6,7 model=small,qeq hold_out=hops.xyz
 
     A run is one folder, runs/NAME: config.yaml, metrics.csv, metrics.json, logs, checkpoints, plots, model.pt.
     The same command again goes on with a run that was cut off.
@@ -27,9 +28,7 @@ def train(cfg: DictConfig) -> None:
     from mlip.training.module import TrainingModule
     from mlip.training.run_folder import claim, export_run, furnish
 
-    config = OmegaConf.to_container(cfg, resolve=True)
-    config.pop("material", None)  # what it decides stands resolved in the other keys
-    overwrite, folder = config.pop("overwrite"), Path(cfg.folder)
+    config, overwrite, folder = run_config(cfg), cfg.overwrite, Path(cfg.folder)
     if rank_zero_only.rank == 0:  # with several devices, Lightning starts this command once for each
         claim(folder, config, overwrite)
     pl.seed_everything(cfg.seed, verbose=False)
@@ -51,6 +50,34 @@ def train(cfg: DictConfig) -> None:
         for level in statistics["levels"]:
             name = "model.pt" if len(statistics["levels"]) == 1 else f"model_{level}.pt"
             export_run(folder, folder / name, build, level=level)
+
+
+def run_config(cfg: DictConfig) -> dict:
+    """All that decides a run, plain; what a material decides stands resolved in the other keys."""
+    config = OmegaConf.to_container(cfg, resolve=True)
+    return {name: value for name, value in config.items() if name not in ("material", "hold_out", "overwrite")}
+
+
+def is_done(cfg: DictConfig) -> bool:
+    """Whether the run of this config is finished, so that a sweep that was cut off goes on behind it."""
+    from mlip.training.run_folder import is_finished
+
+    return not cfg.overwrite and is_finished(Path(cfg.folder), run_config(cfg))
+
+
+def rank(configs: list[DictConfig]) -> None:
+    """After a sweep: its runs by their errors on the hops of hold_out, as a table and as ranking.csv beside their folders."""
+    from rich.console import Console
+
+    import mlip
+    from mlip.data.structures import read
+    from mlip.sampling import ranking
+
+    folders = [Path(cfg.folder) for cfg in configs]
+    rows = ranking.rank({folder.name: folder for folder in folders}, read(configs[0].hold_out), mlip.load_calculator)
+    Console().print(ranking.table(rows))
+    ranking.write(folders[0].parent / "ranking.csv", rows)
+    print(folders[0].parent / "ranking.csv")
 
 
 def make(config: DictConfig, **arguments):

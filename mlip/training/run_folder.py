@@ -39,6 +39,12 @@ def claim(folder: Path, config: dict, overwrite: bool) -> None:
         raise FileExistsError(f"{folder} exists and is no run of mlip: choose another name=...")
 
 
+def is_finished(folder: Path, config: dict) -> bool:
+    """Whether a run with this config (resolved, plain) has ended here."""
+    ended = (folder / "metrics.json").exists() and any(folder.glob("model*.pt"))
+    return ended and difference(yaml.safe_load((folder / "config.yaml").read_text()), json.loads(json.dumps(config))) is None
+
+
 def difference(one, other, key: str = "") -> str | None:
     """Dotted key of the first value in which two configs differ, None where they are equal."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
