@@ -79,12 +79,21 @@ def run(
                     continue
                 done[name] = outcome.atoms
                 report.seconds.append(outcome.seconds)
-    report.labelled = [done.get(name) for name in names]
+    report.labelled = [told(done.get(name), atoms) for name, atoms in zip(names, structures, strict=True)]
     for n, name in enumerate(names):
         if name in failed:
             (report.awaited if failed[name].awaited else report.failed)[n] = failed[name].cause
     report.findings = check_together([atoms for atoms in report.labelled if atoms is not None], f"{folder}/labels/*.xyz")
     return report
+
+
+def told(label: Atoms | None, atoms: Atoms) -> Atoms | None:
+    """The label with what this structure is said to be: another with the same positions may have been labelled for it."""
+    if label is None:
+        return None
+    own = label.copy()
+    own.info.update({name: value for name, value in atoms.info.items() if not name.startswith("ref_")})
+    return own
 
 
 def _outcomes(pool: Executor, engine: Engine, structures: dict[str, Atoms], retries: int, store: LabelFolder):

@@ -86,6 +86,17 @@ run(crystals(6), CalculatorEngine(partial(Counting, {log!r}, float(sys.argv[1]))
 """
 
 
+def test_one_label_serves_two_structures_and_each_keeps_what_it_is_said_to_be(tmp_path):
+    one, other = crystals(1) * 2
+    one, other = one.copy(), other.copy()
+    one.info.update(hop="h0", ref_energy=9.0)
+    other.info.update(hop="h1", ref_energy=8.0)
+    for _ in range(2):  # computed, then read
+        labelled = run([one, other], EMT_ENGINE, tmp_path).labelled
+        assert [atoms.info["hop"] for atoms in labelled] == ["h0", "h1"]
+        assert labelled[0].info[keys.REF_ENERGY] == labelled[1].info[keys.REF_ENERGY] < 5.0
+
+
 def test_after_kill_9_no_finished_label_is_repeated_and_none_is_broken(tmp_path):
     log, folder = tmp_path / "log", tmp_path / "run"
     script = KILLED.format(here=str(Path(__file__).parent), log=str(log), folder=str(folder))
