@@ -2,11 +2,15 @@
 
 import contextlib
 import logging
+import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 WORKER = "parsl.executors.high_throughput.process_worker_pool"
+# a process that is killed takes the hub of its workers with it: it would hand them all that was asked, for nobody
+WITH_US = ("setpriv", "--pdeathsig", "KILL")  # Linux
+HEARTBEAT, LOST = 10, 60  # s; workers without a hub end
 
 
 @contextlib.contextmanager
@@ -42,9 +46,10 @@ def parsl_pool(provider, run_dir: str, workers_per_node: int = 1, cores_per_work
     logging.getLogger("parsl").setLevel(logging.ERROR)
     workers = HighThroughputExecutor(
         label="labels", provider=provider, max_workers_per_node=workers_per_node, cores_per_worker=cores_per_worker,
-        address=address,
+        address=address, heartbeat_period=HEARTBEAT, heartbeat_threshold=LOST,
         # by the interpreter: Parsl's scripts are not on the PATH where the environment is not activated
-        interchange_launch_cmd=[sys.executable, "-m", "parsl.executors.high_throughput.interchange"],
+        interchange_launch_cmd=[*(WITH_US if shutil.which(WITH_US[0]) else ()), sys.executable, "-m",
+                                "parsl.executors.high_throughput.interchange"],
         launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", f"{python or sys.executable} -m {WORKER}"),
     )  # fmt: skip
     pool = ParslPoolExecutor(Config(executors=[workers], run_dir=run_dir, initialize_logging=False, strategy="simple"))

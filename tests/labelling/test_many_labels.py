@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,3 +224,36 @@ def test_parsl_workers_give_the_same_labels_as_this_process(tmp_path, monkeypatc
         assert (one is None) == (other is None)
         if one is not None:
             np.testing.assert_allclose(one.info[keys.REF_ENERGY], other.info[keys.REF_ENERGY], atol=1e-9)
+
+
+ABANDONED = """
+import sys
+sys.path.insert(0, {here!r})
+from functools import partial
+from parsl.providers import LocalProvider
+from engines import Counting, crystals
+from mlip.labelling.calculator import CalculatorEngine
+from mlip.labelling.execution import parsl_pool
+from mlip.labelling.run import run
+execution = partial(parsl_pool, LocalProvider(init_blocks=1, max_blocks=1), {folder!r} + "/parsl", workers_per_node=1, address="127.0.0.1")
+run(crystals(60), CalculatorEngine(partial(Counting, {log!r}, 0.5)), {folder!r}, execution)
+"""
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv of Linux")
+def test_workers_of_a_killed_run_get_no_more_structures(tmp_path, monkeypatch):
+    pytest.importorskip("parsl")
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[2]}")
+    log = tmp_path / "log"
+    script = ABANDONED.format(here=str(Path(__file__).parent), log=str(log), folder=str(tmp_path / "labels"))
+    process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    time.sleep(1.5)
+    before = len(log.read_text().splitlines())
+    time.sleep(2.5)
+    after = len(log.read_text().splitlines())
+    assert 0 < before == after < 60
