@@ -45,6 +45,7 @@ SYSTEMS = {  # engine, mobile species, supercell, longest hop Å, temperatures K
 }
 NEVER = ["limits.barrier_sigma=-1", "limits.rounds=null"]  # the budget alone ends a run
 RATTLES = 2  # of every test image
+FMAX = 0.03  # eV/Å, of ends; twice that of bands
 
 
 def crystal(system: str) -> Atoms:
@@ -60,42 +61,54 @@ def crystal(system: str) -> Atoms:
 
 
 def prepare(folder: Path, cell: Atoms, oracle, species: str, repeat: tuple, longest: float, most: int) -> None:
-    """folder/start.xyz, hops/*.xyz and test.xyz: what every run begins with, and what it is judged by."""
+    """folder/start.xyz, hops/*.xyz and test.xyz: what every run begins with, and what it is judged by. Goes on hop by hop."""
     if (folder / "test.xyz").exists():
         return
-    cell.calc = oracle
-    FIRE(FrechetCellFilter(cell), logfile=None).run(fmax=0.02, steps=300)
-    whole = bare(cell).repeat(repeat)
-    hops, tests, starts = [], [], []
+    if not (folder / "crystal.xyz").exists():
+        cell.calc = oracle
+        FIRE(FrechetCellFilter(cell), logfile=None).run(fmax=0.02, steps=300)
+        write(folder / "crystal.xyz", [bare(cell)])
+    whole = bare(read(folder / "crystal.xyz")[0]).repeat(repeat)
     for number, hop in enumerate(vacancy_hops(whole, species, longest)[:most]):
-        try:
-            start, end = quench_ends(hop.start, hop.end, oracle, fmax=0.02)
-            path = neb(start, end, oracle, n_images=7, fmax=0.03)
-        except ValueError as error:
-            print(f"{hop.name}: left out: {error}")
-            continue
-        inner = 0 < path.saddle_index < 6
-        given = number % 2 == 0
-        print(f"{hop.name}: {hop.length:.2f} Å, barrier {path.barrier:.3f} eV, {'given' if given else 'test'}"
-              f"{'' if path.converged and inner else ', left out: no converged saddle'}")  # fmt: skip
-        if not (path.converged and inner):
-            continue
-        if given:
-            starts.append(bare(start))
-            for name, atoms in (("start", start), ("end", end)):
-                write(folder / "hops" / f"{len(hops)}_{name}.xyz", [bare(atoms)])
-            hops.append(len(hops))
-        else:
-            tests += images_of(path, f"t{number}", hop.ion)
-    if not hops:
-        raise ValueError(f"no hop of {species} is given to the samplers: a larger longest hop, or another structure")
-    write(folder / "start.xyz", starts[:1])
+        given, path = number % 2 == 0, folder / "hops" / f"{number}.json"
+        if not path.exists():
+            try:
+                told = given_hop(folder, number, hop, oracle) if given else test_hop(folder, number, hop, oracle)
+            except ValueError as error:
+                told = f"left out: {error}"
+            with whole_file(path) as part:
+                part.write_text(json.dumps(f"{hop.name}, {hop.length:.2f} Å, {'given' if given else 'test'}: {told}"))
+        print(json.loads(path.read_text()), flush=True)
+    tests = [atoms for path in sorted((folder / "hops").glob("*_test.xyz")) for atoms in read(path)]
+    if not (folder / "start.xyz").exists() or not tests:
+        raise ValueError(f"hops of {species} are needed, some to be given to the samplers and some to test them: a larger longest hop, "
+                         "or another structure")  # fmt: skip
     labelled = []
     for atoms, answer in zip(tests, calculate_many(oracle, [bare(a) for a in tests]), strict=True):
         atoms.info[keys.REF_ENERGY] = answer.get_potential_energy()
         atoms.set_array(keys.REF_FORCES, answer.get_forces())
         labelled.append(atoms)
     write(folder / "test.xyz", labelled)
+
+
+def given_hop(folder: Path, number: int, hop, oracle) -> str:
+    """The relaxed ends of a hop that the samplers are told of; the first start is where their dynamics begins."""
+    start, end = quench_ends(hop.start, hop.end, oracle, fmax=FMAX)
+    write(folder / "hops" / f"{number}_end.xyz", [bare(end)])
+    write(folder / "hops" / f"{number}_start.xyz", [bare(start)])
+    if not (folder / "start.xyz").exists():
+        write(folder / "start.xyz", [bare(start)])
+    return f"its end {end.get_potential_energy() - start.get_potential_energy():+.3f} eV from its start"
+
+
+def test_hop(folder: Path, number: int, hop, oracle) -> str:
+    """The relaxed band of a hop that no sampler is told of."""
+    start, end = quench_ends(hop.start, hop.end, oracle, fmax=FMAX)
+    path = neb(start, end, oracle, n_images=7, fmax=2 * FMAX)
+    if not (path.converged and 0 < path.saddle_index < 6):
+        return "left out: no converged saddle"
+    write(folder / "hops" / f"{number}_test.xyz", images_of(path, f"t{number}", hop.ion))
+    return f"barrier {path.barrier:.3f} eV"
 
 
 def images_of(path, name: str, ion: int) -> list[Atoms]:
@@ -112,8 +125,8 @@ def images_of(path, name: str, ion: int) -> list[Atoms]:
 def sample(folder: Path, sampler: str, seed: int, engine: str, species: str, temperatures, labels: int, words: list[str]) -> Path:
     """One `mlip sample`, to the end of its budget; where it was cut off it goes on."""
     run = folder / f"{sampler}_{seed}"
-    count = len(list((folder / "hops").glob("*_start.xyz")))
-    hops = ",".join(f"{{start: {folder}/hops/{n}_start.xyz, end: {folder}/hops/{n}_end.xyz}}" for n in range(count))
+    starts = sorted((folder / "hops").glob("*_start.xyz"))
+    hops = ",".join(f"{{start: {path}, end: {str(path).replace('_start', '_end')}}}" for path in starts)
     begin = time.perf_counter()
     code = cli.main([
         "sample", str(folder / "start.xyz"), f"engine={engine}", f"mobile={species}", f"sampler={sampler}", f"seed={seed}", f"folder={run}",

@@ -1,6 +1,7 @@
 """The path of one hop on the model's surface: its band, its saddle, what lies beside it, and how sure the model is."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,11 @@ from mlip.sampling.candidate import bare
 from mlip.sampling.scene import KnownHop
 from mlip.transitions.dimer import dimer
 from mlip.transitions.neb import Path, neb
+from mlip.transitions.paths import displacements
 from mlip.transitions.quench import quench_ends
 from mlip.transitions.saddle import Saddle, check_saddle
+
+SAME_END = 0.5  # Å, of any atom between the ends of two rounds
 
 
 @dataclass(frozen=True)
@@ -34,18 +38,28 @@ class FoundSaddle:
 def find_saddle(hop: KnownHop, calculator, n_images: int, fmax: float, steps: int) -> FoundSaddle:
     """Ends quenched, a climbing band between them, a dimer from its top where the band has not converged.
 
+    The band begins as that of the round before, where it still lies between these ends: a barrier's change between rounds is then
+    that of one path.
     Raises ValueError where the ends fall together, or the model has no answer on the way.
     """
     start, end = quench_ends(hop.start, hop.end, calculator, fmax=fmax / 2, steps=steps)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # ends not relaxed, dips: they are in the record of the path
-        path = neb(start, end, calculator, n_images=n_images, fmax=fmax, steps=steps)
+        path = neb(start, end, calculator, n_images=n_images, fmax=fmax, steps=steps, images=band_between(hop, start, end, n_images))
     top, tangent, by_dimer = path.saddle, path.tangent, False
     if not path.converged and 0 < path.saddle_index < len(path.images) - 1:
         climb = dimer(path.saddle, calculator, tangent, fmax=fmax, steps=steps)
         if climb.converged:
             top, tangent, by_dimer = climb.atoms, climb.mode, True
     return FoundSaddle(path, top, check_saddle(bare(top), calculator, tangent), by_dimer)
+
+
+def band_between(hop: KnownHop, start: Atoms, end: Atoms, n_images: int) -> Sequence[Atoms] | None:
+    """The hop's band, None where it has other ends or another number of images."""
+    if len(hop.band) != n_images:
+        return None
+    moved = [np.linalg.norm(displacements(*pair), axis=1).max() for pair in ((hop.band[0], start), (hop.band[-1], end))]
+    return hop.band if max(moved) < SAME_END else None
 
 
 def record(hop: KnownHop, found: FoundSaddle, doubt) -> dict:

@@ -1,7 +1,8 @@
 """What a proposer is told and what it gives back; the hops that are known until now, each once."""
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,13 +18,17 @@ APART, LENGTHS = 1.0, 0.5  # of two hops that are not the same: one neighbour el
 
 @dataclass(frozen=True)
 class KnownHop:
-    """One hop of its class: two quenched structures with atoms in one order, and the ion that goes from here to there."""
+    """One hop of its class: two quenched structures with atoms in one order, and the ion that goes from here to there.
+
+    band  images of the last path that converged, ends included, where the next one begins; empty before
+    """
 
     name: str
     start: Atoms
     end: Atoms
     ion: int
     origin: str = ""
+    band: Sequence[Atoms] = ()
 
     @property
     def vector(self) -> np.ndarray:
@@ -64,11 +69,15 @@ class HopBook:
         self.hops.append(new)
         return new
 
+    def remember(self, name: str, images: Sequence[Atoms]) -> None:
+        """Keeps the band of a hop."""
+        self.hops = [replace(hop, band=tuple(map(bare, images))) if hop.name == name else hop for hop in self.hops]
+
     def as_atoms(self) -> list[Atoms]:
-        """Start, end, start, end ... for a file."""
+        """Start, end and band of each hop in turn, for a file."""
         out = []
         for hop in self.hops:
-            for role, atoms in (("start", hop.start), ("end", hop.end)):
+            for role, atoms in (("start", hop.start), ("end", hop.end), *(("band", image) for image in hop.band)):
                 out.append(bare(atoms))
                 out[-1].info.update(hop=hop.name, ion=int(hop.ion), role=role, origin=hop.origin)
         return out
@@ -76,8 +85,12 @@ class HopBook:
 
 def book_of(structures: Sequence[Atoms]) -> HopBook:
     """What `as_atoms` wrote."""
-    pairs = zip(structures[::2], structures[1::2], strict=True)
-    return HopBook([KnownHop(str(a.info["hop"]), bare(a), bare(b), int(a.info["ion"]), str(a.info["origin"])) for a, b in pairs])
+    hops = []
+    for _, members in itertools.groupby(structures, key=lambda atoms: atoms.info["hop"]):
+        start, end, *band = members
+        told = start.info
+        hops.append(KnownHop(str(told["hop"]), bare(start), bare(end), int(told["ion"]), str(told["origin"]), tuple(map(bare, band))))
+    return HopBook(hops)
 
 
 def moved_ion(start: Atoms, end: Atoms, mobile: str) -> tuple[int, np.ndarray]:

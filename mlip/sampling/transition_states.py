@@ -83,6 +83,8 @@ def saddles(
             out.notes.append(f"{hop.name}: no path: {error}")
             continue
         out.paths.append(record(hop, found, scene.doubt))
+        if found.path.converged:
+            scene.hops.remember(hop.name, found.path.images)
         yield hop, found
 
 

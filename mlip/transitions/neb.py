@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import find_mic
 from ase.mep import NEB
 from ase.optimize import FIRE2
 
@@ -116,7 +117,8 @@ def neb(
     else:
         check_band(images, band)
         for image, given in zip(band[1:-1], images[1:-1], strict=True):
-            image.positions = start.positions + displacements(start, given)
+            # as it lies in its band: without its own drift it would no longer be relaxed
+            image.positions = start.positions + find_mic(given.positions - images[0].positions, start.cell, start.pbc)[0]
     ends = calculate_many(calculator, [band[0], band[-1]])
     for name, image in zip(("start", "end"), ends, strict=True):
         force = np.linalg.norm(image.get_forces(), axis=1).max()

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from oracle import BARRIER, CELLS, SITE, Cosine, crystal, lattice_file, start
 
 from mlip import keys
+from mlip.data.structures import read, write
 from mlip.md.ensemble import Langevin
 from mlip.sampling.checks import force_errors, labelled_barriers, on_hold_out, unlabelled_pairs
 from mlip.sampling.dynamics import Dynamics
@@ -20,6 +21,7 @@ from mlip.sampling.given_hops import GivenHops
 from mlip.sampling.hops_from_md import HopsFromMD
 from mlip.sampling.pulled import Pulled, host_of
 from mlip.sampling.random_md import RandomMD
+from mlip.sampling.saddles import band_between
 from mlip.sampling.scene import HopBook, KnownHop, Scene, book_of
 from mlip.sampling.transition_states import TransitionStates, WholePaths
 
@@ -99,9 +101,24 @@ def test_random_frames_are_seeded_and_a_run_that_breaks_up_keeps_its_frames(tmp_
         Dynamics([])
 
 
-def test_a_book_of_hops_is_the_same_after_a_file_and_knows_the_way_back(tmp_path):
-    from mlip.data.structures import read, write
+def test_the_band_of_a_hop_goes_on_from_the_round_before(tmp_path):
+    told = given(tmp_path)
+    told.calculator = Cosine(crystal(CELLS), bend=0.5)  # a path that is not straight
+    proposer = TransitionStates(n_images=5, fmax=0.005, steps=200, rattles=0, strains=0)
+    first = proposer.propose(told).paths[0]
+    write(tmp_path / "hops.xyz", told.hops.as_atoms())
+    book = book_of(read(tmp_path / "hops.xyz"))
+    again = proposer.propose(scene(tmp_path, told.calculator, book)).paths[0]
+    assert first["converged"] and first["steps"] > 5 and again["steps"] <= 1
+    assert again["barrier"] == pytest.approx(first["barrier"], abs=1e-5)
+    (hop,) = book.hops
+    elsewhere = hop.end.copy()
+    elsewhere.positions[hop.ion] += 0.6
+    assert band_between(hop, hop.start, hop.end, 5) is hop.band
+    assert band_between(hop, hop.start, elsewhere, 5) is None and band_between(hop, hop.start, hop.end, 7) is None
 
+
+def test_a_book_of_hops_is_the_same_after_a_file_and_knows_the_way_back(tmp_path):
     book = given(tmp_path).hops
     write(tmp_path / "hops.xyz", book.as_atoms())
     again = book_of(read(tmp_path / "hops.xyz"))

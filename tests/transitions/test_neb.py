@@ -65,7 +65,7 @@ def test_a_hop_in_two_steps_shows_its_minimum_and_climbs_to_a_saddle_that_a_plai
     calculator = Cosine(start, axes=(1.0, 0.5, 1.0))
     with_climb = neb(start, end, calculator, n_images=7, fmax=0.01)
     assert with_climb.barrier == pytest.approx(1.5 * BARRIER, abs=1e-3)  # the symmetric line: a second-order saddle
-    off = [image.copy() for image in with_climb.images]
+    off = [image.copy() for image in neb(start, end, calculator, n_images=7, steps=0).images]
     for image, bump in zip(off, np.sin(np.linspace(0, np.pi, 7)), strict=True):
         image.positions[0] += [0.8 * bump, -0.8 * bump, 0]
     bent = neb(start, end, calculator, n_images=7, fmax=0.01, images=off)
