@@ -9,27 +9,27 @@
 Every run is a `mlip sample`; what follows --set goes to it. Hops of the crystal into a vacancy are split: every second class is
 given to the samplers that use hops, the others are the test, with their bands relaxed and labelled by the oracle, and
 none of their structures is trained on. Repeated, the command goes on; about 6 CPU hours for Li3PO4.
-It prints a table and writes results.csv, barrier_mae.png and ion_force_mae.png: medians over seeds, bars from best to worst.
+It prints and draws what compare_samplings.py does, and the errors of barriers on the models' own paths.
 """
 
 import argparse
-import csv
 import json
 import sys
 import time
 from pathlib import Path
 
+import compare_samplings
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
 from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 from hydra.utils import instantiate
+from rich.console import Console
 
 from mlip import cli, keys
 from mlip.calculator import calculate_many
 from mlip.data.structures import read, write
-from mlip.evaluation.plots import BLUE, GREEN, ORANGE, RED, canvas, legend
 from mlip.rounds import load
 from mlip.sampling.candidate import Candidate, bare
 from mlip.training.files import whole_file
@@ -38,7 +38,7 @@ from mlip.transitions.neb import neb
 from mlip.transitions.offpath import rattled
 from mlip.transitions.quench import quench_ends
 
-SAMPLERS = {"random_md": (BLUE, "o"), "uncertainty": (ORANGE, "s"), "neb_only": (GREEN, "D"), "transition_states": (RED, "^")}
+SAMPLERS = tuple(compare_samplings.STYLES)
 SYSTEMS = {  # engine, mobile species, supercell, longest hop Å, temperatures K
     "li3po4": ("chgnet", "Li", (1, 1, 2), 4.0, [800, 1200, 1600]),
     "cu": ("emt", "Cu", (2, 2, 2), 4.0, [800]),
@@ -162,40 +162,6 @@ def own_barriers(folder: Path, run: Path) -> float | None:
     return json.loads(path.read_text())
 
 
-def table(folder: Path, runs: dict[tuple[str, int], Path]) -> list[dict]:
-    """A row for every round of every run; folder/results.csv."""
-    rows = []
-    for (sampler, seed), run in runs.items():
-        for file in sorted(run.glob("rounds/*/record.json")):
-            record = json.loads(file.read_text())
-            if "ended" not in record:
-                rows.append({"sampler": sampler, "seed": seed, "labels": record["labels"],
-                             **{name: record["hold_out"].get(name) for name in ("barrier_mae", "ion_force_mae", "force_rmse")}})  # fmt: skip
-    with whole_file(folder / "results.csv") as part, open(part, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    return rows
-
-
-def draw(folder: Path, rows: list[dict]) -> None:
-    """folder/NAME.png: errors on unseen hops against labels."""
-    for name, label in (("barrier_mae", "barrier MAE, unseen hops (meV)"), ("ion_force_mae", "force MAE of hopping ions, unseen (meV/Å)")):
-        figure, axis = canvas("labels", label)
-        for sampler, (colour, marker) in SAMPLERS.items():
-            found: dict[int, list[float]] = {}
-            for row in rows:
-                if row["sampler"] == sampler and row[name] is not None:
-                    found.setdefault(row["labels"], []).append(1e3 * row[name])
-            if found:
-                budget = sorted(found)
-                middle = np.array([np.median(found[n]) for n in budget])
-                ends = np.abs(np.array([[min(found[n]), max(found[n])] for n in budget]).T - middle)
-                axis.errorbar(budget, middle, ends, fmt=f"-{marker}", color=colour, capsize=2, markersize=4, label=sampler)
-        axis.set_yscale("log")
-        legend(figure).savefig(folder / f"{name}.png", dpi=160)
-
-
 def main() -> None:
     """Prepares, runs what is missing, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -203,7 +169,7 @@ def main() -> None:
     parser.add_argument("--system", choices=list(SYSTEMS), default="li3po4")
     parser.add_argument("--structure", help="another crystal, one wide cell of it, with CHGNet as oracle")
     parser.add_argument("--species", help="its mobile ion")
-    parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=SAMPLERS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--labels", type=int, default=160)
     parser.add_argument("--hops", type=int, default=10, help="classes of hops, shortest first; half of them are the test")
@@ -217,15 +183,14 @@ def main() -> None:
     prepare(folder, cell, oracle, species, repeat, longest, asked.hops)
     runs = {(sampler, seed): sample(folder, sampler, seed, engine, species, temperatures, asked.labels, asked.words)
             for seed in asked.seeds for sampler in asked.samplers}  # fmt: skip
-    rows = table(folder, runs)
-    draw(folder, rows)
-    print("sampler            seeds  labels  barrier MAE  own paths  force MAE of hopping ions (meV, meV, meV/Å; medians of last rounds)")
+    rows = compare_samplings.rows_of((sampler, run) for (sampler, _), run in runs.items())
+    compare_samplings.write(folder, rows)
+    console = Console()
+    console.print(compare_samplings.table(rows))
     for sampler in asked.samplers:
-        last = [[r for r in rows if (r["sampler"], r["seed"]) == (sampler, seed)][-1] for seed in asked.seeds]
         own = [own_barriers(folder, runs[sampler, seed]) for seed in asked.seeds]
-        middle = [1e3 * np.median([v for v in values if v is not None] or [np.nan]) for values in
-                  ([r["barrier_mae"] for r in last], own, [r["ion_force_mae"] for r in last])]  # fmt: skip
-        print(f"{sampler:18} {len(last):5} {max(r['labels'] for r in last):7} {middle[0]:12.1f} {middle[1]:10.1f} {middle[2]:10.1f}")
+        found = ", ".join("none" if value is None else f"{1e3 * value:.1f}" for value in own)
+        console.print(f"{sampler}: barriers on its last model's own paths, MAE in meV, seed by seed: {found}", highlight=False)
 
 
 if __name__ == "__main__":
