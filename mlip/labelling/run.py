@@ -87,6 +87,23 @@ def run(
     return report
 
 
+def labeller(engine: Engine | None, folder: str | Path, **how) -> Callable[[Sequence[Atoms]], list[Atoms]] | None:
+    """label(structures) -> labelled copies, for those who need them at once: barriers of mlip evaluate. None without an engine.
+
+    how  execution and retries, as in `run`. label raises LabellingError where a structure has no label
+    """
+    if engine is None:
+        return None
+
+    def label(structures: Sequence[Atoms]) -> list[Atoms]:
+        report = run(structures, engine, folder, **how)
+        for cause in (*report.failed.values(), *report.awaited.values()):
+            raise LabellingError(f"a structure that must be labelled has no label: {cause}")
+        return report.labelled
+
+    return label
+
+
 def told(label: Atoms | None, atoms: Atoms) -> Atoms | None:
     """The label with what this structure is said to be: another with the same positions may have been labelled for it."""
     if label is None:

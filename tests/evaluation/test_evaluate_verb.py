@@ -111,3 +111,14 @@ def test_a_training_is_exported_and_evaluated_on_the_frames_that_it_held_out(run
 def test_a_checkpoint_is_exported_beside_itself(run):
     path, folder = exported(run / "checkpoints" / "last.ckpt", build)
     assert path == run / "checkpoints" / "last.pt" and path.is_file() and folder is None
+
+
+def test_an_engine_labels_the_saddles_of_the_barriers_and_no_label_is_a_failed_part(capsys):
+    words = ["evaluate", EMT, "structure=cu.xyz", "repeat=[2,2,2]", "mobile=Cu", "only=[static.barriers]", "name=EMT",
+             "dimensions.static.barriers.n_hops=1", "+dimensions.static.barriers.n_images=5"]  # fmt: skip
+    assert answer(capsys, *words, "engine=emt", "folder=one")[0] == 0
+    found = {row["name"]: row["value"] for row in json.loads(Path("one/results.json").read_text())}
+    assert found["barrier_own"] > 0.5 and found["barrier_own_error"] == pytest.approx(0, abs=1e-6)
+    assert len(list(Path("one/barriers/labels").glob("*.xyz"))) == 3
+    code, said = answer(capsys, *words, "engine=files", "engine.level=pbe", "folder=two")
+    assert code == 1 and "has no label" in said
