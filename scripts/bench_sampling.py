@@ -44,6 +44,11 @@ SYSTEMS = {  # engine, mobile species, supercell, longest hop Å, temperatures K
     "cu": ("emt", "Cu", (2, 2, 2), 4.0, [800]),
 }
 NEVER = ["limits.barrier_sigma=-1", "limits.rounds=null"]  # the budget alone ends a run
+LESS = {  # of the samplers' own work, so that the benchmark fits a small machine
+    "neb_only": ["sampler.proposers.hops.most_hops=4", "sampler.proposers.paths.most_hops=8"],
+    "transition_states": ["sampler.proposers.hops.most_hops=4", "sampler.proposers.pulled.steps=500", "sampler.proposers.pulled.most_hops=6",
+                          "sampler.proposers.saddles.most_hops=8"],
+}  # fmt: skip
 RATTLES = 2  # of every test image
 FMAX = 0.03  # eV/Å, of ends; twice that of bands
 
@@ -132,7 +137,7 @@ def sample(folder: Path, sampler: str, seed: int, engine: str, species: str, tem
         "sample", str(folder / "start.xyz"), f"engine={engine}", f"mobile={species}", f"sampler={sampler}", f"seed={seed}", f"folder={run}",
         "model=small", f"hold_out={folder}/test.xyz", f"given.hops=[{hops}]", f"limits.labels={labels}", f"per_round={max(4, labels // 8)}",
         f"first={max(6, labels // 8)}", f"dynamics.temperatures_K=[{','.join(map(str, temperatures))}]", "dynamics.steps=2000",
-        "trainer.max_steps=1500", "trainer.validate_every=250", "trainer.logger=null", "n_draws=8", *NEVER, *words,
+        "trainer.max_steps=1500", "trainer.validate_every=250", "trainer.logger=null", "n_draws=8", *NEVER, *LESS.get(sampler, []), *words,
     ])  # fmt: skip
     if code == 2:
         raise SystemExit(f"{run} broke off; see above")

@@ -11,7 +11,7 @@ from mlip.data.structures import write
 from mlip.labelling.execution import in_process
 from mlip.sampling import history
 from mlip.sampling.candidate import Candidate, bare, candidate_of, count_by_kind
-from mlip.sampling.checks import force_rmse, labelled_barriers, on_hold_out, saddle_errors, unlabelled_pairs
+from mlip.sampling.checks import labelled_barriers, on_hold_out, saddle_errors, unlabelled_pairs, validation_errors
 from mlip.sampling.descriptors import descriptors, elements_of
 from mlip.sampling.first import first_structures
 from mlip.sampling.labels import held_out, label_round
@@ -110,7 +110,10 @@ class Loop:
         doubting = self.doubt(self.model(number - 1)) if self.doubt else calculator
         candidates, paths, notes = self.proposed(number, starts, calculator, doubting)
         candidates, doubt = self.scored(number, candidates, doubting)
-        eligible = inside(candidates, doubt["low"], doubt["high"]) if doubt["counts"] else candidates
+        eligible = candidates
+        if doubt["counts"]:
+            low = self.sampler.window.floor(candidates, doubt["low"], doubt["high"], self.per_round)
+            eligible = inside(candidates, low, doubt["high"])
         known = self.labelled(number - 1)
         chosen = ledger.structures(number, "selected", lambda: self.chosen(number, eligible, known))
         more = {"paths": paths, "notes": notes, "proposed": count_by_kind(candidates), **doubt}
@@ -159,7 +162,7 @@ class Loop:
             return candidates, {"counts": None}
         made = self.ledger.structures(number, "scored", lambda: [c.as_atoms() for c in score(candidates, calculator, self.mobile)])
         scored = [candidate_of(atoms) for atoms in made]
-        low, high = self.sampler.window.bounds(self.ledger.numbers(number - 1, "record", dict)["force_rmse"])
+        low, high = self.sampler.window.bounds(self.ledger.numbers(number - 1, "record", dict)["force_typical"])
         refused = len(candidates) - len(scored)
         return scored, {"counts": {**count(scored, low, high), "refused": refused}, "low": low, "high": high}
 
@@ -187,7 +190,7 @@ class Loop:
         elements = elements_of([c.atoms for c in eligible], seen)
         new = descriptors([c.atoms for c in eligible], [c.ion for c in eligible], self.mobile, elements)
         old = descriptors(seen, [int(atoms.info.get("ion", -1)) for atoms in seen], self.mobile, elements)
-        pairs = unlabelled_pairs(eligible, known, wanted // 2)
+        pairs = unlabelled_pairs(eligible, known, max(2, wanted // 4))
         numbers = select(eligible, new, old, wanted, self.sampler.quotas, self.sampler.choose, self.apart, 1000 * self.seed + number, pairs)
         return [eligible[k].as_atoms() for k in numbers]
 
@@ -239,7 +242,7 @@ class Loop:
         after = saddle_errors(calculator, every, starts)
         return {
             "round": number, "labels": len(every), "new": len(labelled), "by_kind": count_by_kind(map(candidate_of, every)),
-            "force_rmse": force_rmse(calculator, self.part(trained, True)),
+            **validation_errors(calculator, self.part(trained, True)),
             "hold_out": on_hold_out(calculator, self.hold_out), "labelled_barriers": labelled_barriers(every, starts),
             "saddle_errors_after": after, "saddle_errors": after, "paths": None, "counts": None, "notes": [], **more,
         }  # fmt: skip

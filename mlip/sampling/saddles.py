@@ -62,12 +62,15 @@ def band_between(hop: KnownHop, start: Atoms, end: Atoms, n_images: int) -> Sequ
     return hop.band if max(moved) < SAME_END else None
 
 
-def record(hop: KnownHop, found: FoundSaddle, doubt) -> dict:
-    """The path in numbers: barriers and sigma in eV; sigma None where the calculator `doubt` does not tell one."""
+def record(hop: KnownHop, found: FoundSaddle, doubt, highest: float) -> dict:
+    """The path in numbers: barriers and sigma in eV.
+
+    barrier  None where the path only climbs, or higher than `highest`;  sigma  None where the calculator `doubt` does not tell one
+    """
     path = found.path
     inner = 0 < path.saddle_index < len(path.images) - 1
     return {
-        "hop": hop.name, "barrier": found.barrier if inner else None, "reverse": found.barrier + path.energies[0] - path.energies[-1],
+        "hop": hop.name, "barrier": found.barrier if inner and found.barrier <= highest else None, "reverse": found.barrier + path.energies[0] - path.energies[-1],
         "sigma": difference_sigma(path.images[0], found.top, doubt), "converged": bool(path.converged or found.by_dimer),
         "n_negative": found.check.n_negative, "steps": path.steps, "length_A": float(np.linalg.norm(hop.vector)),
         "coordinate_A": path.reaction_coordinate.tolist(), "energies_eV": (path.energies - path.energies[0]).tolist(),

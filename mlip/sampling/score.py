@@ -19,24 +19,33 @@ ANY_DOUBT = ("check", "saddle", "end")  # labelled to test the model: its errors
 
 @dataclass(frozen=True)
 class Window:
-    """Doubts worth a label: from  low = max(least, times x validation RMSE)  to  high = spread x low, eV/Å.
+    """Doubts worth a label: from  low = max(least, times x typical error)  to  high = spread x low, eV/Å.
 
     Below low the model knows the structure; above high the structure is broken, or the model too poor to tell: it is
     counted and not labelled. DP-GEN: Comput. Phys. Commun. 253, 107206 (2020).
+    fill  candidates for each label of a round: where the window holds fewer, those of most doubt below it are taken too, since
+          labels at saddles decide when to stop and not sigma; 0 keeps to the window
     """
 
     least: float = 0.05
     times: float = 1.5
     spread: float = 4.0
+    fill: float = 3.0
 
     def __post_init__(self):
         if not (self.least > 0 and self.times >= 0 and self.spread > 1):
             raise ValueError(f"a window needs least > 0 eV/Å, times >= 0 and spread > 1, got {self.least}, {self.times}, {self.spread}")
 
-    def bounds(self, force_rmse: float) -> tuple[float, float]:
-        """low, high in eV/Å.  force_rmse eV/Å, root mean square of |error of the force vector| on held-out frames."""
-        low = max(self.least, self.times * force_rmse)
+    def bounds(self, typical: float) -> tuple[float, float]:
+        """low, high in eV/Å.  typical eV/Å, the error of the force vector in a held-out frame (checks.validation_errors)."""
+        low = max(self.least, self.times * typical)
         return low, self.spread * low
+
+    def floor(self, candidates: Sequence[Candidate], low: float, high: float, n_labels: int) -> float:
+        """low, or the doubt down to which `fill` times n_labels candidates are in the window."""
+        doubts = sorted((c.scores["sigma"] for c in candidates if c.kind not in ANY_DOUBT and c.scores["sigma"] <= high), reverse=True)
+        wanted = min(int(self.fill * n_labels), len(doubts))
+        return min(low, doubts[wanted - 1]) if wanted else low
 
 
 def score(candidates: Sequence[Candidate], calculator, mobile: str | None, reach: float = 3.0) -> list[Candidate]:

@@ -21,6 +21,7 @@ class TransitionStates:
     temperature_K how far along the three lowest modes of the saddle
     rattles, strains  further displacements of the saddle: 0.1 Å of the ions around the hopping one, 1.5 % of the cell
     most_hops     in a round, shortest first
+    highest       eV; a path that climbs higher is an error of the model, and nothing of it is labelled
     """
 
     n_images: int = 7
@@ -31,10 +32,11 @@ class TransitionStates:
     rattles: int = 6
     strains: int = 2
     most_hops: int = 12
+    highest: float = 2.0
 
     def propose(self, scene: Scene) -> Proposal:
         out = Proposal(paths=[])
-        for hop, found in saddles(scene, out, self.most_hops, self.n_images, self.fmax, self.steps):
+        for hop, found in saddles(scene, out, self.most_hops, self.n_images, self.fmax, self.steps, self.highest):
             out.candidates += self.around(hop, found, np.random.default_rng([scene.seed, int(hop.name[1:])]))
         return out
 
@@ -61,10 +63,11 @@ class WholePaths:
     fmax: float = 0.05
     steps: int = 200
     most_hops: int = 12
+    highest: float = 2.0
 
     def propose(self, scene: Scene) -> Proposal:
         out = Proposal(paths=[])
-        for hop, found in saddles(scene, out, self.most_hops, self.n_images, self.fmax, self.steps):
+        for hop, found in saddles(scene, out, self.most_hops, self.n_images, self.fmax, self.steps, self.highest):
             last = len(found.path.images) - 1
             for k, image in enumerate(found.path.images):
                 kind = "end" if k == 0 else "saddle" if k == found.path.saddle_index and k < last else "path"
@@ -73,7 +76,7 @@ class WholePaths:
 
 
 def saddles(
-    scene: Scene, out: Proposal, most_hops: int, n_images: int, fmax: float, steps: int
+    scene: Scene, out: Proposal, most_hops: int, n_images: int, fmax: float, steps: int, highest: float
 ) -> Iterator[tuple[KnownHop, FoundSaddle]]:
     """The shortest hops of the scene with their paths; paths, and the reasons where there is none, go into `out`."""
     for hop in shortest(scene.hops.hops, most_hops):
@@ -82,7 +85,11 @@ def saddles(
         except ValueError as error:
             out.notes.append(f"{hop.name}: no path: {error}")
             continue
-        out.paths.append(record(hop, found, scene.doubt))
+        out.paths.append(record(hop, found, scene.doubt, highest))
+        if found.barrier > highest:
+            out.notes.append(f"{hop.name}: its path climbs {found.barrier:.1f} eV, more than {highest:g}: the model is wrong there, or this "
+                             "is no hop; nothing of it is labelled")  # fmt: skip
+            continue
         if found.path.converged:
             scene.hops.remember(hop.name, found.path.images)
         yield hop, found

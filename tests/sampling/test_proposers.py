@@ -71,6 +71,13 @@ def test_what_lies_around_a_saddle_is_proposed_once_each(tmp_path):
     assert kinds == ["end", "path", "saddle", "path", "path"]
 
 
+def test_a_path_that_climbs_too_high_is_remarked_and_not_labelled(tmp_path):
+    for proposer in (TransitionStates(n_images=5, fmax=0.02, highest=0.2), WholePaths(n_images=5, fmax=0.02, highest=0.2)):
+        found = proposer.propose(given(tmp_path))
+        assert found.candidates == [] and found.paths[0]["barrier"] is None
+        assert "h0: its path climbs 0.3 eV, more than 0.2" in found.notes[0]
+
+
 def test_a_drawn_ion_is_seen_all_along_its_way(tmp_path):
     found = Pulled([300.0], steps=150, timestep_fs=6.0, frame_every=5, ensemble=Langevin).propose(given(tmp_path))
     assert [c.kind for c in found.candidates] == ["hop"] * 5

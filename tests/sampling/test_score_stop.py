@@ -17,6 +17,7 @@ from mlip.labelling.checks import check_together
 from mlip.labelling.engine import with_labels
 from mlip.sampling.candidate import Candidate
 from mlip.sampling.labels import held_out, shifted
+from mlip.sampling.checks import validation_errors
 from mlip.sampling.score import Window, count, inside, score
 from mlip.sampling.stop import Limits, criteria, decide
 
@@ -38,6 +39,16 @@ def candidate(kind, z, ion=-1):
     return Candidate(Atoms("Li2O", [[0, 0, z], [30, 0, 8.0], [60, 0, 50.0]], cell=[90, 90, 90], pbc=True), kind, ion=ion)
 
 
+class Flat(Calculator):
+    """No forces."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": 0.0, "forces": np.zeros((len(atoms), 3))}
+
+
 def test_doubt_is_that_of_the_hopping_ion_or_of_all_mobile_ones_and_refused_structures_are_left_out():
     asked = [candidate("hop", 3.0, ion=0), candidate("md", 3.0), candidate("md", 20.0), candidate("md", -1.0)]
     scored = score(asked, Doubting(), "Li")
@@ -55,8 +66,20 @@ def test_the_window_follows_the_validation_error_and_everything_is_counted():
     assert counts["share"] == pytest.approx(3 / 5)
     assert [(c.kind, round(c.scores["sigma"], 2)) for c in inside(scored, 0.1, 0.4)] == [("md", 0.12), ("md", 0.3), ("check", 0.09)]
     assert count(scored[-1:], 0.1, 0.4)["share"] is None
+    # 0.12 and 0.3 are in the window; one label asks for three candidates, so 0.09 of md is looked at, and none below it
+    assert window.floor(scored, 0.1, 0.4, 1) == pytest.approx(0.09) and window.floor(scored, 0.05, 0.4, 1) == 0.05
+    assert Window(fill=0).floor(scored, 0.1, 0.4, 1) == 0.1 and window.floor([], 0.1, 0.4, 5) == 0.1
     with pytest.raises(ValueError, match="spread > 1"):
         Window(spread=0.5)
+
+
+def test_broken_structures_among_those_that_validate_do_not_move_the_typical_error():
+    frames = [Atoms("Cu2", [[0, 0, 0], [2, 2, 2]], cell=[4, 4, 4], pbc=True) for _ in range(5)]
+    for n, atoms in enumerate(frames):
+        atoms.set_array(keys.REF_FORCES, np.full((2, 3), 0.1 if n else 9.0))
+    found = validation_errors(Flat(), frames)
+    assert found["force_typical"] == pytest.approx(0.1 * np.sqrt(3)) and found["force_rmse"] > 6.0
+    assert validation_errors(Flat(), []) == {"force_rmse": 0.0, "force_typical": 0.0}
 
 
 def made(barriers=(0.3,), sigma=0.001, error=0.001, share=0.01, labels=50, **more):
