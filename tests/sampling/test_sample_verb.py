@@ -85,3 +85,13 @@ def test_without_a_material_nothing_changes_and_a_key_beats_it():
     own = cli.compose("train", ["data.files=a.xyz", "material=sulfide", "model.network.cutoff=4.5",
                                 "+loss.parts.forces.element_weights.P=3.0"], CONFIGS)  # fmt: skip
     assert own.model.network.cutoff == 4.5 and own.loss.parts.forces.element_weights["P"] == 3.0
+
+
+def test_what_the_benchmark_of_samplers_sets_exists(monkeypatch):
+    monkeypatch.syspath_prepend(str(cli.CONFIGS.parent / "scripts"))
+    from bench_sampling import LESS, NEVER, SAMPLERS
+
+    assert set(LESS) < set(SAMPLERS) == set(cli.options("sampler", CONFIGS))
+    for sampler in SAMPLERS:
+        cfg = cli.compose("sample", [f"sampler={sampler}", *LESS.get(sampler, []), *NEVER], CONFIGS)
+        assert cfg.limits.rounds is None and (sampler not in LESS or cfg.sampler.proposers.hops.most_hops == 4)
