@@ -8,10 +8,24 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from ase import Atoms
+
 from mlip.data.structures import read, write
 from mlip.labelling.engine import structure_id
+from mlip.labelling.run import told
 
 LEFT_OUT = ("source", "level", "label_id")  # where a file lay on one machine; the id holds the settings of an engine
+
+
+def labelled_in(run: Path, number: Path) -> list[Atoms]:
+    """The labels of a round; of one that was cut off, those that were finished."""
+    if (number / "labelled.xyz").exists():
+        return read(number / "labelled.xyz") if (number / "labelled.xyz").stat().st_size else []
+    if not (number / "selected.xyz").exists():
+        return []
+    asked = {structure_id(atoms): atoms for atoms in read(number / "selected.xyz")}
+    files = {path: asked[path.stem.split("-")[0]] for path in sorted(run.glob("labels/labels/*.xyz")) if path.stem.split("-")[0] in asked}
+    return [told(read(path)[0], atoms) for path, atoms in files.items()]
 
 
 def main() -> None:
@@ -19,16 +33,17 @@ def main() -> None:
     out, seen = [], set()
     for word in sys.argv[2:]:
         name, run = word.split("=", 1)
-        for path in sorted(Path(run).glob("rounds/*/labelled.xyz")):
-            for atoms in read(path) if path.stat().st_size else []:
+        for number in sorted(Path(run).glob("rounds/*")):
+            for atoms in labelled_in(Path(run), number):
                 if structure_id(atoms) in seen:
                     continue
                 seen.add(structure_id(atoms))
                 atoms.info = {key: value for key, value in atoms.info.items() if key not in LEFT_OUT}
-                atoms.info.update(sampling=name, round=int(path.parent.name))
+                atoms.info.update(sampling=name, round=int(number.name))
                 out.append(atoms)
     write(sys.argv[1], out)
-    print(f"{sys.argv[1]}: {len(out)} frames;", ", ".join(f"{kind} {n}" for kind, n in Counter(a.info["kind"] for a in out).most_common()))
+    kinds = Counter((atoms.info["sampling"], atoms.info["kind"]) for atoms in out)
+    print(f"{sys.argv[1]}: {len(out)} frames;", ", ".join(f"{sampling} {kind} {n}" for (sampling, kind), n in kinds.items()))
 
 
 if __name__ == "__main__":

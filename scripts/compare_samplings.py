@@ -50,14 +50,16 @@ def write(folder: Path, rows: list[dict]) -> None:
         writer.writerows(rows)
     for key, (label, unit) in ERRORS.items():
         figure, axis = canvas("labels", f"{label} ({unit})")
-        for name in dict.fromkeys(row["sampler"] for row in rows):
+        for number, name in enumerate(dict.fromkeys(row["sampler"] for row in rows)):
             found = by_labels([row for row in rows if row["sampler"] == name], key)
             if found:
                 middle = np.array([np.median(values) for values in found.values()])
                 ends = np.abs(np.array([[min(values), max(values)] for values in found.values()]).T - middle)
-                colour, marker = STYLES.get(name, (None, "x"))
+                colour, marker = STYLES.get(name, (f"{0.2 + 0.2 * (number % 4):g}", "x"))  # others in grey
                 axis.errorbar(list(found), middle, ends, fmt=f"-{marker}", color=colour, capsize=2, markersize=4, label=name)
         axis.set_yscale("log")
+        for show in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            show("{x:g}")
         legend(figure).savefig(folder / f"{key}.png", dpi=160)
 
 
