@@ -23,12 +23,15 @@ def train(cfg: DictConfig) -> None:
     import torch
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+    from mlip.sampling.ranking import hops_of
     from mlip.training.checkpoint import read_run
     from mlip.training.finetune import fine_tune, start
     from mlip.training.module import TrainingModule
     from mlip.training.run_folder import claim, export_run, furnish
 
     config, overwrite, folder = run_config(cfg), cfg.overwrite, Path(cfg.folder)
+    if cfg.get("hold_out"):
+        hops_of(cfg.hold_out)  # a sweep must not end with a file that cannot rank it
     if rank_zero_only.rank == 0:  # with several devices, Lightning starts this command once for each
         claim(folder, config, overwrite)
     pl.seed_everything(cfg.seed, verbose=False)
@@ -70,11 +73,10 @@ def rank(configs: list[DictConfig]) -> None:
     from rich.console import Console
 
     import mlip
-    from mlip.data.structures import read
     from mlip.sampling import ranking
 
     folders = [Path(cfg.folder) for cfg in configs]
-    rows = ranking.rank({folder.name: folder for folder in folders}, read(configs[0].hold_out), mlip.load_calculator)
+    rows = ranking.rank({folder.name: folder for folder in folders}, ranking.hops_of(configs[0].hold_out), mlip.load_calculator)
     Console().print(ranking.table(rows))
     ranking.write(folders[0].parent / "ranking.csv", rows)
     print(folders[0].parent / "ranking.csv")

@@ -11,6 +11,7 @@ from pathlib import Path
 from ase import Atoms
 from rich.table import Table
 
+from mlip.data.structures import read
 from mlip.sampling.checks import on_hold_out
 from mlip.training.files import whole_file
 
@@ -24,12 +25,9 @@ def rank(runs: Mapping[str, Path], hold_out: Sequence[Atoms], load: Callable[[Pa
     The order is that of the sum of the places in DECIDES; a tie goes to the smaller error on the ions.
 
     runs      folder by name
-    hold_out  labelled frames of hops, with `ion` and `kind` as `mlip sample` writes them
-    Raises ValueError where these tell neither an ion nor a barrier, and where a run was trained on one of them.
+    hold_out  labelled frames of hops, of `hops_of`
+    Raises ValueError where a run was trained on one of them.
     """
-    if not any(int(atoms.info.get("ion", -1)) >= 0 for atoms in hold_out):
-        raise ValueError(f"none of the {len(hold_out)} frames of hold_out names the ion that hops (info `ion`): runs are ranked by "
-                         "errors on migrating ions; mlip sample writes such frames, see datasets/li3ycl6")  # fmt: skip
     rows = []
     for name, folder in runs.items():
         refuse_known(folder, hold_out)
@@ -40,6 +38,15 @@ def rank(runs: Mapping[str, Path], hold_out: Sequence[Atoms], load: Callable[[Pa
         row["places"] = sum(sum(other[key] < row[key] for other in rows) for key in DECIDES if row[key] is not None)
     rows.sort(key=lambda row: (row["places"], row["ion_force_mae"]))
     return [{"place": number + 1, **{key: value for key, value in row.items() if key != "places"}} for number, row in enumerate(rows)]
+
+
+def hops_of(files) -> list[Atoms]:
+    """The frames of hold_out. ValueError where none names the ion that hops, with `ion` and `kind` as `mlip sample` writes them."""
+    frames = read(files)
+    if not any(int(atoms.info.get("ion", -1)) >= 0 for atoms in frames):
+        raise ValueError(f"none of the {len(frames)} frames of hold_out={files} names the ion that hops (info `ion`): runs are ranked by "
+                         "errors on migrating ions; mlip sample writes such frames, see datasets/li3ycl6")  # fmt: skip
+    return frames
 
 
 def refuse_known(folder: Path, hold_out: Sequence[Atoms]) -> None:

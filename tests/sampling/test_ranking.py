@@ -64,15 +64,16 @@ def test_the_run_that_is_best_at_hops_comes_first_though_its_mean_error_is_the_l
     assert rows[0]["force_rmse"] > rows[2]["force_rmse"]
 
 
-def test_frames_that_a_run_has_seen_or_that_show_no_hop_rank_nothing(tmp_path):
+def test_frames_that_a_run_has_seen_rank_nothing(tmp_path):
     runs, load = runs_of(tmp_path, {"one": (0.1, 0.1)}, seen=["hops.xyz:1"])
     with pytest.raises(ValueError, match="trained on 1 frames of hold_out, hops.xyz:1"):
         ranking.rank(runs, hop(), load)
-    frames = hop()
-    for atoms in frames:
-        del atoms.info["ion"]
-    with pytest.raises(ValueError, match="none of the 2 frames of hold_out names the ion"):
-        ranking.rank({}, frames, load)
+
+
+def test_a_file_that_cannot_rank_is_refused_before_anything_is_trained(hops_of_li3incl6, capsys):
+    assert cli.main([*TINY, "hold_out=nowhere.xyz"]) == 2 and "nowhere.xyz" in capsys.readouterr().err
+    assert cli.main([*TINY, f"hold_out={DATA}"]) == 2 and "none of the 148 frames" in capsys.readouterr().err
+    assert not Path("sweep").exists()
 
 
 @pytest.fixture
