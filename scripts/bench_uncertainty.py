@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Calibration of exported uncertainties on held-out frames, before (scales of 1) and after, by config_type.
 
     for k in 0 1 2 3; do mlip train experiment=li3incl6 model=small trainer.max_steps=null trainer.max_seconds=40 seed=$k \

@@ -31,7 +31,7 @@ def rank(runs: Mapping[str, Path], hold_out: Sequence[Atoms], load: Callable[[Pa
     rows = []
     for name, folder in runs.items():
         refuse_known(folder, hold_out)
-        found = on_hold_out(load(sorted(folder.glob("model*.pt"))[0]), hold_out)
+        found = on_hold_out(load(min(folder.glob("model*.pt"))), hold_out)
         metrics = json.loads((folder / "metrics.json").read_text())
         rows.append({"run": name, **{key: found[key] for key in SHOWN}, "cpu_s": metrics["cpu_s"]})
     for row in rows:

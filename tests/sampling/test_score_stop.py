@@ -16,8 +16,8 @@ from mlip.data.diagnosis import ERROR
 from mlip.labelling.checks import check_together
 from mlip.labelling.engine import with_labels
 from mlip.sampling.candidate import Candidate
-from mlip.sampling.labels import held_out, shifted
 from mlip.sampling.checks import validation_errors
+from mlip.sampling.labels import held_out, shifted
 from mlip.sampling.score import Window, count, inside, score
 from mlip.sampling.stop import Limits, criteria, decide
 
