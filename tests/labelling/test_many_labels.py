@@ -76,17 +76,6 @@ def test_what_is_labelled_is_not_labelled_again_and_duplicates_are_labelled_once
     np.testing.assert_allclose([atoms.info[keys.REF_ENERGY] for atoms in second.labelled], energies, atol=1e-7)
 
 
-KILLED = """
-import sys
-sys.path.insert(0, {here!r})
-from functools import partial
-from engines import Counting, crystals
-from mlip.labelling.calculator import CalculatorEngine
-from mlip.labelling.run import run
-run(crystals(6), CalculatorEngine(partial(Counting, {log!r}, float(sys.argv[1]))), {folder!r})
-"""
-
-
 def test_one_label_serves_two_structures_and_each_keeps_what_it_is_said_to_be(tmp_path):
     one, other = crystals(1) * 2
     one, other = one.copy(), other.copy()
@@ -96,6 +85,17 @@ def test_one_label_serves_two_structures_and_each_keeps_what_it_is_said_to_be(tm
         labelled = run([one, other], EMT_ENGINE, tmp_path).labelled
         assert [atoms.info["hop"] for atoms in labelled] == ["h0", "h1"]
         assert labelled[0].info[keys.REF_ENERGY] == labelled[1].info[keys.REF_ENERGY] < 5.0
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {here!r})
+from functools import partial
+from engines import Counting, crystals
+from mlip.labelling.calculator import CalculatorEngine
+from mlip.labelling.run import run
+run(crystals(6), CalculatorEngine(partial(Counting, {log!r}, float(sys.argv[1]))), {folder!r})
+"""
 
 
 def test_after_kill_9_no_finished_label_is_repeated_and_none_is_broken(tmp_path):
