@@ -190,7 +190,7 @@ class Loop:
         elements = elements_of([c.atoms for c in eligible], seen)
         new = descriptors([c.atoms for c in eligible], [c.ion for c in eligible], self.mobile, elements)
         old = descriptors(seen, [int(atoms.info.get("ion", -1)) for atoms in seen], self.mobile, elements)
-        pairs = unlabelled_pairs(eligible, known, max(2, wanted // 6))
+        pairs = unlabelled_pairs(eligible, known, min(wanted, max(2, wanted // 6)))
         numbers = select(eligible, new, old, wanted, self.sampler.quotas, self.sampler.choose, self.apart, 1000 * self.seed + number, pairs)
         return [eligible[k].as_atoms() for k in numbers]
 

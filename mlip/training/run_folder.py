@@ -26,7 +26,7 @@ def claim(folder: Path, config: dict, overwrite: bool) -> None:
     """
     if overwrite and (folder / "config.yaml").exists():
         shutil.rmtree(folder)
-    if (folder / "metrics.json").exists() and any(folder.glob("model*.pt")):
+    if has_ended(folder):
         raise FileExistsError(f"{folder} holds a finished run: choose another name=..., or overwrite=true")
     if (folder / "checkpoints" / "last.ckpt").exists():
         changed = difference(yaml.safe_load((folder / "config.yaml").read_text()), json.loads(json.dumps(config)))
@@ -39,10 +39,14 @@ def claim(folder: Path, config: dict, overwrite: bool) -> None:
         raise FileExistsError(f"{folder} exists and is no run of mlip: choose another name=...")
 
 
+def has_ended(folder: Path) -> bool:
+    """Whether the folder holds the metrics and the model of a run."""
+    return (folder / "metrics.json").exists() and any(folder.glob("model*.pt"))
+
+
 def is_finished(folder: Path, config: dict) -> bool:
     """Whether a run with this config (resolved, plain) has ended here."""
-    ended = (folder / "metrics.json").exists() and any(folder.glob("model*.pt"))
-    return ended and difference(yaml.safe_load((folder / "config.yaml").read_text()), json.loads(json.dumps(config))) is None
+    return has_ended(folder) and difference(yaml.safe_load((folder / "config.yaml").read_text()), json.loads(json.dumps(config))) is None
 
 
 def difference(one, other, key: str = "") -> str | None:

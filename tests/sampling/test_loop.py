@@ -21,6 +21,7 @@ from mlip.labelling.calculator import CalculatorEngine
 from mlip.labelling.engine import Awaited, LabellingError
 from mlip.labelling.files import FilesEngine
 from mlip.sampling import ledger
+from mlip.sampling.candidate import Candidate
 from mlip.sampling.labels import held_out
 from mlip.sampling.ledger import Ledger
 from mlip.sampling.random_md import RandomMD
@@ -200,6 +201,17 @@ def test_an_engine_that_has_changed_is_caught_by_old_structures(tmp_path):
     with pytest.raises(LabellingError, match=r"no longer gives the labels .* 2 old structures differ .* meV/atom"):
         loop(tmp_path, engine=changed).run([start()])
     assert not (tmp_path / "run" / "rounds" / "01" / "labelled.xyz").exists()
+
+
+def test_a_start_and_a_saddle_that_are_asked_together_keep_to_the_budget(tmp_path):
+    saddle, known = start(), start()
+    saddle.positions[0, 0] += 1.5
+    known.positions[0, 1] += 0.7
+    known.info.update(kind="md", ion=0)
+    pair = [Candidate(start(), "end", "h0", 0), Candidate(saddle, "saddle", "h0", 0)]
+    for labels, count in ((2, 1), (3, 2)):
+        asked = loop(tmp_path, limits=Limits(labels=labels))
+        assert len(asked.chosen(1, pair, [known])) == count
 
 
 def test_labels_that_come_back_later_pause_it(tmp_path):
