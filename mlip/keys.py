@@ -27,6 +27,10 @@ NEIGHBOUR_SLOTS: Final[str] = "neighbour_slots"  # [most neighbours of an atom] 
 
 # geometry of the edges, made by the potential
 EDGE_VECTOR: Final[str] = "edge_vector"  # [n_edges, 3] Å, r_neighbour + shift @ cell - r_centre
+EDGE_DISTANCE: Final[str] = "edge_distance"  # [n_edges] Å, length of edge_vector, but never much below the shortest in the data
+EDGE_ENVELOPE: Final[str] = "edge_envelope"  # [n_edges], smooth cutoff of edge_distance: one at zero, zero at the cutoff
+CROWDING: Final[str] = "crowding"  # [n_atoms], sum of the edge_envelope of its neighbours
+DENSITY_SCALE: Final[str] = "density_scale"  # [n_atoms], one, or less for an atom more crowded than any in the data
 
 # features, made by the network
 NODE_SCALARS: Final[str] = "node_scalars"  # [n_atoms, n_channels], invariant

@@ -144,7 +144,7 @@ class DataModule(LightningDataModule):
             isolated=(counts == 1) & (train.n_edges == 0),
             mean_neighbours=max(1.0, float(train.n_edges.sum() / counts.sum())),
             force_rms=rms or 1.0,  # energies only, or perfect crystals only: forces give no scale
-            atomic_energies=self.atomic_energies, previous=self.previous,
+            extremes=train.extremes(), atomic_energies=self.atomic_energies, previous=self.previous,
         )  # fmt: skip
 
     def _loader(self, part: str, shuffle: bool) -> GraphLoader | list:

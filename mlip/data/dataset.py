@@ -18,8 +18,9 @@ from torch import Tensor
 from mlip import keys
 from mlip.data.graph import LABEL_SHAPES, neighbour_list
 from mlip.data.structures import Source
+from mlip.nn.radial import crowding, polynomial_cutoff
 
-FORMAT = 1  # raise it whenever the file's content changes meaning: old caches are then left alone
+FORMAT = 2  # raise it whenever the file's content changes meaning: old caches are then left alone
 ORDER_NAMES = ("time_fs", "time_ps", "time", "step", "frame")  # where a frame stands in its trajectory
 FRAME = np.dtype([
     ("atom_start", "i8"), ("n_atoms", "i4"), ("edge_start", "i8"), ("n_edges", "i8"),
@@ -29,6 +30,7 @@ FRAME = np.dtype([
     ("force_square", "f8"), ("n_force", "i8"),  # sum and number of squared force components, for statistics
     ("geometry", "u1", (16,)), ("content", "u1", (32,)),  # hashes: without and with labels
 ])  # fmt: skip
+EXTREME = np.dtype([("frame", "i8"), ("a", "u1"), ("b", "u1"), ("value", "f8")])  # of `extremes`, a row each
 PER_ATOM = [key for key, (_, per_atom) in LABEL_SHAPES.items() if per_atom]
 WRITE_AT = 2**18  # edges held in memory before they are written
 
@@ -82,7 +84,7 @@ class _Writer:
         for name, row, dtype, chunk in (
             ("frames", (), FRAME, 256), ("source", (), text, 1024), ("numbers", (), "u1", 4096),
             ("positions", (3,), "f8", 4096), ("degree", (), "i4", 4096),
-            ("neighbour", (), "i4", 16384), ("shift", (3,), "i2", 16384),
+            ("neighbour", (), "i4", 16384), ("shift", (3,), "i2", 16384), ("extremes", (), EXTREME, 4096),
         ):  # fmt: skip
             file.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(chunk, *row))
 
@@ -98,7 +100,9 @@ class _Writer:
         row["trajectory"] = self._number("trajectories", trajectory)
         row["order"] = next((atoms.info[n] for n in ORDER_NAMES if isinstance(atoms.info.get(n), int | float
                             | np.number)), len(self.pending) + len(self.file["frames"]))
-        self.pending.append((row, labels, atoms, edge_index.numpy(), edge_shift.numpy()))
+        extreme = extremes(atoms, edge_index.numpy(), edge_shift.numpy(), self.cutoff)
+        extreme["frame"] = len(self.pending) + len(self.file["frames"])
+        self.pending.append((row, labels, atoms, edge_index.numpy(), edge_shift.numpy(), extreme))
         self.n_atoms += len(atoms)
         self.n_edges += edge_index.shape[1]
         self.pending_edges += edge_index.shape[1] + 32 * len(atoms)
@@ -111,7 +115,7 @@ class _Writer:
     def _write(self) -> None:
         if not self.pending:
             return
-        rows, labels, structures, edges, shifts = zip(*self.pending, strict=True)
+        rows, labels, structures, edges, shifts, extreme = zip(*self.pending, strict=True)
         self._extend("frames", np.stack(rows))
         self._extend("source", np.array([a.info.get("source", "") for a in structures], dtype=object))
         self._extend("numbers", np.concatenate([a.numbers for a in structures]))
@@ -120,6 +124,7 @@ class _Writer:
                                                for e, a in zip(edges, structures, strict=True)]))
         self._extend("neighbour", np.concatenate([e[1] for e in edges]))
         self._extend("shift", np.concatenate(shifts))
+        self._extend("extremes", np.concatenate(extreme))
         for key in PER_ATOM:
             if any(key in label for label in labels):
                 self._write_label(key, start, labels, structures)
@@ -177,6 +182,21 @@ def _frame_row(atoms: Atoms) -> np.ndarray:
     return row
 
 
+def extremes(atoms: Atoms, edge_index: np.ndarray, edge_shift: np.ndarray, cutoff: float) -> np.ndarray:
+    """How far a frame goes: shortest distance (Å) of elements a <= b, and with b = 0 the largest crowding of a."""
+    centre, neighbour = edge_index
+    vector = atoms.positions[neighbour] - atoms.positions[centre] + edge_shift @ atoms.cell.array
+    distance = np.linalg.norm(vector, axis=1)
+    envelope = polynomial_cutoff(torch.from_numpy(distance), cutoff)
+    crowded = crowding(envelope, torch.from_numpy(centre), len(atoms)).numpy()
+    low, high = np.sort(atoms.numbers[edge_index], axis=0)
+    order = np.lexsort((distance, high, low))
+    pairs, first = np.unique(np.stack([low, high])[:, order], axis=1, return_index=True)
+    rows = [(0, a, b, value) for (a, b), value in zip(pairs.T, distance[order][first], strict=True)]
+    rows += [(0, z, 0, crowded[atoms.numbers == z].max()) for z in np.unique(atoms.numbers)]
+    return np.array(rows, dtype=EXTREME)
+
+
 def hashes(atoms: Atoms) -> tuple[bytes, bytes]:
     """Two hashes of a frame: of the structure (to 1e-5 Å, 16 bytes), and of structure and labels (exact, 32 bytes)."""
     rough = [np.round(x, 5) + 0.0 for x in (atoms.positions, atoms.cell.array)]  # + 0.0: no negative zeros
@@ -227,6 +247,26 @@ class GraphDataset(torch.utils.data.Dataset):
         """Where each frame came from, "file:index"."""
         with h5py.File(self.path, "r") as file:
             return [name.decode() for name in file["source"][:][self.indices]]
+
+    def extremes(self) -> tuple[dict[tuple[int, int], float], dict[int, float]]:
+        """Shortest distance Å of each pair of atomic numbers (ascending), largest crowding of each, over this set."""
+        chosen = np.unique(self.indices)
+        shortest: dict[tuple[int, int], float] = {}
+        most: dict[int, float] = {}
+        with h5py.File(self.path, "r") as file:
+            for start in range(0, len(file["extremes"]), 2**20):
+                rows = file["extremes"][start : start + 2**20]
+                rows = rows[np.isin(rows["frame"], chosen)]
+                kinds, place = np.unique(rows[["a", "b"]], return_inverse=True)
+                low, high = np.full(len(kinds), np.inf), np.full(len(kinds), -np.inf)
+                np.minimum.at(low, place, rows["value"])
+                np.maximum.at(high, place, rows["value"])
+                for (a, b), least, largest in zip(kinds.tolist(), low.tolist(), high.tolist(), strict=True):
+                    if b:
+                        shortest[a, b] = min(shortest.get((a, b), np.inf), least)
+                    else:
+                        most[a] = max(most.get(a, 0.0), largest)
+        return shortest, most
 
     def numbers(self) -> Iterator[tuple[int, np.ndarray]]:
         """(position in this set, atomic numbers [n_atoms]) of each frame, in the order of the file, few at a time."""

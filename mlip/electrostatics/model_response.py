@@ -33,7 +33,7 @@ def model_born_charges(potential: nn.Module, graph: dict[str, Tensor], create_gr
     inputs[keys.EDGE_VECTOR] = edge_vectors(inputs)
     potential.train()  # charges with derivatives
     try:
-        inputs = potential.network(inputs)
+        inputs = potential.network(potential.limits(inputs))
         term(inputs)
     finally:
         potential.train(training)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mlip import keys
 from mlip.models.atomic_energy import AtomicEnergy
+from mlip.models.data_limits import DataLimits
 from mlip.models.species import species_lookup
 from mlip.nn.scatter import gather_rows, segment_sum
 
@@ -48,7 +49,8 @@ class Potential(nn.Module):
     network     called with statistics=..., gives a module graph -> graph that adds node features
     terms       name -> callable; each, called with statistics=... (and in it n_features, the width of
                 node_scalars), gives a module graph -> [n_atoms] eV. The lone atoms are always the first term
-    statistics  elements, levels, atomic_energies, mean_neighbours, force_rms of the training set
+    statistics  elements, levels, atomic_energies, mean_neighbours, force_rms of the training set, and the limits of
+                what it holds: shortest_distances, largest_crowding
     """
 
     def __init__(self, network: Callable, terms: dict[str, Callable], statistics: dict):
@@ -59,6 +61,7 @@ class Potential(nn.Module):
         self.register_buffer("lookup", species_lookup(self.elements))
         self.network = network(statistics=statistics)
         self.cutoff: float = float(self.network.cutoff)
+        self.limits = DataLimits(statistics, self.cutoff)
         modules = {"atomic_energy": AtomicEnergy(statistics=statistics)}
         described = {**statistics, "n_features": self.network.n_features}
         for name, term in terms.items():
@@ -79,7 +82,7 @@ class Potential(nn.Module):
 
     def described(self, strained: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """The graph with what network and terms add to it, and the energy of every atom [n_atoms] eV."""
-        strained = self.network(strained)
+        strained = self.network(self.limits(strained))
         energies = torch.zeros_like(strained[keys.POSITIONS][:, 0])
         for term in self.terms:
             energies = energies + term(strained).to(energies.dtype)

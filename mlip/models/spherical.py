@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mlip import keys
 from mlip.models.species import SpeciesTable, species_lookup
 from mlip.nn.constants import joined, split
-from mlip.nn.radial import radial_basis
+from mlip.nn.radial import bessel_basis
 from mlip.nn.scatter import gather_rows
 from mlip.nn.sphere import gaunt, harmonics_from_powers, quadrature, real_harmonics, spherical_harmonics
 
@@ -40,22 +40,26 @@ class Neighbourhood(nn.Module):
         self.cutoff, self.n_basis, self.l_max = cutoff, n_basis, l_max
         self.register_buffer("powers", split(harmonics_from_powers(l_max)), persistent=False)
 
-    def forward(self, edge_index: Tensor, edge_vector: Tensor, n_atoms: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, graph: dict[str, Tensor], n_atoms: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
         """Radial basis [n_atoms, most, n_basis], harmonics [n_atoms, most, (l_max+1)^2], neighbours [n_atoms, most]."""
-        centre, neighbour = edge_index[0], edge_index[1]
+        centre, neighbour = graph[keys.EDGE_INDEX][0], graph[keys.EDGE_INDEX][1]
+        edge_vector = graph[keys.EDGE_VECTOR]
         n_neighbours = torch.zeros(n_atoms, dtype=torch.int64, device=centre.device).index_add(0, centre, torch.ones_like(centre))
         if most == 0:
             most = max(int(n_neighbours.max()), 1) if n_atoms > 0 else 1
         first = torch.cumsum(n_neighbours, 0) - n_neighbours
         slot = centre * most + torch.arange(centre.shape[0], device=centre.device) - first[centre]
-        # an empty place holds a unit vector along x beyond the cutoff: its basis is zero, its derivatives finite
+        # an empty place holds a unit vector along x at the cutoff: its basis is zero, its derivatives finite
         empty = torch.zeros(n_atoms * most, 3, dtype=edge_vector.dtype, device=edge_vector.device)
         empty[:, 0] = self.cutoff
         vector = empty.index_copy(0, slot, edge_vector)
-        distance = torch.linalg.norm(vector, dim=1, keepdim=True)
         powers = joined(self.powers)
-        harmonics = spherical_harmonics((vector / distance).to(powers.dtype), powers, self.l_max)
-        basis = radial_basis(distance.squeeze(1).to(powers.dtype), self.cutoff, self.n_basis)
+        unit = vector / torch.linalg.norm(vector, dim=1, keepdim=True)
+        harmonics = spherical_harmonics(unit.to(powers.dtype), powers, self.l_max)
+        distance = empty[:, 0].to(powers.dtype).index_copy(0, slot, graph[keys.EDGE_DISTANCE].to(powers.dtype))
+        envelope = torch.zeros_like(distance).index_copy(0, slot, graph[keys.EDGE_ENVELOPE].to(powers.dtype))
+        envelope = envelope.view(n_atoms, most) * graph[keys.DENSITY_SCALE].to(powers.dtype).unsqueeze(1)
+        basis = bessel_basis(distance, self.cutoff, self.n_basis) * envelope.view(-1, 1)
         row = torch.zeros(n_atoms * most, dtype=torch.int64, device=centre.device).index_copy(0, slot, neighbour)
         return basis.view(n_atoms, most, -1), harmonics.view(n_atoms, most, -1), row.view(n_atoms, most)
 
@@ -192,7 +196,7 @@ class SphericalNetwork(nn.Module):
         n_atoms = species.shape[0]
         # a compiler needs the row length as the length of an input: see mlip.aoti
         most = graph[keys.NEIGHBOUR_SLOTS].shape[0] if keys.NEIGHBOUR_SLOTS in graph else 0
-        basis, harmonics, neighbours = self.neighbourhood(graph[keys.EDGE_INDEX], graph[keys.EDGE_VECTOR], n_atoms, most)
+        basis, harmonics, neighbours = self.neighbourhood(graph, n_atoms, most)
         identity = self.embedding(species[neighbours]) * self.scale
         described = (identity.unsqueeze(3) * basis.unsqueeze(2)).view(n_atoms, neighbours.shape[1], -1)
         density = torch.bmm(harmonics.transpose(1, 2), described).transpose(0, 1).contiguous()  # [lm, n_atoms, s n]

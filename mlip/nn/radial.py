@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from mlip.nn.scatter import segment_sum
+
 
 def polynomial_cutoff(distance: Tensor, cutoff: float, p: int = 6) -> Tensor:
     """Envelope  u(x) = 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2),  x = r / cutoff.
@@ -19,6 +21,26 @@ def polynomial_cutoff(distance: Tensor, cutoff: float, p: int = 6) -> Tensor:
     b = p * (p + 2.0)
     c = p * (p + 1.0) / 2.0
     return 1.0 - x.pow(p) * (a - x * (b - c * x))
+
+
+def crowding(envelope: Tensor, centre: Tensor, n_atoms: int) -> Tensor:
+    """Neighbours of each atom, each with its weight u(r) in the cutoff: c_i = sum_j u(r_ij), [n_atoms].
+
+    envelope [n_edges] of `polynomial_cutoff`; centre [n_edges] int64, ascending
+    """
+    return segment_sum(envelope, centre, n_atoms)
+
+
+def soft_floor(x: Tensor, width: float = 0.1) -> Tensor:
+    """x above 1, a constant below 1 - width, with three continuous derivatives.
+
+        f = 1 - width/2 + width t^4 (5/2 - 3 t + t^2),  t = (x - 1 + width) / width
+
+    The slope is the smooth step t^3 (10 - 15 t + 6 t^2), so f never falls below 1 - width/2.
+    x [n], in units of the limit
+    """
+    t = ((x - 1.0 + width) / width).clamp(0.0, 1.0)
+    return 1.0 - 0.5 * width + width * t.pow(4) * (2.5 - 3.0 * t + t * t) + (x - 1.0).clamp(min=0.0)
 
 
 def bessel_basis(distance: Tensor, cutoff: float, n_basis: int) -> Tensor:

@@ -16,6 +16,7 @@ from mlip.data.structures import read, write
 from mlip.export import export
 from mlip.training.files import whole_file
 from mlip.training.fit import load_potential
+from mlip.training.walls import shortest_distances, without_holes
 
 
 def claim(folder: Path, config: dict, overwrite: bool) -> None:
@@ -95,12 +96,13 @@ def export_run(
     level: str | None = None,
     n_frames: int = 8,
     checkpoint: Path | None = None,
+    max_fall_eV: float | None = 0.1,
 ) -> dict:
     """Exports a run, its best weights unless a checkpoint of it is named; returns the file's metadata.
 
     build as in `load_potential`, the rest as in `export`
     """
-    return export_potential(load_potential(checkpoint or run, build), run, path, format, dtype, level, n_frames)
+    return export_potential(load_potential(checkpoint or run, build), run, path, format, dtype, level, n_frames, max_fall_eV)
 
 
 def export_potential(
@@ -111,9 +113,14 @@ def export_potential(
     dtype: str | None = None,
     level: str | None = None,
     n_frames: int = 8,
+    max_fall_eV: float | None = 0.1,
     about: dict | None = None,
 ) -> dict:
-    """Exports a potential made from a run, with the run's examples and description; about: more for the metadata."""
+    """Exports a potential made from a run, with the run's examples and description.
+
+    max_fall_eV  largest fall of the energy as atoms are pushed together (`walls.without_holes`); None allows any
+    about        more for the metadata
+    """
     structures = read(run / "examples.xyz")[:n_frames]
     for atoms in structures:
         atoms.info["level"] = potential.levels[0]
@@ -121,6 +128,8 @@ def export_potential(
     metadata = {
         "training_hash": json.loads((run / "split.json").read_text())["training_hash"],
         "config": yaml.safe_load((run / "config.yaml").read_text()),
+        "shortest_distances_A": shortest_distances(potential),
+        "holes": without_holes(potential, structures, max_fall_eV),
         **(about or {}),
     }
     return export(potential, path, metadata, graphs, format, dtype and getattr(torch, dtype), level)

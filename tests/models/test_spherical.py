@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mlip import keys
 from mlip.data.graph import to_graph
+from mlip.models.data_limits import DataLimits
 from mlip.models.potential import Potential, edge_vectors
 from mlip.models.species import check_elements, species_lookup
 from mlip.models.spherical import NetworkEnergy, SphericalNetwork
@@ -28,6 +29,7 @@ def centre_scalars(model, neighbours: np.ndarray) -> torch.Tensor:
     atoms = Atoms([3] + [8] * len(neighbours), np.vstack([np.zeros((1, 3)), neighbours.reshape(-1, 3)]))
     graph = to_graph(atoms, model.cutoff)
     graph[keys.EDGE_VECTOR] = edge_vectors(graph)
+    graph = DataLimits({"elements": [3, 8]}, model.cutoff)(graph)
     return model(graph)[keys.NODE_SCALARS][0].detach()
 
 

@@ -1,0 +1,184 @@
+"""Search for holes: pairs, triplets and whole cells are pushed together, and the energy must rise all the way.
+
+A potential fitted to data is free beyond them. Where its energy falls again on the way in, dynamics, bands and random
+structures fall too, sooner or later. Any source of energies can be searched.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations_with_replacement
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols, covalent_radii
+from ase.geometry import find_mic
+
+from mlip.data.graph import neighbour_list
+
+CLOSEST = 0.3  # Å, where a pair ends
+SMALLEST_VOLUME = 0.2  # of a frame, where a cell ends
+LOOSEST_START = 0.85  # of a frame's volume: a squeezed cell begins at its lowest energy above that, or while no pair is close
+
+Energies = Callable[[list[Atoms]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Path:
+    """Structures from loose to tight, and what measures it.
+
+    kind         pair, pair_in_crystal, triplet, cell
+    elements     atomic numbers of what is pushed together; those of all atoms for a cell
+    coordinate   [n], descending: distance in Å, or volume by that of the frame
+    clear        [n] bool: all other pairs are farther than the data's shortest, so that the energy has no reason to fall
+    """
+
+    kind: str
+    elements: tuple[int, ...]
+    coordinate: np.ndarray
+    structures: list[Atoms]
+    clear: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fall:
+    """The largest fall of a path: eV, the coordinate at which it begins, and the lowest energy against the start, eV."""
+
+    kind: str
+    what: str
+    fall_eV: float
+    begins_at: float | None
+    lowest_eV: float
+
+
+def shortest_of(table: Mapping[str, float | None], one: int, two: int) -> float:
+    """Shortest distance of two elements in the data, Å; 0.9 of the sum of covalent radii if the data hold none."""
+    names = chemical_symbols[one], chemical_symbols[two]
+    known = table.get("-".join(names), table.get("-".join(names[::-1])))
+    return 0.9 * float(covalent_radii[one] + covalent_radii[two]) if known is None else known
+
+
+def pairs_alone(numbers: Sequence[int], table: Mapping[str, float | None], n_steps: int) -> Iterator[Path]:
+    """Two atoms in vacuum, each pair of elements."""
+    for one, two in combinations_with_replacement(sorted(set(numbers)), 2):
+        distance = np.geomspace(shortest_of(table, one, two), CLOSEST, n_steps)
+        structures = [Atoms([one, two], [[0, 0, 0], [r, 0, 0]]) for r in distance]
+        yield Path("pair", (one, two), distance, structures, np.ones(n_steps, dtype=bool))
+
+
+def pairs_in_crystal(
+    atoms: Atoms, table: Mapping[str, float | None], n_steps: int, n_directions: int, rng: np.random.Generator
+) -> Iterator[Path]:
+    """One atom moves onto another along the line between them: the nearest pairs of each two elements in a frame."""
+    distances = atoms.get_all_distances(mic=True)
+    np.fill_diagonal(distances, np.inf)
+    for one, two in combinations_with_replacement(sorted(set(atoms.numbers.tolist())), 2):
+        rows, columns = np.flatnonzero(atoms.numbers == one), np.flatnonzero(atoms.numbers == two)
+        for row in rng.permutation(rows)[:n_directions]:
+            column = columns[distances[row, columns].argmin()]
+            if not np.isfinite(distances[row, column]):
+                continue
+            vector = find_mic(atoms.positions[column] - atoms.positions[row], atoms.cell, atoms.pbc)[0]
+            start = min(shortest_of(table, one, two), float(np.linalg.norm(vector)))
+            distance = np.geomspace(start, CLOSEST, n_steps)
+            direction = vector / np.linalg.norm(vector)
+            structures = []
+            for r in distance:
+                structures.append(atoms.copy())
+                structures[-1].positions[column] = atoms.positions[row] + r * direction
+            others = np.delete(np.arange(len(atoms)), [row, column])
+            away = atoms.positions[others] - atoms.positions[row] - distance[:, None, None] * direction
+            gap = find_mic(away.reshape(-1, 3), atoms.cell, atoms.pbc)[1].reshape(n_steps, -1)
+            limit = np.array([shortest_of(table, two, int(z)) for z in atoms.numbers[others]])
+            yield Path("pair_in_crystal", (one, two), distance, structures, (gap >= limit).all(1))
+
+
+def triplets_alone(numbers: Sequence[int], table: Mapping[str, float | None], n_steps: int) -> Iterator[Path]:
+    """Three atoms in vacuum, a triangle that shrinks from where all its sides are in the data."""
+    for trio in combinations_with_replacement(sorted(set(numbers)), 3):
+        sides = [shortest_of(table, trio[i], trio[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+        scale = np.geomspace(max(sides), CLOSEST, n_steps)
+        triangle = np.array([[0, 0, 0], [1, 0, 0], [0.5, np.sqrt(0.75), 0]])
+        structures = [Atoms(trio, s * triangle) for s in scale]
+        yield Path("triplet", trio, scale, structures, np.ones(n_steps, dtype=bool))
+
+
+def squeezed_cell(atoms: Atoms, table: Mapping[str, float | None], n_steps: int) -> Path:
+    """The whole frame in ever smaller volumes, see LOOSEST_START."""
+    volumes = np.geomspace(1.0, SMALLEST_VOLUME, n_steps)
+    structures = []
+    for volume in volumes:
+        structures.append(atoms.copy())
+        structures[-1].set_cell(atoms.cell.array * volume ** (1 / 3), scale_atoms=True)
+    pairs, shift = neighbour_list(atoms, 6.0)
+    vector = atoms.positions[pairs[1]] - atoms.positions[pairs[0]] + shift.numpy() @ atoms.cell.array
+    limit = np.array([shortest_of(table, int(a), int(b)) for a, b in atoms.numbers[pairs.numpy()].T])
+    slack = np.min(np.linalg.norm(vector, axis=1) / limit, initial=np.inf)
+    return Path("cell", tuple(atoms.numbers.tolist()), volumes, structures, volumes ** (1 / 3) * slack >= 1.0)
+
+
+def fall_of(path: Path, energies: Energies, atoms_per_call: int = 4000) -> Fall:
+    """The largest fall along a path: what lies below an earlier energy. An energy that is no number has fallen for ever.
+
+    energies  of a list of structures, [n] eV; +inf if there is no answer, the path ends before it
+    A point at which the moved atom passes a third one may lie lower than those before, but not below the start.
+    """
+    size = max(1, atoms_per_call // len(path.structures[0]))
+    parts = [path.structures[start : start + size] for start in range(0, len(path.structures), size)]
+    energy = np.concatenate([energies(part) for part in parts])
+    energy = energy[: int(np.argmax(np.isposinf(energy)))] if np.isposinf(energy).any() else energy
+    if len(energy) == 0:
+        return Fall(path.kind, path_name(path), 0.0, None, 0.0)
+    path = replace(path, coordinate=path.coordinate[: len(energy)], clear=path.clear[: len(energy)])
+    is_cell = path.kind == "cell"
+    first = int(energy[(path.coordinate >= LOOSEST_START) | path.clear].argmin()) if is_cell else 0
+    energy, clear, coordinate = energy[first:], path.clear[first:] | is_cell, path.coordinate[first:]
+    what = path_name(path)
+    if not np.isfinite(energy).all():
+        return Fall(path.kind, what, float("inf"), float(coordinate[~np.isfinite(energy)][0]), float("-inf"))
+    highest = np.maximum.accumulate(np.where(clear, energy, energy[0]))
+    fall = np.where(clear, highest, energy[0]) - energy
+    deepest = int(fall.argmax())
+    begins = float(coordinate[int(energy[: deepest + 1].argmax())]) if fall[deepest] > 0 else None
+    return Fall(path.kind, what, float(max(fall[deepest], 0.0)), begins, float(energy.min() - energy[0]))
+
+
+def path_name(path: Path) -> str:
+    """Li-O, Li-O-O, or the formula of a cell."""
+    if path.kind == "cell":
+        return path.structures[0].get_chemical_formula()
+    return "-".join(chemical_symbols[z] for z in path.elements)
+
+
+def search_paths(
+    structures: Sequence[Atoms],
+    shortest: Mapping[str, float | None],
+    n_frames: int = 3,
+    n_steps: int = 16,
+    n_directions: int = 1,
+    seed: int = 0,
+) -> list[Path]:
+    """Every pair and triplet of elements alone, the pairs inside some frames, and these frames squeezed.
+
+    structures  inside the data; the smallest n_frames serve
+    shortest    {"Li-O": Å} of the data; a pair that they lack begins at 0.9 of the sum of covalent radii
+    n_steps     of a path in a crystal; those in vacuum are finer
+    """
+    numbers = sorted({int(z) for atoms in structures for z in atoms.numbers})
+    rng = np.random.default_rng(seed)
+    paths = [*pairs_alone(numbers, shortest, 4 * n_steps), *triplets_alone(numbers, shortest, 2 * n_steps)]
+    for atoms in sorted(structures, key=len)[:n_frames]:
+        paths += pairs_in_crystal(atoms, shortest, n_steps, n_directions, rng)
+        if atoms.pbc.all():
+            paths.append(squeezed_cell(atoms, shortest, 2 * n_steps))
+    return paths
+
+
+def worst(falls: Sequence[Fall]) -> dict[str, Fall]:
+    """The largest fall of each kind of path."""
+    kinds = dict.fromkeys(fall.kind for fall in falls)
+    return {kind: max((fall for fall in falls if fall.kind == kind), key=lambda fall: fall.fall_eV) for kind in kinds}
+
+
+def described(falls: Sequence[Fall]) -> dict:
+    """The worst of each kind as plain numbers, for the metadata of a model."""
+    return {kind: asdict(fall) for kind, fall in worst(falls).items()}

@@ -1,0 +1,65 @@
+"""Wall beyond the training data: energies that rise where the network has stopped, from the same limits.
+
+Between the shortest distance in the data and screened nuclear repulsion (`mlip.models.repulsion`) nothing else keeps
+two atoms apart; a good short-range prior also saves labels (Yan, Fan, Zhu, arXiv:2504.15925).
+"""
+
+import torch
+from ase.data import covalent_radii
+from torch import Tensor, nn
+
+from mlip import keys
+from mlip.models.species import species_lookup
+from mlip.nn.scatter import segment_sum
+
+
+def rise(excess: Tensor, onset: float = 0.1) -> Tensor:
+    """w(y) = y^4 / (y + onset)^2: three derivatives vanish at zero, quadratic from about `onset` on; y [n] >= 0."""
+    return excess.pow(4) / (excess + onset).square()
+
+
+class Wall(nn.Module):
+    """Repulsion of pairs closer, and of atoms more crowded, than the training set holds; zero inside the data.
+
+        E_i = 1/2 sum_j A w(1 - r_ij / r_ab) + K w(c_i / c_a - 1)
+
+    r_ab and c_a are the data's shortest distance of elements a, b and its largest crowding of a (`DataLimits`).
+    A pair that the data lack starts at 0.9 of the sum of covalent radii.
+
+    pair_strength       A, eV: the energy of a pair on top of each other is about 0.8 A
+    crowding_strength   K, eV
+    """
+
+    def __init__(self, statistics: dict, pair_strength: float = 200.0, crowding_strength: float = 20.0):
+        super().__init__()
+        if min(pair_strength, crowding_strength) <= 0:
+            raise ValueError(f"the strengths of the wall must be positive, got {pair_strength} and {crowding_strength} eV")
+        elements = list(statistics["elements"])
+        n = len(elements)
+        self.n_elements = n
+        shortest = statistics.get("shortest_distances") or [[0.0] * n] * n
+        most = statistics.get("largest_crowding") or [float("inf")] * n
+        radii = [[0.9 * float(covalent_radii[a] + covalent_radii[b]) if shortest[i][j] is None else shortest[i][j]
+                  for j, b in enumerate(elements)] for i, a in enumerate(elements)]  # fmt: skip
+        self.register_buffer("lookup", species_lookup(elements), persistent=False)
+        self.register_buffer("reach", torch.tensor(radii, dtype=torch.float64).flatten(), persistent=False)
+        self.register_buffer("most", torch.tensor(most, dtype=torch.float64), persistent=False)
+        self.register_buffer("pair_strength", torch.full((n * n,), pair_strength, dtype=torch.float64), persistent=False)
+        self.register_buffer("crowding_strength", torch.full((n,), crowding_strength, dtype=torch.float64), persistent=False)
+
+    def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
+        """Energy of the wall, half of each pair's."""
+        species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
+        centre, neighbour = graph[keys.EDGE_INDEX][0], graph[keys.EDGE_INDEX][1]
+        vector = graph[keys.EDGE_VECTOR]
+        pair = species[centre] * self.n_elements + species[neighbour]
+        reach = self.reach.to(vector.dtype)[pair]
+        near = torch.nonzero((vector * vector).sum(1) < reach * reach).squeeze(1)
+        excess = 1.0 - torch.linalg.norm(vector[near], dim=1) / reach[near]
+        pairs = 0.5 * self.pair_strength.to(vector.dtype)[pair[near]] * rise(excess)
+        energy = segment_sum(pairs, centre[near], species.shape[0])
+
+        crowded, most = graph[keys.CROWDING], self.most.to(vector.dtype)[species]
+        full = torch.nonzero(crowded > most).squeeze(1)
+        strength = self.crowding_strength.to(vector.dtype)[species[full]]
+        return energy.index_add(0, full, strength * rise(crowded[full] / most[full] - 1.0))

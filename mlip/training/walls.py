@@ -1,0 +1,98 @@
+"""No potential with a hole is written: its wall is raised until the energy rises along every path inwards."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from torch import nn
+
+from mlip import keys
+from mlip.data.graph import collate, to_graph
+from mlip.holes import Fall, Path, described, fall_of, search_paths, worst
+from mlip.models.potential import Potential
+from mlip.models.wall import Wall
+
+
+def shortest_distances(potential: nn.Module) -> dict[str, float | None]:
+    """{"Li-O": Å}: the shortest distance of each pair in the training set, None for a pair that it lacks."""
+    first = next(one for one in potential.modules() if isinstance(one, Potential))
+    rows = first.statistics.get("shortest_distances")
+    names = [chemical_symbols[z] for z in first.elements]
+    if rows is None:
+        return {}
+    return {f"{a}-{b}": rows[i][j] for i, a in enumerate(names) for j, b in enumerate(names) if i <= j}
+
+
+def energies_of(potential: Potential) -> Callable[[list[Atoms]], np.ndarray]:
+    """Energies of structures by a live potential, [n] eV; +inf for one that it refuses to answer for."""
+
+    def energies(structures: list[Atoms]) -> np.ndarray:
+        graphs = [to_graph(atoms, potential.cutoff, potential.levels) for atoms in structures]
+        try:
+            return potential(collate(graphs))[keys.ENERGY].detach().double().numpy()
+        except RuntimeError:  # shells that do not relax between overlapping cores: dynamics would stop there
+            if len(structures) == 1:
+                return np.array([np.inf])
+            return np.concatenate([energies([atoms]) for atoms in structures])
+
+    return energies
+
+
+def raise_wall(
+    potential: Potential, structures: Sequence[Atoms], allowed_eV: float = 0.1, doublings: int = 10, n_steps: int = 16
+) -> list[Fall]:
+    """Doubles the strength of the wall, at most so often, along each path on which the energy falls; returns what remains.
+
+    structures  frames of the training set. The wall is zero on all of them: their energies do not change
+    A potential without a wall is only searched.
+    """
+    energies = energies_of(potential)
+    paths = search_paths(structures, shortest_distances(potential), n_steps=n_steps)
+    falls = [fall_of(path, energies) for path in paths]
+    walls = [term for term in potential.terms if isinstance(term, Wall)]
+    for _ in range(doublings if walls else 0):
+        holes = [number for number, fall in enumerate(falls) if not fall.fall_eV <= allowed_eV]
+        if not holes:
+            break
+        for wall in walls:
+            stiffen(wall, potential.elements, [paths[number] for number in holes])
+        for number in holes:
+            falls[number] = fall_of(paths[number], energies)
+    return falls
+
+
+def stiffen(wall: Wall, elements: list[int], paths: Sequence[Path]) -> None:
+    """Doubles the strength of every pair, or of every element's crowding, that the paths press together."""
+    pairs, crowded = np.zeros((len(elements), len(elements)), dtype=bool), np.zeros(len(elements), dtype=bool)
+    for path in paths:
+        if path.kind == "cell":
+            crowded |= np.isin(elements, path.structures[0].numbers)
+        else:
+            pressed = [elements.index(z) for z in path.elements]
+            for place, one in enumerate(pressed):
+                for two in pressed[place + 1 :]:
+                    pairs[one, two] = pairs[two, one] = True
+    wall.pair_strength[pairs.flatten()] *= 2.0
+    wall.crowding_strength[crowded] *= 2.0
+
+
+def without_holes(potential: nn.Module, structures: Sequence[Atoms], largest_fall_eV: float | None) -> dict:
+    """Raises the walls inside `potential` and returns what the search found, for the metadata.
+
+    potential        a `Potential`, or what holds one or more of them
+    largest_fall_eV  refuses a larger one; None refuses none
+    Raises ValueError if the energy still falls by more.
+    """
+    falls = [fall for one in potential.modules() if isinstance(one, Potential) for fall in raise_wall(one, structures)]
+    largest = max(falls, key=lambda fall: fall.fall_eV)
+    if largest_fall_eV is not None and not largest.fall_eV <= largest_fall_eV:
+        holes = "; ".join(
+            f"{fall.kind} {fall.what} by {fall.fall_eV:.3g} eV from {fall.begins_at:.2f} on"
+            for fall in worst(falls).values() if not fall.fall_eV <= largest_fall_eV
+        )  # fmt: skip
+        raise ValueError(
+            f"the potential has holes, its energy falls as atoms are pushed together: {holes}; allowed are {largest_fall_eV} eV. "
+            "Train with the term `wall`, or write it all the same with max_fall_eV=null"
+        )
+    return described(falls)

@@ -1,0 +1,76 @@
+"""Limits of the data and the wall beyond them."""
+
+import pytest
+import torch
+from ase import Atoms
+
+from mlip import keys
+from mlip.data.graph import to_graph
+from mlip.models.data_limits import DataLimits
+from mlip.models.potential import edge_vectors
+from mlip.models.wall import Wall, rise
+from mlip.nn.radial import soft_floor
+
+STATISTICS = {"elements": [3, 8], "shortest_distances": [[2.4, 1.6], [1.6, None]], "largest_crowding": [1.5, 1.5]}
+
+
+def derivatives(function, x: float, order: int) -> list[float]:
+    """Value and derivatives of a function of one number."""
+    point = torch.tensor([x], dtype=torch.float64, requires_grad=True)
+    values, current = [], function(point)
+    for _ in range(order + 1):
+        values.append(float(current.detach()))
+        if current.requires_grad:
+            current = torch.autograd.grad(current.sum(), point, create_graph=True)[0]
+    return values
+
+
+@pytest.mark.parametrize(("function", "joint"), [(soft_floor, 1.0), (soft_floor, 0.9), (lambda y: rise(y.clamp(min=0.0)), 0.0)])
+def test_three_derivatives_are_continuous_where_a_limit_begins_and_ends(function, joint):
+    """The fourth is below 1e5, so the third may differ by 0.02 over 2e-7; a kink would show thousands."""
+    before, after = derivatives(function, joint - 1e-7, 3), derivatives(function, joint + 1e-7, 3)
+    assert before == pytest.approx(after, abs=0.02)
+
+
+def test_floor_is_the_identity_above_and_five_per_cent_below_the_limit():
+    x = torch.tensor([3.0, 1.0, 0.9, 0.1], dtype=torch.float64)
+    assert torch.allclose(soft_floor(x), torch.tensor([3.0, 1.0, 0.95, 0.95], dtype=torch.float64), atol=1e-14)
+
+
+def seen(atoms: Atoms) -> dict:
+    graph = to_graph(atoms, 5.0)
+    graph[keys.EDGE_VECTOR] = edge_vectors(graph)
+    return DataLimits(STATISTICS, 5.0)(graph)
+
+
+def test_the_network_sees_no_pair_closer_than_the_data_and_none_that_they_lack():
+    assert float(seen(Atoms("LiO", [[0, 0, 0], [0.3, 0, 0]]))[keys.EDGE_DISTANCE][0]) == pytest.approx(0.95 * 1.6)
+    assert float(seen(Atoms("LiO", [[0, 0, 0], [1.7, 0, 0]]))[keys.EDGE_DISTANCE][0]) == pytest.approx(1.7, abs=1e-15)
+    assert float(seen(Atoms("O2", [[0, 0, 0], [2.0, 0, 0]]))[keys.EDGE_DISTANCE][0]) == pytest.approx(0.95 * 5.0)
+
+
+def test_density_of_a_crowded_atom_stops_growing():
+    """Many neighbours count as 1.05 times the most that the data hold."""
+    crowd = Atoms("LiO4", [[0, 0, 0], [1.7, 0, 0], [0, 1.7, 0], [0, 0, 1.7], [-1.7, 0, 0]])
+    graph = seen(crowd)
+    assert float(graph[keys.CROWDING][0]) > 3
+    assert float(graph[keys.DENSITY_SCALE][0] * graph[keys.CROWDING][0]) == pytest.approx(1.05 * 1.5)
+    assert float(seen(Atoms("LiO", [[0, 0, 0], [1.7, 0, 0]]))[keys.DENSITY_SCALE][0]) == 1
+
+
+def wall_energy(atoms: Atoms) -> float:
+    return float(Wall(STATISTICS, pair_strength=200.0, crowding_strength=20.0)(seen(atoms)).sum())
+
+
+def test_wall_of_a_pair_follows_its_formula_and_is_zero_inside_the_data():
+    y = 1 - 1.2 / 1.6
+    assert wall_energy(Atoms("LiO", [[0, 0, 0], [1.2, 0, 0]])) == pytest.approx(200 * y**4 / (y + 0.1) ** 2)
+    assert wall_energy(Atoms("LiO", [[0, 0, 0], [1.6 + 1e-9, 0, 0]])) == 0
+    reach = 0.9 * 2 * 0.66  # covalent radius of oxygen: the data hold no O-O
+    assert wall_energy(Atoms("O2", [[0, 0, 0], [reach - 0.3, 0, 0]])) > 0.1
+    assert wall_energy(Atoms("O2", [[0, 0, 0], [reach + 1e-9, 0, 0]])) == 0
+
+
+def test_wall_of_strengths_that_are_not_positive_is_refused():
+    with pytest.raises(ValueError, match="must be positive, got 0"):
+        Wall(STATISTICS, pair_strength=0)

@@ -1,0 +1,55 @@
+"""The search for holes finds those that were dug, and none in a potential that only repels."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+
+from mlip.holes import fall_of, search_paths, worst
+
+SHORTEST = {"Ar-Ar": 3.3}
+
+
+def pair_energy(function):
+    """Energies of structures from a pair function, images within 8 Å included."""
+    from mlip.data.graph import neighbour_list
+
+    def energies(structures: list[Atoms]) -> np.ndarray:
+        result = []
+        for atoms in structures:
+            pairs, shift = neighbour_list(atoms, 8.0)
+            vector = atoms.positions[pairs[1]] - atoms.positions[pairs[0]] + shift.numpy() @ atoms.cell.array
+            result.append(0.5 * function(np.linalg.norm(vector, axis=1)).sum())
+        return np.array(result)
+
+    return energies
+
+
+def lennard_jones(r):
+    return 0.0104 * 4 * ((3.4 / r) ** 12 - (3.4 / r) ** 6)
+
+
+def with_hole(r):
+    return lennard_jones(np.maximum(r, 2.0)) - 60.0 * np.clip(2.0 - r, 0.0, None)
+
+
+CRYSTAL = bulk("Ar", "fcc", a=5.26, cubic=True).repeat((2, 2, 2))
+
+
+def test_a_potential_that_repels_has_no_hole():
+    falls = worst([fall_of(path, pair_energy(lennard_jones)) for path in search_paths([CRYSTAL], SHORTEST)])
+    assert set(falls) == {"pair", "triplet", "pair_in_crystal", "cell"}
+    assert all(fall.fall_eV < 1e-6 and fall.begins_at is None for fall in falls.values()), falls
+
+
+def test_a_hole_is_found_with_its_depth_and_its_edge():
+    pair = next(path for path in search_paths([CRYSTAL], SHORTEST) if path.kind == "pair")
+    fall = fall_of(pair, pair_energy(with_hole))
+    assert fall.what == "Ar-Ar"
+    assert fall.fall_eV == pytest.approx(60 * (2.0 - 0.3), rel=0.02)
+    assert fall.begins_at == pytest.approx(2.0, rel=0.05)
+
+
+def test_an_energy_that_is_not_finite_has_fallen_for_ever():
+    pair = search_paths([CRYSTAL], SHORTEST)[0]
+    assert fall_of(pair, pair_energy(lambda r: np.where(r < 1, np.nan, 1 / r))).fall_eV == np.inf
