@@ -19,6 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mlip import keys, load_calculator
+from mlip.config import build
 from mlip.data.graph import to_graph
 from mlip.data.structures import read
 from mlip.electrostatics.model_response import model_born_charges, model_dielectric_tensor
@@ -26,7 +27,6 @@ from mlip.electrostatics.response import makov_payne
 from mlip.evaluation.inputs import held_out
 from mlip.training.fit import load_potential
 from mlip.units import COULOMB
-from mlip.verbs import build
 
 
 def rms(values) -> float:

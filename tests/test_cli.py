@@ -11,7 +11,7 @@ import ase.io
 import pytest
 import yaml
 
-from mlip import cli
+from mlip import cli, config
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DATA = CHECKOUT / "datasets" / "li3incl6" / "li3incl6_gpaw.xyz"
@@ -44,14 +44,14 @@ def answer(capsys, *words):
 def test_help_of_every_verb_has_an_example_and_its_keys(verb, capsys):
     code, said = answer(capsys, *verb.split(), "--help")
     assert code == 0 and f"mlip {verb}" in said
-    for key in yaml.safe_load((cli.CONFIGS / f"{verb.replace(' ', '_')}.yaml").read_text()):
+    for key in yaml.safe_load((config.CONFIGS / f"{verb.replace(' ', '_')}.yaml").read_text()):
         assert key == "defaults" or f"{key}:" in said
 
 
 def test_help_names_all_verbs_and_all_options_of_a_group(capsys):
     assert all(verb in answer(capsys, "--help")[1] for verb in cli.VERBS)
     said = answer(capsys, "train", "--help")[1]
-    assert all(path.stem in said for path in (cli.CONFIGS / "experiment").glob("*.yaml"))
+    assert all(path.stem in said for path in (config.CONFIGS / "experiment").glob("*.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -90,28 +90,28 @@ def test_an_experiment_whose_data_is_not_there_says_where_it_looks(name, capsys,
 
 
 def groups_of(verb):
-    chosen = cli.compose(verb, [], [cli.CONFIGS], return_hydra_config=True).hydra.runtime.choices
+    chosen = config.compose(verb, [], [config.CONFIGS], return_hydra_config=True).hydra.runtime.choices
     return [group for group in chosen if not group.startswith("hydra")]
 
 
 SHIPPED = [(verb, f"{group}={name}") for verb in ("train", "md") for group in groups_of(verb)
-           for name in cli.options(group, [cli.CONFIGS])]  # fmt: skip
+           for name in config.options(group, [config.CONFIGS])]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb, choice", SHIPPED)
 def test_every_shipped_config_composes_and_names_what_exists(verb, choice):
     from hydra.utils import get_method
 
-    cfg = cli.compose(verb, [choice], [cli.CONFIGS])
-    for key in cli.leaves(cfg):
+    cfg = config.compose(verb, [choice], [config.CONFIGS])
+    for key in config.leaves(cfg):
         if key.endswith("_target_"):
-            assert callable(get_method(cli.OmegaConf.select(cfg, key)))
+            assert callable(get_method(config.OmegaConf.select(cfg, key)))
 
 
 def test_own_configs_are_searched_first(tmp_path):
     (tmp_path / "mine" / "optimizer").mkdir(parents=True)
     (tmp_path / "mine" / "optimizer" / "adamw.yaml").write_text("lr: 7.0\n")
-    cfg = cli.compose("train", ["optimizer=adamw"], [tmp_path / "mine", cli.CONFIGS])
+    cfg = config.compose("train", ["optimizer=adamw"], [tmp_path / "mine", config.CONFIGS])
     assert cfg.optimizer == {"lr": 7.0} and cfg.model.network.cutoff > 0
 
 
@@ -154,7 +154,7 @@ def test_a_folder_of_something_else_is_never_touched(capsys, tmp_path):
 
 def test_a_sweep_is_one_folder_per_combination(monkeypatch):
     seen = []
-    monkeypatch.setitem(cli.VERBS, "train", lambda cfg: seen.append((cfg.folder, cfg.seed, cfg.model.network.n_channels)))
+    monkeypatch.setattr(cli.commands, "run", lambda _, cfg: seen.append((cfg.folder, cfg.seed, cfg.model.network.n_channels)) or 0)
     assert cli.main(["train", "-m", "data.files=a.xyz", "model=small,medium", "seed=1,2"]) == 0
     assert len({folder for folder, _, _ in seen}) == 4 and {seed for _, seed, _ in seen} == {1, 2}
     assert len({channels for _, _, channels in seen}) == 2

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mlip import keys
 from mlip.models.potential import Potential, strainable
-from mlip.models.species import species_lookup
 from mlip.nn.scatter import segment_sum
+from mlip.nn.species import species_lookup
 
 
 class LastLayer(nn.Module):

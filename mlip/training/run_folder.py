@@ -14,7 +14,8 @@ from mlip import keys
 from mlip.data.graph import to_graph
 from mlip.data.structures import read, write
 from mlip.export import export
-from mlip.training.files import whole_file
+from mlip.files import whole_file
+from mlip.settings import first_difference
 from mlip.training.fit import load_potential
 
 
@@ -29,7 +30,7 @@ def claim(folder: Path, config: dict, overwrite: bool) -> None:
     if has_ended(folder):
         raise FileExistsError(f"{folder} holds a finished run: choose another name=..., or overwrite=true")
     if (folder / "checkpoints" / "last.ckpt").exists():
-        changed = difference(yaml.safe_load((folder / "config.yaml").read_text()), json.loads(json.dumps(config)))
+        changed = first_difference(yaml.safe_load((folder / "config.yaml").read_text()), json.loads(json.dumps(config)))
         if changed is not None:
             raise FileExistsError(
                 f"{folder} holds an unfinished run with another {changed}: repeat its command to go on with it, "
@@ -46,21 +47,7 @@ def has_ended(folder: Path) -> bool:
 
 def is_finished(folder: Path, config: dict) -> bool:
     """Whether a run with this config (resolved, plain) has ended here."""
-    return has_ended(folder) and difference(yaml.safe_load((folder / "config.yaml").read_text()), json.loads(json.dumps(config))) is None
-
-
-def difference(one, other, key: str = "") -> str | None:
-    """Dotted key of the first value in which two configs differ, None where they are equal."""
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return None if one == other else key
-    for name in dict.fromkeys([*one, *other]):
-        below = f"{key}.{name}" if key else str(name)
-        if name not in one or name not in other:
-            return below
-        found = difference(one[name], other[name], below)
-        if found is not None:
-            return found
-    return None
+    return has_ended(folder) and first_difference(yaml.safe_load((folder / "config.yaml").read_text()), json.loads(json.dumps(config))) is None
 
 
 def furnish(folder: Path, config: dict, data) -> None:

@@ -1,6 +1,5 @@
-"""What an evaluation is made of: who is evaluated, and the parts in the tree `dimensions` of its config."""
+"""Evaluation of a model or calculator: the properties in the tree `dimensions` of the config, then the report."""
 
-import json
 import os
 import platform
 import time
@@ -11,17 +10,44 @@ from pathlib import Path
 import torch
 from ase.data import chemical_symbols
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
 import mlip
-from mlip.evaluation.evaluate import digest, fingerprint
+from mlip.commands.report import report
+from mlip.config import build, make, nodes_with
+from mlip.evaluation.evaluate import digest, fingerprint, is_failed
+from mlip.evaluation.evaluate import evaluate as run
 from mlip.evaluation.report import ABOUT
-from mlip.training.files import whole_file
+from mlip.files import write_json
 from mlip.training.run_folder import export_run
 
 # keys of a part that are ours and not its arguments: what of the command it cannot do without; the precision it needs
-OURS = ("needs", "dtype")
+RESERVED_KEYS = ("needs", "dtype")
 # where numbers are kept and on which machine they are made does not change them
-NO_MATTER = ("needs", "folder", "devices", "open_calculator")
+NOT_HASHED = ("needs", "folder", "devices", "open_calculator")
+
+
+def evaluate(cfg: DictConfig) -> int:
+    """Put a model, or any calculator of ASE, to the test: accuracy, static properties, diffusion, cost; ends with a report."""
+    if cfg.compare:
+        return report(cfg)
+    who = candidate(cfg, make, build)
+    tree = nodes_with("_target_", cfg.dimensions)
+    needs = {name: missing(cfg, tree[name]) for name in chosen(list(tree), cfg.only)}
+    left_out = {name: keys for name, keys in needs.items() if keys}
+    names = [name for name in needs if name not in left_out]
+    if not names:
+        raise ValueError("nothing can be evaluated: " + "; ".join(f"{name} needs {', '.join(keys)}" for name, keys in needs.items()))
+    write_about(cfg, who, left_out)
+    sections = run(
+        None, {name: runnable(tree[name], who, make) for name in names}, cfg.folder,
+        {name: settings(tree[name], who) for name in names}, cfg.overwrite, Console(),
+    )  # fmt: skip
+    report(cfg)
+    return int(any(map(is_failed, sections.values())))
+
+
+# ---------------------------------------------------------------- the model or calculator under test
 
 
 @dataclass
@@ -92,15 +118,6 @@ def exported(given: Path, build: Callable) -> tuple[Path, Path | None]:
 # ---------------------------------------------------------------- parts
 
 
-def parts(tree: DictConfig, mark: str = "_target_", prefix: str = "") -> dict[str, DictConfig]:
-    """Configs of the parts by dotted name: what holds the mark is a part, what is null was taken out."""
-    found = {}
-    for key, node in tree.items():
-        if isinstance(node, DictConfig):
-            found |= {f"{prefix}{key}": node} if mark in node else parts(node, mark, f"{prefix}{key}.")
-    return found
-
-
 def chosen(names: list[str], only: list[str] | None) -> list[str]:
     """The parts that `only` names, by their own name or that of a branch: static means all of static.*"""
     if only is None:
@@ -120,7 +137,7 @@ def missing(cfg: DictConfig, node: DictConfig) -> list[str]:
 
 def runnable(node: DictConfig, who: Candidate, make: Callable) -> Callable:
     """part(calculator) of a config; files are read when it is called, and the calculator has the precision it asks for."""
-    bare = OmegaConf.masked_copy(node, [key for key in node if key not in OURS])
+    bare = OmegaConf.masked_copy(node, [key for key in node if key not in RESERVED_KEYS])
     bare._set_parent(node._get_parent())
     return lambda _: make(bare)(who.calculator(node.get("dtype")))
 
@@ -134,7 +151,7 @@ def settings(node: DictConfig, who: Candidate) -> dict:
 def without(config):
     """The config without what does not matter, on every level."""
     if isinstance(config, dict):
-        return {key: without(value) for key, value in config.items() if key not in NO_MATTER}
+        return {key: without(value) for key, value in config.items() if key not in NOT_HASHED}
     return [without(value) for value in config] if isinstance(config, list) else config
 
 
@@ -148,5 +165,4 @@ def write_about(cfg: DictConfig, who: Candidate, left_out: dict[str, list[str]])
         "mlip": mlip.__version__, "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {cfg.device}", "left_out": left_out,
     }  # fmt: skip
-    with whole_file(Path(cfg.folder) / ABOUT) as part:
-        part.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(Path(cfg.folder) / ABOUT, about)
