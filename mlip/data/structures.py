@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlip import keys, units
 from mlip.data.labels import NAMES, SHORT, canonical, shifted
+from mlip.files import whole_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # what is looked for inside a folder; where a VASP run left both of its files, only vasprun.xml is read
