@@ -13,11 +13,11 @@ def whole_file(path: str | Path, suffix: str = ".part") -> Iterator[Path]:
     """Write to the yielded path; the file takes its final name only when the block ends without an error.
 
     suffix   of the yielded path, for writers that insist on one
-    A process killed while it writes leaves the former file untouched, and at most a hidden part beside it.
+    A process killed while it writes leaves the former file untouched, and at most a part beside it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
+    part = path.with_name(path.name + suffix)  # always the same: what a kill leaves behind is overwritten by the next writing
     try:
         yield part
         with open(part, "rb+") as file:
