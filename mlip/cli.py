@@ -96,7 +96,8 @@ def sweep(overrides: list[str]) -> list[tuple[list[str], str]]:
     parsed = OverridesParser.create().parse_overrides(overrides)
     swept = {override.get_key_element() for override in parsed if override.is_sweep_override()}
     jobs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
-    return [(job, ",".join(word for word in job if word.split("=")[0] in swept)) for job in jobs]
+    # model/head=qeq is a folder head=qeq
+    return [(job, ",".join(word[word.rfind("/", 0, word.find("=")) + 1 :] for word in job if word.split("=")[0] in swept)) for job in jobs]
 
 
 def overview() -> str:
@@ -126,6 +127,6 @@ def verb_help(verb: str, config_dirs: list[Path]) -> str:
         lines += ["", "groups, chosen with group=NAME (* is the default)"]
     for group in sorted(chosen):
         names = [f"*{name}" if name == chosen[group] else name for name in options(group, config_dirs)]
-        lines.append(f"  {group:12}{' '.join(names)}")
+        lines.append(f"  {group:14}{' '.join(names)}")
     shown = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
     return "\n".join([*lines, "", "keys, set with key=value or key.below=value (??? must be given)", OmegaConf.to_yaml(shown)])

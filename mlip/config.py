@@ -4,6 +4,7 @@ Only this file, cli.py and scripts/ import Hydra: configs name what to build, th
 """
 
 import difflib
+import re
 from pathlib import Path
 
 import hydra
@@ -81,7 +82,7 @@ def options(group: str, config_dirs: list[Path]) -> list[str]:
 
 def explain(verb: str, overrides: list[str], config_dirs: list[Path]) -> str | None:
     """What is wrong with the overrides: an option or a key that does not exist, with the nearest that does."""
-    groups = [path.name for folder in config_dirs for path in folder.iterdir() if path.is_dir()]
+    groups = sorted({str(path.parent.relative_to(folder)) for folder in config_dirs for path in folder.rglob("*.yaml")} - {"."})
     chosen, rest = [], []
     for override in OverridesParser.create().parse_overrides(overrides):
         (chosen if override.key_or_group in groups else rest).append(override)
@@ -89,6 +90,9 @@ def explain(verb: str, overrides: list[str], config_dirs: list[Path]) -> str | N
         names = options(override.key_or_group, config_dirs)
         if isinstance(override.value(), str) and override.value() not in names:
             return f"{override.key_or_group} has no {override.value()!r}: {nearest(override.value(), names)}"
+        outer, _, inner = override.key_or_group.rpartition("/")
+        if outer and not _has_group(verb, override.key_or_group, chosen, config_dirs):
+            return f"the chosen {outer} is complete and takes no {inner}: leave out {override.input_line}, or choose another {outer}"
     known = leaves(compose(verb, [override.input_line for override in chosen], config_dirs)) if rest else []
     for override in rest:
         if not override.is_add() and override.key_or_group not in known:
@@ -96,8 +100,14 @@ def explain(verb: str, overrides: list[str], config_dirs: list[Path]) -> str | N
     return None
 
 
+def _has_group(verb: str, group: str, chosen: list, config_dirs: list[Path]) -> bool:
+    """Whether a verb has a group inside a group, with the choices made outside it."""
+    outside = [override.input_line for override in chosen if "/" not in override.key_or_group]
+    return group in compose(verb, outside, config_dirs, return_hydra_config=True).hydra.runtime.choices
+
+
 def nearest(word: str, words: list[str]) -> str:
     """A question with the words most like this one; `lr` finds optimizer.lr."""
-    ends = [known for known in words if known.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
+    ends = [known for known in words if re.split("[./]", known)[-1] == re.split("[./]", word)[-1]]
     close = list(dict.fromkeys([*ends, *difflib.get_close_matches(word, words, n=2, cutoff=0.6)]))
     return f"did you mean {' or '.join(close[:3])}?" if close else f"there are {', '.join(word for word in words if '.' not in word)}"

@@ -63,6 +63,8 @@ def test_help_names_all_verbs_and_all_options_of_a_group(capsys):
         (["train", "data.files=a.xyz", "model=smal"], "small"),
         (["train", "experiment=li3incl"], "li3incl6"),
         (["trian"], "train"),
+        (["train", "data.files=a.xyz", "model/head=qec"], "qeq"),
+        (["train", "data.files=a.xyz", "head=qeq"], "model/head"),
         (["md", "temprature=300"], "temperature"),
         (["md", "ensemble=npd"], "npt"),
     ],
@@ -70,6 +72,11 @@ def test_help_names_all_verbs_and_all_options_of_a_group(capsys):
 def test_a_typo_is_answered_by_the_nearest_word_that_exists(words, nearest, capsys):
     code, said = answer(capsys, *words)
     assert code == 2 and "did you mean" in said and nearest in said and len(said.splitlines()) == 1
+
+
+def test_a_classical_potential_takes_no_head(capsys):
+    code, said = answer(capsys, "train", "data.files=a.xyz", "model=buckingham", "model/head=qeq")
+    assert code == 2 and "takes no head" in said and len(said.splitlines()) == 1
 
 
 def test_what_must_be_given_is_asked_for(capsys):
@@ -158,6 +165,25 @@ def test_a_sweep_is_one_folder_per_combination(monkeypatch):
     assert cli.main(["train", "-m", "data.files=a.xyz", "model=small,medium", "seed=1,2"]) == 0
     assert len({folder for folder, _, _ in seen}) == 4 and {seed for _, seed, _ in seen} == {1, 2}
     assert len({channels for _, _, channels in seen}) == 2
+
+
+def test_a_head_keeps_the_network_and_a_network_keeps_the_head():
+    def model(*words):
+        return config.compose("train", ["data.files=a.xyz", *words], [config.CONFIGS]).model
+
+    assert model("model/head=qeq") == model("model=qeq") == model("model/network=medium", "model/head=qeq")
+    for words in (["model=small", "model/head=qeq"], ["model=qeq", "model/network=small"]):
+        both = model(*words)
+        assert both.network == model("model=small").network and both.terms.electrostatics == model("model=qeq").terms.electrostatics
+    assert model("experiment=lips", "model/head=qeq").network == model("model=large").network
+    assert model("model=small", "model/network=large") == model("experiment=lips", "model=large")
+
+
+def test_a_sweep_over_heads_is_one_folder_each(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli.commands, "run", lambda _, cfg: seen.append((cfg.folder, list(cfg.model.terms))) or 0)
+    assert cli.main(["train", "-m", "data.files=a.xyz", "model/network=small", "model/head=none,qeq"]) == 0
+    assert seen == [("runs/run/head=none", ["network", "repulsion"]), ("runs/run/head=qeq", ["network", "repulsion", "electrostatics"])]
 
 
 def test_predictions_stand_beside_the_labels_and_errors_are_told(run, capsys):
