@@ -2,32 +2,27 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from mlip.config import build, make
-from mlip.training.run_doubt import export_with_doubt
-from mlip.training.run_folder import export_run
-
-
-def data(config: dict):
-    """The data that a run was trained on."""
-    return make(OmegaConf.create(config["data"]), cutoff=config["model"]["network"]["cutoff"])
+from mlip.training.export_uncertainty import export_with_uncertainty
+from mlip.training.run import Run
 
 
 def export(cfg: DictConfig) -> None:
     """Turn a run into a file that works without mlip: TorchScript, or AOTInductor for this machine."""
-    runs = [Path(run) for run in ([cfg.run] if isinstance(cfg.run, str) else cfg.run)]
+    runs = [Run(folder) for folder in ([cfg.run] if isinstance(cfg.run, str) else cfg.run)]
     if cfg.uncertainty not in (None, "last_layer"):
         raise ValueError(f"uncertainty is last_layer or null, got {cfg.uncertainty!r}; several runs make a committee")
     if cfg.uncertainty and len(runs) > 1:
         raise ValueError("a committee of last layers is not offered: give one run, or leave uncertainty=null")
     name = "committee" if len(runs) > 1 else cfg.uncertainty or "model"
-    path = Path(cfg.path or (runs[0].parent if len(runs) > 1 else runs[0]) / f"{name}{'.pt2' if cfg.format == 'aoti' else '.pt'}")
+    folder = runs[0].folder.parent if len(runs) > 1 else runs[0].folder
+    path = Path(cfg.path or folder / f"{name}{'.pt2' if cfg.format == 'aoti' else '.pt'}")
     how = {"format": cfg.format, "dtype": cfg.dtype, "level": cfg.level, "n_frames": cfg.n_frames}
     if name == "model":
-        metadata = export_run(runs[0], path, build, **how)
+        metadata = runs[0].export(path, **how)
     else:
-        metadata = export_with_doubt(runs, path, build, data, cfg.n_draws, cfg.calibrate, **how)
+        metadata = export_with_uncertainty(runs, path, cfg.n_draws, cfg.calibrate, **how)
         found = metadata["uncertainty"]
         scales = ", ".join(f"{name} {value:.2f}" for name, value in found["force_scale"].items())
         print(f"sigma calibrated on {found['frames']} frames: energy times {found['energy_scale']:.2f}, forces times {scales}")

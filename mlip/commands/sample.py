@@ -13,8 +13,8 @@ from mlip.config import build, make
 from mlip.data.structures import read
 from mlip.sampling.ledger import Ledger
 from mlip.sampling.loop import Loop
-from mlip.training.run_doubt import export_with_doubt
-from mlip.training.run_folder import export_run
+from mlip.training.export_uncertainty import export_with_uncertainty
+from mlip.training.run import Run
 
 TRAINING = ("seed", "dtype", "ema_decay", "log_every", "data", "model", "loss", "optimizer", "scheduler", "trainer")
 # how long, where and how fast: a sampling may go on with others
@@ -66,7 +66,7 @@ def train_round(
     runs = [folder / f"member{m}" for m in range(config["members"])]
     validates = validation.stat().st_size > 0
     for m, run in enumerate(runs):
-        if finished(run):
+        if Run(run).has_ended:
             continue
         member = {name: config[name] for name in TRAINING}
         member.update(name=run.name, folder=str(run), overwrite=False, seed=config["seed"] + m, checkpoint=start_of(previous, m))
@@ -75,14 +75,9 @@ def train_round(
                           "test_files": None, "split": {**member["data"]["split"], "validation": 0, "test": 0}}  # fmt: skip
         train(OmegaConf.create(member))
     if not validates:  # nothing to calibrate a doubt with
-        export_run(runs[0], folder / "model.pt", build)
+        Run(runs[0]).export(folder / "model.pt")
         return
-    export_with_doubt(runs, folder / "model.pt", build, partial(data_of, make), config["n_draws"])
-
-
-def finished(run: Path) -> bool:
-    """Whether a training has ended."""
-    return (run / "metrics.json").exists() and (run / "model.pt").exists()
+    export_with_uncertainty([Run(run) for run in runs], folder / "model.pt", config["n_draws"])
 
 
 def start_of(previous: Path | None, member: int) -> str | None:
@@ -91,8 +86,3 @@ def start_of(previous: Path | None, member: int) -> str | None:
         return None
     own = Path(previous) / f"member{member}"
     return str(own if own.is_dir() else previous)
-
-
-def data_of(make: Callable, config: dict):
-    """The data that a run was trained on."""
-    return make(OmegaConf.create(config["data"]), cutoff=config["model"]["network"]["cutoff"])

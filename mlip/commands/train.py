@@ -12,10 +12,10 @@ from rich.console import Console
 import mlip
 from mlip.config import build, make
 from mlip.sampling import ranking
-from mlip.training.checkpoint import read_run
-from mlip.training.finetune import fine_tune, start
+from mlip.training.finetune import fine_tune, with_fitted_atomic_energies
 from mlip.training.module import TrainingModule
-from mlip.training.run_folder import claim, export_run, furnish, is_finished
+from mlip.training.run import Run
+from mlip.training.run_folder import check_run_folder, write_run_inputs
 
 
 def train(cfg: DictConfig) -> None:
@@ -24,17 +24,17 @@ def train(cfg: DictConfig) -> None:
     if cfg.get("hold_out"):
         ranking.hops_of(cfg.hold_out)  # a sweep must not end with a file that cannot rank it
     if rank_zero_only.rank == 0:  # with several devices, Lightning starts this command once for each
-        claim(folder, config, overwrite)
+        check_run_folder(folder, config, overwrite)
     pl.seed_everything(cfg.seed, verbose=False)
-    previous = read_run(cfg.checkpoint)["mlip"]["statistics"] if cfg.checkpoint else None
+    previous = Run(cfg.checkpoint).statistics if cfg.checkpoint else None
     data = make(cfg.data, cutoff=cfg.model.network.cutoff, statistics=previous)
     data.setup("fit")
     if rank_zero_only.rank == 0:
-        furnish(folder, config, data)
+        write_run_inputs(folder, config, data)
     if cfg.checkpoint:
         potential, statistics = fine_tune(cfg.checkpoint, partial(build, config), data.statistics, data.train_dataloader())
     else:
-        potential, statistics = start(partial(build, config), data.statistics, data.train_dataloader())
+        potential, statistics = with_fitted_atomic_energies(partial(build, config), data.statistics, data.train_dataloader())
     module = TrainingModule(
         potential.to(getattr(torch, cfg.dtype)), make(cfg.loss), make(cfg.optimizer), make(cfg.scheduler),
         ema_decay=cfg.ema_decay, statistics=statistics, config=config, config_types=data.config_types, log_every=cfg.log_every,
@@ -43,7 +43,7 @@ def train(cfg: DictConfig) -> None:
     if rank_zero_only.rank == 0:
         for level in statistics["levels"]:
             name = "model.pt" if len(statistics["levels"]) == 1 else f"model_{level}.pt"
-            export_run(folder, folder / name, build, level=level)
+            Run(folder).export(folder / name, level)
 
 
 def run_config(cfg: DictConfig) -> dict:
@@ -54,7 +54,7 @@ def run_config(cfg: DictConfig) -> dict:
 
 def is_done(cfg: DictConfig) -> bool:
     """Whether the run of this config is finished, so that a sweep that was cut off goes on behind it."""
-    return not cfg.overwrite and is_finished(Path(cfg.folder), run_config(cfg))
+    return not cfg.overwrite and Run(cfg.folder).is_finished(run_config(cfg))
 
 
 def rank(configs: list[DictConfig]) -> None:

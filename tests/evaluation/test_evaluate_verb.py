@@ -10,7 +10,6 @@ from hydra.utils import get_method
 
 from mlip import cli, config
 from mlip.commands.evaluate import exported
-from mlip.config import build
 from mlip.evaluation.inputs import labelled
 
 EMT = "calculator={_target_: ase.calculators.emt.EMT}"
@@ -109,7 +108,7 @@ def test_a_training_is_exported_and_evaluated_on_the_frames_that_it_held_out(run
 
 
 def test_a_checkpoint_is_exported_beside_itself(run):
-    path, folder = exported(run / "checkpoints" / "last.ckpt", build)
+    path, folder = exported(run / "checkpoints" / "last.ckpt")
     assert path == run / "checkpoints" / "last.pt" and path.is_file() and folder is None
 
 
