@@ -1,97 +1,23 @@
-"""The command `mlip VERB key=value ...`: configs in, one folder with everything out.
-
-Only this file, verbs.py and scripts/ know Hydra: configs name what to build, the library is handed objects.
-"""
+"""The command `mlip VERB key=value ...`: configs in, one folder with everything out."""
 
 import argparse
-import difflib
-import inspect
+import itertools
 import os
 import re
 import sys
 from pathlib import Path
 
-import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mlip.verbs import VERBS, WORDS, is_done, rank
+from mlip import commands
+from mlip.commands import VERBS
+from mlip.config import CONFIGS, check_complete, compose, nearest, options
+from mlip.errors import MlipError
 
-PACKAGE = Path(__file__).resolve().parent
-CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"  # wheel, checkout
 NOT_SHIPPED = ". This data set is not ours to ship: put shared/ beside the checkout, or its path into MLIP_SHARED"
-
-# ---------------------------------------------------------------- from words to a config
-
-
-def leaves(config, prefix: str = "") -> list[str]:
-    """Every key of a config, dotted, branches too."""
-    if not isinstance(config, DictConfig):
-        return []
-    return [name for key in config for name in (prefix + str(key), *leaves(config._get_node(key), f"{prefix}{key}."))]
-
-
-def options(group: str, config_dirs: list[Path]) -> list[str]:
-    """What `group=NAME` can choose; empty when there is no such group."""
-    return sorted({path.stem for folder in config_dirs for path in (folder / group).glob("*.yaml")})
-
-
-class OwnConfigs(SearchPathPlugin):
-    """Makes Hydra look into folders of the user before ours."""
-
-    folders: tuple[Path, ...] = ()
-
-    def manipulate_search_path(self, search_path) -> None:
-        for folder in self.folders:
-            search_path.prepend("own", f"file://{folder}", anchor="main")
-
-
-Plugins.instance().register(OwnConfigs)
-
-
-def compose(verb: str, overrides: list[str], config_dirs: list[Path], **how) -> DictConfig:
-    """The config of a verb with the overrides applied; folders earlier in config_dirs win.
-
-    Raises ValueError with the nearest valid key or option.
-    """
-    OwnConfigs.folders = tuple(config_dirs[:-1])
-    with hydra.initialize_config_dir(str(config_dirs[-1]), version_base="1.3"):
-        try:
-            return hydra.compose(verb.replace(" ", "_"), overrides, **how)
-        except HydraException as error:
-            reason = error
-    raise ValueError(explain(verb, overrides, config_dirs) or str(reason))
-
-
-def explain(verb: str, overrides: list[str], config_dirs: list[Path]) -> str | None:
-    """What is wrong with the overrides: an option or a key that does not exist, with the nearest that does."""
-    groups = [path.name for folder in config_dirs for path in folder.iterdir() if path.is_dir()]
-    chosen, rest = [], []
-    for override in OverridesParser.create().parse_overrides(overrides):
-        (chosen if override.key_or_group in groups else rest).append(override)
-    for override in chosen:
-        names = options(override.key_or_group, config_dirs)
-        if isinstance(override.value(), str) and override.value() not in names:
-            return f"{override.key_or_group} has no {override.value()!r}: {nearest(override.value(), names)}"
-    known = leaves(compose(verb, [override.input_line for override in chosen], config_dirs)) if rest else []
-    for override in rest:
-        if not override.is_add() and override.key_or_group not in known:
-            return f"mlip {verb} has no {override.key_or_group!r}: {nearest(override.key_or_group, known + groups)}"
-    return None
-
-
-def nearest(word: str, words: list[str]) -> str:
-    """A question with the words most like this one; `lr` finds optimizer.lr."""
-    ends = [known for known in words if known.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
-    close = list(dict.fromkeys([*ends, *difflib.get_close_matches(word, words, n=2, cutoff=0.6)]))
-    return f"did you mean {' or '.join(close[:3])}?" if close else f"there are {', '.join(word for word in words if '.' not in word)}"
-
-
-# ---------------------------------------------------------------- the command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -104,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_intermixed_args(arguments)
     try:
         return dispatch(asked.words, asked.help, asked.multirun, asked.config_dir)
-    except (ValueError, LookupError, OSError, ArithmeticError, OmegaConfBaseException, HydraException) as error:
+    except (MlipError, ValueError, LookupError, OSError, ArithmeticError, OmegaConfBaseException, HydraException) as error:
         if os.environ.get("MLIP_TRACEBACK") == "1":
             raise
         # errors of a class that a config names arrive wrapped
@@ -141,21 +67,20 @@ def dispatch(words: list[str], help: bool, multirun: bool, config_dir: Path | No
         OmegaConf.update(cfg, "folder", f"{cfg.folder}/{name}") if name else None
         for key, value in fixed.items():
             OmegaConf.update(cfg, key, value)  # as it is: a file's name may hold what Hydra's grammar would not take
-        if missing := OmegaConf.missing_keys(cfg):
-            raise ValueError(f"mlip {verb} needs {', '.join(sorted(missing))}; see mlip {verb} --help")
+        check_complete(verb, cfg)
         configs.append(cfg)
-        if name and verb == "train" and is_done(cfg):
+        if name and verb == "train" and commands.module("train").is_done(cfg):
             print(f"{cfg.folder}: finished before")
             continue
-        codes.append(VERBS[verb](cfg) or 0)
+        codes.append(commands.run(verb, cfg))
     if multirun and verb == "train" and configs[0].hold_out:
-        rank(configs)
+        commands.module("train").rank(configs)
     return max(codes, default=0)
 
 
 def assign(verb: str, words: list[str]) -> dict:
     """The keys that words without '=' stand for, in their order."""
-    names = WORDS[verb]
+    names = VERBS[verb]
     if names and names[-1].endswith("..."):
         return {names[0].removesuffix("..."): words} if words else {}
     if len(words) > len(names):
@@ -170,12 +95,13 @@ def sweep(overrides: list[str]) -> list[tuple[list[str], str]]:
     parsed = OverridesParser.create().parse_overrides(overrides)
     swept = {override.get_key_element() for override in parsed if override.is_sweep_override()}
     jobs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
-    return [(job, ",".join(word for word in job if word.split("=")[0] in swept)) for job in jobs]
+    # model/head=qeq is a folder head=qeq
+    return [(job, ",".join(word[word.rfind("/", 0, word.find("=")) + 1 :] for word in job if word.split("=")[0] in swept)) for job in jobs]
 
 
 def overview() -> str:
     """What `mlip --help` says."""
-    lines = [f"  {verb:12}{inspect.getdoc(function).splitlines()[0]}" for verb, function in VERBS.items()]
+    lines = [f"  {verb:12}{description(verb)[0]}" for verb in VERBS]
     return "\n".join([
         "mlip: interatomic potentials for solid electrolytes", "", "mlip VERB [key=value ...]", "", *lines, "",
         "mlip VERB --help    keys, groups and examples of a verb",
@@ -185,15 +111,21 @@ def overview() -> str:
     ])  # fmt: skip
 
 
+def description(verb: str) -> list[str]:
+    """Comment at the head of a verb's config: a summary, examples."""
+    lines = (CONFIGS / f"{verb.replace(' ', '_')}.yaml").read_text(encoding="utf-8").splitlines()
+    return [line.removeprefix("#").removeprefix(" ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
+
+
 def verb_help(verb: str, config_dirs: list[Path]) -> str:
     """Examples, groups with their options, keys with their defaults."""
     cfg = compose(verb, [], config_dirs, return_hydra_config=True)
     chosen = {group: name for group, name in cfg.hydra.runtime.choices.items() if not group.startswith("hydra")}
-    lines = [inspect.getdoc(VERBS[verb])]
+    lines = description(verb)
     if chosen:
         lines += ["", "groups, chosen with group=NAME (* is the default)"]
     for group in sorted(chosen):
         names = [f"*{name}" if name == chosen[group] else name for name in options(group, config_dirs)]
-        lines.append(f"  {group:12}{' '.join(names)}")
+        lines.append(f"  {group:14}{' '.join(names)}")
     shown = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
     return "\n".join([*lines, "", "keys, set with key=value or key.below=value (??? must be given)", OmegaConf.to_yaml(shown)])

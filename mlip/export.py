@@ -9,7 +9,6 @@ A file gets its final name only after it was loaded again and gave the live pote
 import copy
 import json
 import math
-import os
 import platform
 import warnings
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 import mlip
 from mlip import aoti, keys
+from mlip.files import whole_file
 
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3", "charge": "e", "field": "V/Å"}
 REQUIRED = [
@@ -251,12 +251,7 @@ def export(
         "outputs": sorted(deployed(*arguments(example_graphs[0]))),
         "versions": {"mlip": mlip.__version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
-    try:
-        save(deployed, temporary, metadata, example_graphs[0])
-        metadata["parity"] = check_parity(deployed, temporary, example_graphs, dtype)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path, suffix) as part:
+        save(deployed, part, metadata, example_graphs[0])
+        metadata["parity"] = check_parity(deployed, part, example_graphs, dtype)
     return metadata

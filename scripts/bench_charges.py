@@ -24,9 +24,8 @@ from mlip.data.structures import read
 from mlip.electrostatics.model_response import model_born_charges, model_dielectric_tensor
 from mlip.electrostatics.response import makov_payne
 from mlip.evaluation.inputs import held_out
-from mlip.training.fit import load_potential
+from mlip.training.run import Run
 from mlip.units import COULOMB
-from mlip.verbs import build
 
 
 def rms(values) -> float:
@@ -81,7 +80,7 @@ def born(runs: list[Path]) -> Table:
     """Born charges raw and times sqrt(eps_inf), in the better of both signs, the sum rule, and eps_inf."""
     table = Table("run", "Z* rmse e", "x sqrt(eps)", "sum rule e", "eps_inf", "DFT eps_inf", title="Born charges, held-out frames")
     for run in runs:
-        potential = load_potential(run, build)
+        potential = Run(run).potential()
         raw, scaled, sums, ours, dft = [], [], [], [], []
         for atoms in track(held_out(run), str(run), transient=True):
             graph = to_graph(atoms, potential.cutoff, potential.levels)

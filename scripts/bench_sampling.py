@@ -29,10 +29,10 @@ from rich.console import Console
 
 from mlip import cli, keys
 from mlip.calculator import calculate_many
+from mlip.commands.sample import load
 from mlip.data.structures import read, write
-from mlip.rounds import load
+from mlip.files import whole_file
 from mlip.sampling.candidate import Candidate, bare
-from mlip.training.files import whole_file
 from mlip.transitions.endpoints import vacancy_hops
 from mlip.transitions.neb import neb
 from mlip.transitions.offpath import rattled

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlip.evaluation.plots import BLUE, GREEN, ORANGE, RED, canvas, legend
-from mlip.training.files import whole_file
+from mlip.files import whole_file
 
 STYLES = {"random_md": (BLUE, "o"), "uncertainty": (ORANGE, "s"), "neb_only": (GREEN, "D"), "transition_states": (RED, "^")}
 ERRORS = {  # key of a record's hold_out: axis, unit, factor

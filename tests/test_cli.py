@@ -11,7 +11,7 @@ import ase.io
 import pytest
 import yaml
 
-from mlip import cli
+from mlip import cli, config
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DATA = CHECKOUT / "datasets" / "li3incl6" / "li3incl6_gpaw.xyz"
@@ -44,14 +44,14 @@ def answer(capsys, *words):
 def test_help_of_every_verb_has_an_example_and_its_keys(verb, capsys):
     code, said = answer(capsys, *verb.split(), "--help")
     assert code == 0 and f"mlip {verb}" in said
-    for key in yaml.safe_load((cli.CONFIGS / f"{verb.replace(' ', '_')}.yaml").read_text()):
+    for key in yaml.safe_load((config.CONFIGS / f"{verb.replace(' ', '_')}.yaml").read_text()):
         assert key == "defaults" or f"{key}:" in said
 
 
 def test_help_names_all_verbs_and_all_options_of_a_group(capsys):
     assert all(verb in answer(capsys, "--help")[1] for verb in cli.VERBS)
     said = answer(capsys, "train", "--help")[1]
-    assert all(path.stem in said for path in (cli.CONFIGS / "experiment").glob("*.yaml"))
+    assert all(path.stem in said for path in (config.CONFIGS / "experiment").glob("*.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,8 @@ def test_help_names_all_verbs_and_all_options_of_a_group(capsys):
         (["train", "data.files=a.xyz", "model=smal"], "small"),
         (["train", "experiment=li3incl"], "li3incl6"),
         (["trian"], "train"),
+        (["train", "data.files=a.xyz", "model/head=qec"], "qeq"),
+        (["train", "data.files=a.xyz", "head=qeq"], "model/head"),
         (["md", "temprature=300"], "temperature"),
         (["md", "ensemble=npd"], "npt"),
     ],
@@ -70,6 +72,11 @@ def test_help_names_all_verbs_and_all_options_of_a_group(capsys):
 def test_a_typo_is_answered_by_the_nearest_word_that_exists(words, nearest, capsys):
     code, said = answer(capsys, *words)
     assert code == 2 and "did you mean" in said and nearest in said and len(said.splitlines()) == 1
+
+
+def test_a_classical_potential_takes_no_head(capsys):
+    code, said = answer(capsys, "train", "data.files=a.xyz", "model=buckingham", "model/head=qeq")
+    assert code == 2 and "takes no head" in said and len(said.splitlines()) == 1
 
 
 def test_what_must_be_given_is_asked_for(capsys):
@@ -90,28 +97,28 @@ def test_an_experiment_whose_data_is_not_there_says_where_it_looks(name, capsys,
 
 
 def groups_of(verb):
-    chosen = cli.compose(verb, [], [cli.CONFIGS], return_hydra_config=True).hydra.runtime.choices
+    chosen = config.compose(verb, [], [config.CONFIGS], return_hydra_config=True).hydra.runtime.choices
     return [group for group in chosen if not group.startswith("hydra")]
 
 
 SHIPPED = [(verb, f"{group}={name}") for verb in ("train", "md") for group in groups_of(verb)
-           for name in cli.options(group, [cli.CONFIGS])]  # fmt: skip
+           for name in config.options(group, [config.CONFIGS])]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb, choice", SHIPPED)
 def test_every_shipped_config_composes_and_names_what_exists(verb, choice):
     from hydra.utils import get_method
 
-    cfg = cli.compose(verb, [choice], [cli.CONFIGS])
-    for key in cli.leaves(cfg):
+    cfg = config.compose(verb, [choice], [config.CONFIGS])
+    for key in config.leaves(cfg):
         if key.endswith("_target_"):
-            assert callable(get_method(cli.OmegaConf.select(cfg, key)))
+            assert callable(get_method(config.OmegaConf.select(cfg, key)))
 
 
 def test_own_configs_are_searched_first(tmp_path):
     (tmp_path / "mine" / "optimizer").mkdir(parents=True)
     (tmp_path / "mine" / "optimizer" / "adamw.yaml").write_text("lr: 7.0\n")
-    cfg = cli.compose("train", ["optimizer=adamw"], [tmp_path / "mine", cli.CONFIGS])
+    cfg = config.compose("train", ["optimizer=adamw"], [tmp_path / "mine", config.CONFIGS])
     assert cfg.optimizer == {"lr": 7.0} and cfg.model.network.cutoff > 0
 
 
@@ -154,10 +161,29 @@ def test_a_folder_of_something_else_is_never_touched(capsys, tmp_path):
 
 def test_a_sweep_is_one_folder_per_combination(monkeypatch):
     seen = []
-    monkeypatch.setitem(cli.VERBS, "train", lambda cfg: seen.append((cfg.folder, cfg.seed, cfg.model.network.n_channels)))
+    monkeypatch.setattr(cli.commands, "run", lambda _, cfg: seen.append((cfg.folder, cfg.seed, cfg.model.network.n_channels)) or 0)
     assert cli.main(["train", "-m", "data.files=a.xyz", "model=small,medium", "seed=1,2"]) == 0
     assert len({folder for folder, _, _ in seen}) == 4 and {seed for _, seed, _ in seen} == {1, 2}
     assert len({channels for _, _, channels in seen}) == 2
+
+
+def test_a_head_keeps_the_network_and_a_network_keeps_the_head():
+    def model(*words):
+        return config.compose("train", ["data.files=a.xyz", *words], [config.CONFIGS]).model
+
+    assert model("model/head=qeq") == model("model=qeq") == model("model/network=medium", "model/head=qeq")
+    for words in (["model=small", "model/head=qeq"], ["model=qeq", "model/network=small"]):
+        both = model(*words)
+        assert both.network == model("model=small").network and both.terms.electrostatics == model("model=qeq").terms.electrostatics
+    assert model("experiment=lips", "model/head=qeq").network == model("model=large").network
+    assert model("model=small", "model/network=large") == model("experiment=lips", "model=large")
+
+
+def test_a_sweep_over_heads_is_one_folder_each(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli.commands, "run", lambda _, cfg: seen.append((cfg.folder, list(cfg.model.terms))) or 0)
+    assert cli.main(["train", "-m", "data.files=a.xyz", "model/network=small", "model/head=none,qeq"]) == 0
+    assert seen == [("runs/run/head=none", ["network", "repulsion"]), ("runs/run/head=qeq", ["network", "repulsion", "electrostatics"])]
 
 
 def test_predictions_stand_beside_the_labels_and_errors_are_told(run, capsys):

@@ -1,7 +1,6 @@
 """Data for training: files in, batches of graphs and statistics out, the test part fixed before anything is fitted."""
 
 import hashlib
-import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from mlip.data.sampler import EdgeBatchSampler, GraphLoader
 from mlip.data.splits import TEST, TRAIN, VALIDATION
 from mlip.data.statistics import statistics as make_statistics
 from mlip.data.structures import frames, sources
+from mlip.files import lock, write_json
 
 
 class DataModule(LightningDataModule):
@@ -77,7 +77,7 @@ class DataModule(LightningDataModule):
                                              {"remove_net_force": self.remove_net_force})  # fmt: skip
         if self.cache_file.exists():
             return
-        with dataset.building(self.cache_file):
+        with lock(self.cache_file.with_suffix(".lock")):  # one process builds the set, others wait
             if not self.cache_file.exists():
                 levels = list(dict.fromkeys(source.level for source in self.sources))
                 dataset.build(self.cache_file, self._frames(), self.cutoff, levels)
@@ -190,8 +190,5 @@ class DataModule(LightningDataModule):
         """Writes `split.json` into a run's folder: describe() and the source ("file:index") of every frame."""
         told = {**self.describe(), "frames": {part: chosen.sources() for part, chosen in self.sets.items()}}
         path = Path(folder) / "split.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(told, indent=1))
-        os.replace(temporary, path)
+        write_json(path, told)
         return path

@@ -1,11 +1,9 @@
 """The processed set on disk: structures, labels and neighbour lists in one HDF5 file, read frame by frame."""
 
-import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from torch import Tensor
 from mlip import keys
 from mlip.data.graph import LABEL_SHAPES, neighbour_list
 from mlip.data.structures import Source
+from mlip.files import whole_file
 from mlip.nn.radial import crowding, polynomial_cutoff
 
 FORMAT = 2  # raise it whenever the file's content changes meaning: old caches are then left alone
@@ -48,30 +47,16 @@ def cache_file(folder: str | os.PathLike, sources: Sequence[Source], cutoff: flo
     return Path(folder).expanduser() / f"{digest.hexdigest()[:24]}.h5"
 
 
-@contextmanager
-def building(path: Path) -> Iterator[None]:
-    """Lets one process build a processed set while others wait; the lock ends with its process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def build(path: Path, frames: Iterable[tuple[int, Atoms]], cutoff: float, levels: Sequence[str]) -> None:
     """Writes the processed set; the file appears under its name only when it is complete.
 
     frames  (number of the file it came from, structure with canonical labels), one at a time: memory stays bounded
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(temporary, "w") as file:
-            writer = _Writer(file, cutoff, list(levels))
-            for number, atoms in frames:
-                writer.append(number, atoms)
-            writer.finish()
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as part, h5py.File(part, "w") as file:
+        writer = _Writer(file, cutoff, list(levels))
+        for number, atoms in frames:
+            writer.append(number, atoms)
+        writer.finish()
 
 
 class _Writer:

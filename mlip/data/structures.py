@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlip import keys, units
 from mlip.data.labels import NAMES, SHORT, canonical, shifted
+from mlip.files import whole_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # what is looked for inside a folder; where a VASP run left both of its files, only vasprun.xml is read
@@ -198,13 +199,8 @@ def write(path: str | os.PathLike, structures: Sequence[Atoms]) -> None:
     path = Path(path)
     if path.suffix not in (".xyz", ".extxyz"):
         raise ValueError(f"structures are written as .xyz or .extxyz, got {path.name!r}: other formats lose labels")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        ase.io.write(temporary, [_outward(atoms) for atoms in structures], format="extxyz")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as part:
+        ase.io.write(part, [_outward(atoms) for atoms in structures], format="extxyz")
 
 
 def _outward(atoms: Atoms) -> Atoms:

@@ -15,7 +15,7 @@ from mlip.electrostatics.interaction import carrier, constant, smooth_interactio
 from mlip.electrostatics.parameters import DipoleHead, Electronegativity, PositiveTable, formal_charge_table
 from mlip.electrostatics.problem import Problem, Relaxed, energies
 from mlip.electrostatics.relaxation import relax
-from mlip.models.species import species_lookup
+from mlip.nn.species import species_lookup
 
 
 class FormalCharges(nn.Module):

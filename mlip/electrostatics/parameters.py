@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mlip import units
 from mlip.electrostatics.elements import FORMAL_CHARGE
-from mlip.models.species import SpeciesTable
+from mlip.nn.species import SpeciesTable
 
 
 class PositiveTable(nn.Module):

@@ -24,8 +24,8 @@ from mlip.electrostatics.interaction import (
     smooth_interaction,
 )
 from mlip.electrostatics.parameters import Electronegativity, PositiveTable, formal_charge_table
-from mlip.models.species import species_lookup
 from mlip.nn.radial import polynomial_cutoff
+from mlip.nn.species import species_lookup
 
 
 def laplacian(edge_index: Tensor, conductance: Tensor, n_atoms: int) -> Tensor:

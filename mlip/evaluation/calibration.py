@@ -11,7 +11,7 @@ import torch
 from scipy.special import erf
 from scipy.stats import spearmanr
 
-from mlip.training.doubt import scale
+from mlip.training.uncertainty import scale
 
 POINTS = 51  # of the calibration curve
 BINS = 10

@@ -10,7 +10,7 @@ from mlip.evaluation.evaluate import is_failed
 from mlip.evaluation.result import write_csv
 from mlip.evaluation.section import Section
 from mlip.evaluation.thresholds import Judged, judge
-from mlip.training.files import whole_file
+from mlip.files import whole_file
 
 
 def compare(folders: Sequence[str], folder: str | Path, layout: Mapping[str, Mapping], thresholds: Mapping) -> Path:

@@ -10,12 +10,13 @@ import numpy as np
 from ase import Atoms
 from ase.io.trajectory import Trajectory as AseTrajectory
 
+from mlip.errors import GuardStop
 from mlip.evaluation.displacements import Trajectory, from_frames
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
 from mlip.evaluation.transport import draw, section, without_beginning
 from mlip.md.ensemble import NPT, Bussi
-from mlip.md.guard import Guard, GuardStop
+from mlip.md.guard import Guard
 from mlip.md.run import run
 
 __all__ = ["draw", "part"]

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from mlip.evaluation.result import Result, plain
 from mlip.evaluation.section import Section, read_section, write_section
-from mlip.training.files import whole_file
-from mlip.training.run_folder import difference
+from mlip.files import whole_file
+from mlip.settings import first_difference
 
 FAILED = "failed"  # name of the one result of a part that raised
 
@@ -90,7 +90,7 @@ def earlier(folder: Path, name: str, settings: dict, overwrite: bool) -> Section
     if not file.exists() or is_failed(found := read_section(file)):
         return None
     before = {key: value for key, value in found.settings.items() if key != "wall_s"}
-    changed = difference(before, settings)
+    changed = first_difference(before, settings)
     if changed is None:
         return found
     if overwrite:

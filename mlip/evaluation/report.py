@@ -17,7 +17,7 @@ from mlip.evaluation.evaluate import is_failed
 from mlip.evaluation.result import Result, write_csv, write_json
 from mlip.evaluation.section import Section, read_section
 from mlip.evaluation.thresholds import Judged, judge
-from mlip.training.files import whole_file
+from mlip.files import whole_file
 
 ABOUT = "evaluation.json"  # what was evaluated, by whom, when; written by the verb
 # print size: a column of 5 inches; 42: letters stay letters in the PDF

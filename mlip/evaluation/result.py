@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlip.training.files import whole_file
+from mlip import files
+from mlip.files import whole_file
 
 VERDICTS = ("", "pass", "warn", "fail", "limit")
 
@@ -56,9 +57,7 @@ class Result:
 
 def write_json(path: str | Path, results: Sequence[Result]) -> None:
     """A list of objects with the fields of Result; numbers that are not finite become null."""
-    rows = [plain(asdict(result)) for result in results]
-    with whole_file(path) as part:
-        part.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    files.write_json(path, [plain(asdict(result)) for result in results], allow_nan=False)
 
 
 def read_json(path: str | Path) -> list[Result]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mlip.evaluation.result import Result, plain
-from mlip.training.files import whole_file
+from mlip.files import write_json
 
 
 @dataclass
@@ -29,8 +29,7 @@ class Section:
 
 def write_section(path: str | Path, section: Section) -> None:
     """The section as one JSON file, whole or not at all; numbers that are not finite become null."""
-    with whole_file(path) as part:
-        part.write_text(json.dumps(plain(asdict(section)), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(path, plain(asdict(section)), allow_nan=False)
 
 
 def read_section(path: str | Path) -> Section:

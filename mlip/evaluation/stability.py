@@ -7,12 +7,13 @@ from ase import Atoms
 from ase.io.trajectory import Trajectory as AseTrajectory
 from matplotlib.figure import Figure
 
+from mlip.errors import GuardStop
 from mlip.evaluation.dynamics import check_same
 from mlip.evaluation.plots import BLUE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
 from mlip.md.ensemble import NVE, Bussi
-from mlip.md.guard import Guard, GuardStop
+from mlip.md.guard import Guard
 from mlip.md.run import read_thermo, run
 
 SHOWN = 1000  # points of a curve

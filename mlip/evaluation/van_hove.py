@@ -7,7 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from mlip.evaluation.displacements import Trajectory
-from mlip.training.files import whole_file
+from mlip.files import whole_file
 
 
 def hop_counts(ions: np.ndarray, interval_ps: float, hop_length: float, window_ps: float = 0.5) -> np.ndarray:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 
-from mlip.labelling.engine import LabellingError, described, with_labels
+from mlip.errors import LabellingError
+from mlip.labelling.engine import described, with_labels
 
 
 @dataclass

@@ -10,7 +10,7 @@ from mlip import keys, units
 from mlip.data import diagnosis
 from mlip.data.diagnosis import ERROR, OK, Finding, Summary
 from mlip.data.structures import Source
-from mlip.labelling.engine import LabellingError
+from mlip.errors import LabellingError
 
 NEAR = 0.3  # Å, root mean square displacement up to which the trapezoidal rule tells the work of the forces
 FARTHEST = 0.5  # Å, of any one atom: the rise from a site to a saddle is not the mean of two forces times the way

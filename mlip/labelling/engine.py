@@ -15,17 +15,10 @@ from ase.geometry import find_mic
 
 from mlip import keys
 from mlip.data.labels import SHORT, canonical
+from mlip.errors import LabellingError
 
 MODEL_FILES = (".pt", ".pt2", ".pth", ".ckpt", ".model")  # the same name may hold another model tomorrow
 SAME_PLACE = 1e-3  # Å, what text files of other codes may round off a position
-
-
-class LabellingError(RuntimeError):
-    """A structure got no label; the message says why and what helps. `again`: trying once more may succeed."""
-
-    def __init__(self, message: str, again: bool = False):
-        super().__init__(message)
-        self.again = again
 
 
 class Awaited(LabellingError):

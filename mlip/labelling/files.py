@@ -10,8 +10,9 @@ from mlip import keys
 from mlip.data.diagnosis import ERROR
 from mlip.data.labels import SHORT, canonical
 from mlip.data.structures import read, write
+from mlip.errors import LabellingError
 from mlip.labelling.checks import check_together
-from mlip.labelling.engine import Awaited, LabellingError, difference, structure_id
+from mlip.labelling.engine import Awaited, difference, structure_id
 
 
 @dataclass

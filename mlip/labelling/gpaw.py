@@ -9,7 +9,8 @@ from ase import Atoms
 from ase.calculators.calculator import kpts2sizeandoffsets
 
 from mlip import keys
-from mlip.labelling.engine import LabellingError, label_id, with_labels
+from mlip.errors import LabellingError
+from mlip.labelling.engine import label_id, with_labels
 
 SETUPS = Path(sys.prefix) / "share" / "mlip-gpaw"  # where scripts/install_gpaw.sh leaves the setups it makes
 HOW = ("setup_folder", "max_iterations", "logs")  # how one gets there; the numbers do not depend on it

@@ -13,8 +13,9 @@ from ase import Atoms
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from mlip.errors import LabellingError
 from mlip.labelling.checks import check_label, check_together
-from mlip.labelling.engine import Awaited, Engine, LabellingError, fingerprint, label_id
+from mlip.labelling.engine import Awaited, Engine, fingerprint, label_id
 from mlip.labelling.execution import in_process
 from mlip.labelling.report import Report
 from mlip.labelling.store import LabelFolder

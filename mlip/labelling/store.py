@@ -10,7 +10,7 @@ from pathlib import Path
 from ase import Atoms
 
 from mlip.data.structures import read, write
-from mlip.training.files import locked
+from mlip.files import lock, write_json
 
 RESERVE = 2**22  # bytes kept free for the labels that are under way when the disk fills up
 
@@ -66,11 +66,9 @@ class LabelFolder:
     def remember(self, name: str, settings: dict) -> list[str]:
         """Records an engine's settings under their fingerprint; returns how those of earlier labels here differ."""
         path = self.folder / "engines.json"
-        known = json.loads(path.read_text()) if path.is_file() else {}
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if name not in known:
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps({**known, name: settings}, indent=1, default=str))
-            part.replace(path)
+            write_json(path, {**known, name: settings}, default=str)
         return [f"{other}: {_unlike(theirs, settings)}" for other, theirs in known.items() if other != name]
 
     @property
@@ -80,7 +78,7 @@ class LabelFolder:
     @contextlib.contextmanager
     def reserve(self) -> Iterator[None]:
         """Keeps space for the labels under way; and the folder for this process, so that nobody computes them twice."""
-        with locked(self.folder):
+        with lock(self.folder / "lock", f"another mlip works on {self.folder}: wait for it, or name another folder"):
             yield from self._keep_space()
 
     def _keep_space(self) -> Iterator[None]:

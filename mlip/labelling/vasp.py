@@ -14,7 +14,8 @@ from mlip import keys
 from mlip.data.convergence import unconverged
 from mlip.data.labels import SHORT
 from mlip.data.structures import read
-from mlip.labelling.engine import Awaited, LabellingError, described, difference, label_id, with_labels
+from mlip.errors import LabellingError
+from mlip.labelling.engine import Awaited, described, difference, label_id, with_labels
 
 
 @dataclass

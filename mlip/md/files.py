@@ -1,6 +1,5 @@
 """Files of a run that survive a kill: trajectory.traj, thermo.csv, and state.npz, which says how much of both counts."""
 
-import json
 import os
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import numpy as np
 from ase import Atoms
 from ase.io.trajectory import TrajectoryWriter
 from ase.io.ulm import writeint
+
+from mlip.files import whole_file
 
 N_ITEMS = 32  # byte of the number of frames in a .traj file: tag 24, version 8, then this
 
@@ -54,20 +55,9 @@ class Files:
         for file in (self.trajectory.backend.fd, self.thermo):
             file.flush()
             os.fsync(file.fileno())
-        temporary = self.state_file.with_name("state.tmp")
-        with open(temporary, "wb") as file:
+        with whole_file(self.state_file) as part, open(part, "wb") as file:
             np.savez(file, n_frames=len(self.trajectory), thermo_bytes=self.thermo.tell(), **state)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.state_file)
 
     def close(self) -> None:
         self.trajectory.close()
         self.thermo.close()
-
-
-def write_json(path: Path, content: dict) -> None:
-    """JSON under its name only when complete."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)

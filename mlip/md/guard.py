@@ -10,10 +10,6 @@ from ase import Atoms
 from mlip.data.graph import neighbour_list
 
 
-class GuardStop(RuntimeError):
-    """Dynamics was stopped; the message says what left which limit, when, and where the frames are."""
-
-
 @dataclass(frozen=True)
 class Guard:
     """Limits that only a broken trajectory crosses; None takes one out.

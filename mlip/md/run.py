@@ -11,9 +11,11 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import atomic_numbers
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mlip.errors import GuardStop
+from mlip.files import write_json
 from mlip.md.ensemble import get_state, maxwell, set_state, temperature
-from mlip.md.files import Files, write_json
-from mlip.md.guard import Guard, GuardStop, keep_frames
+from mlip.md.files import Files
+from mlip.md.guard import Guard, keep_frames
 
 COLUMNS = [
     "step", "time_fs", "temperature_K", "potential_energy_eV", "kinetic_energy_eV", "total_energy_eV",

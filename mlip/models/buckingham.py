@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from mlip import keys, units
 from mlip.electrostatics.kspace import fade
 from mlip.electrostatics.parameters import formal_charge_table
-from mlip.models.species import species_lookup
 from mlip.nn.scatter import gather_rows, segment_sum
+from mlip.nn.species import species_lookup
 
 PUBLISHED = Path(__file__).with_name("buckingham.csv")  # with a source for each row
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
-from mlip.models.species import species_lookup
+from mlip.nn.species import species_lookup
 
 
 class Committee(nn.Module):

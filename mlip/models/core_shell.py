@@ -12,7 +12,7 @@ from mlip.electrostatics.parameters import formal_charge_table
 from mlip.models.buckingham import BuckinghamTable
 from mlip.models.ions import Ions, detached, ion_energies
 from mlip.models.shells import relax_shells, shells_at_rest
-from mlip.models.species import SpeciesTable, species_lookup
+from mlip.nn.species import SpeciesTable, species_lookup
 
 
 def shell_start(symbols: list[str], charges: Tensor, shells: Mapping[str, list[float]]) -> Tensor:

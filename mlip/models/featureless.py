@@ -15,10 +15,11 @@ class Featureless(nn.Module):
             raise ValueError(f"cutoff must be positive, got {cutoff} Å")
         self.cutoff = float(cutoff)
         self.n_features = 0
+        self.register_buffer("nothing", torch.zeros(0), persistent=False)  # carries the dtype that terms with weights have
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adds empty node_scalars and node_vectors to the graph."""
         positions = graph[keys.POSITIONS]
-        graph[keys.NODE_SCALARS] = torch.zeros_like(positions[:, :0])
-        graph[keys.NODE_VECTORS] = torch.zeros_like(positions).unsqueeze(2)[:, :, :0]
+        graph[keys.NODE_SCALARS] = torch.zeros_like(positions[:, :0], dtype=self.nothing.dtype)
+        graph[keys.NODE_VECTORS] = torch.zeros_like(positions, dtype=self.nothing.dtype).unsqueeze(2)[:, :, :0]
         return graph

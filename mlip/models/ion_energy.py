@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mlip import keys
 from mlip.electrostatics.parameters import formal_charge_table
-from mlip.models.species import SpeciesTable, species_lookup
+from mlip.nn.species import SpeciesTable, species_lookup
 
 
 class IonEnergy(nn.Module):

@@ -2,7 +2,7 @@
 
 The energy is linear in the last weights, E = w . f with f the sum of `last_layer` over the atoms. After a linear
 fit the covariance of the weights is C = (sum of g g^T over what was fitted + zeta^2)^-1, g the derivative of a fitted
-number (energy, force) by w over its error. `mlip.training.doubt` makes C; the scale of both sigmas is then calibrated.
+number (energy, force) by w over its error. `mlip.training.uncertainty` makes C; the scale of both sigmas is then calibrated.
 Whatever the rest of the network has not seen, or charges add beside the last layer, this does not know.
 """
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mlip import keys
 from mlip.models.potential import Potential, strainable
-from mlip.models.species import species_lookup
 from mlip.nn.scatter import segment_sum
+from mlip.nn.species import species_lookup
 
 
 class LastLayer(nn.Module):

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from mlip import keys
 from mlip.models.atomic_energy import AtomicEnergy
 from mlip.models.data_limits import DataLimits
-from mlip.models.species import species_lookup
 from mlip.nn.scatter import gather_rows, segment_sum
+from mlip.nn.species import species_lookup
 
 
 def edge_vectors(graph: dict[str, Tensor]) -> Tensor:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
-from mlip.models.species import SpeciesTable, species_lookup
 from mlip.nn.constants import joined, split
 from mlip.nn.radial import bessel_basis
 from mlip.nn.scatter import gather_rows
+from mlip.nn.species import SpeciesTable, species_lookup
 from mlip.nn.sphere import gaunt, harmonics_from_powers, quadrature, real_harmonics, spherical_harmonics
 
 

@@ -9,7 +9,7 @@ from ase.data import covalent_radii
 from torch import Tensor, nn
 
 from mlip import keys
-from mlip.models.species import species_lookup
+from mlip.nn.species import species_lookup
 from mlip.nn.scatter import segment_sum
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import ase.io
 from ase import Atoms
 
+from mlip.errors import GuardStop
 from mlip.md.ensemble import Bussi
-from mlip.md.guard import Guard, GuardStop
+from mlip.md.guard import Guard
 from mlip.md.run import run
 
 

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from mlip.evaluation import html
 from mlip.evaluation.plots import BLUE, GREEN, MARKERS, ORANGE, RED, canvas, colours, legend
 from mlip.evaluation.report import png
+from mlip.files import whole_file
 from mlip.sampling.stop import Limits, barriers_of, criteria, decide
-from mlip.training.files import whole_file
 
 MOST_LINES = 12  # hops in one figure
 

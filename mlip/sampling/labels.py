@@ -9,7 +9,8 @@ from ase import Atoms
 from mlip import keys
 from mlip.data.diagnosis import ERROR
 from mlip.data.doctor import has_errors
-from mlip.labelling.engine import Awaited, LabellingError
+from mlip.errors import LabellingError
+from mlip.labelling.engine import Awaited
 from mlip.labelling.execution import in_process
 from mlip.labelling.run import run
 from mlip.sampling.candidate import bare

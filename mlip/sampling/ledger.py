@@ -14,8 +14,8 @@ from ase import Atoms
 
 from mlip.data.structures import read, write
 from mlip.evaluation.result import plain
-from mlip.training.files import locked, whole_file
-from mlip.training.run_folder import difference
+from mlip.files import lock, whole_file, write_json
+from mlip.settings import first_difference
 
 
 class Ledger:
@@ -29,15 +29,15 @@ class Ledger:
         path = self.folder / "settings.json"
         settings = json.loads(json.dumps(plain(settings)))
         if path.exists():
-            changed = difference(json.loads(path.read_text()), settings)
+            changed = first_difference(json.loads(path.read_text(encoding="utf-8")), settings)
             if changed is not None:
                 raise ValueError(f"{self.folder} was begun with another {changed}: repeat its command to go on with it, or "
                                  "choose another folder=...")  # fmt: skip
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise ValueError(f"{self.folder} holds something else than a sampling: choose another folder=...")
         else:
-            with self.told(), whole_file(path) as part:
-                part.write_text(json.dumps(settings, indent=1))
+            with self.told():
+                write_json(path, settings)
 
     def round(self, number: int) -> Path:
         """Folder of a round; 0 is what comes before the first model."""
@@ -70,8 +70,8 @@ class Ledger:
         path = self.round(number) / f"{stage}.json"
         if not path.exists():
             made = work()
-            with self.told(), whole_file(path) as part:
-                part.write_text(json.dumps(plain(made), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            with self.told():
+                write_json(path, plain(made))
         return json.loads(path.read_text(encoding="utf-8"))
 
     @contextlib.contextmanager
@@ -87,4 +87,4 @@ class Ledger:
 
     def reserved(self) -> contextlib.AbstractContextManager:
         """The folder for this process alone."""
-        return locked(self.folder, "samples in")
+        return lock(self.folder / "lock", f"another mlip samples in {self.folder}: wait for it, or name another folder")

@@ -12,8 +12,8 @@ from ase import Atoms
 from rich.table import Table
 
 from mlip.data.structures import read
+from mlip.files import whole_file
 from mlip.sampling.checks import on_hold_out
-from mlip.training.files import whole_file
 
 DECIDES = {"ion_force_mae": "force MAE of hopping ions\nmeV/Å", "barrier_mae": "barrier MAE\nmeV"}
 SHOWN = {**DECIDES, "force_rmse": "force RMSE, all atoms\nmeV/Å"}

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from mlip.training.files import whole_file
+from mlip.files import whole_file
 
 SHOWN = {  # columns of the line printed for each row
     "val_energy_rmse_meV_per_atom": "E {:.2f} meV/atom",

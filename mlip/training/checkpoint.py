@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from mlip.training.files import whole_file
+from mlip.files import whole_file
 
 
 class WholeFiles(CheckpointIO):

@@ -43,7 +43,7 @@ def fine_tune(
     return copy_weights(weights, old["elements"], build(statistics)), statistics
 
 
-def start(
+def with_fitted_atomic_energies(
     build: Callable[[dict], nn.Module], statistics: dict, batches: Iterable[dict[str, Tensor]], max_structures: int = 500
 ) -> tuple[nn.Module, dict]:
     """An untrained potential, with atomic energies that explain what its terms do not, and its statistics.

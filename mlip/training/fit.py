@@ -1,6 +1,5 @@
 """One function that trains, tests and leaves a folder: `train`. And the way back: `load_potential`."""
 
-import json
 import logging
 import warnings
 from collections.abc import Callable
@@ -13,9 +12,9 @@ from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 from torch import nn
 
+from mlip.files import write_json
 from mlip.training.callbacks import History, ProgressBar
 from mlip.training.checkpoint import Checkpoints, WholeFiles, averaged_weights, read_checkpoint, read_run
-from mlip.training.files import whole_file
 from mlip.training.module import TrainingModule
 from mlip.training.plots import learning_curve, parity
 from mlip.training.schedule import Budget
@@ -96,8 +95,7 @@ def train(
         trainer.test(module, datamodule=data, verbose=False)
         result["test"] = module.errors.compute()
     if trainer.is_global_zero:
-        with whole_file(folder / "metrics.json") as part:
-            part.write_text(json.dumps(result, indent=2))
+        write_json(folder / "metrics.json", result)
         learning_curve(history.rows, folder / "plots" / "learning_curve.png")
         if tests:
             parity(module.pairs.arrays(), folder / "plots" / "parity.png")

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlip.training.files import whole_file
+from mlip.files import whole_file
 from mlip.training.metrics import UNITS
 
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"  # Okabe and Ito: told apart by colour-blind readers

@@ -1,71 +1,41 @@
-"""The folder of a run: who may write there, what it keeps so that its potential can be exported without the data."""
+"""Inputs of a run in its folder: who may write there, and what is kept to export it without the data."""
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-import torch
 import yaml
 from ase import Atoms
-from torch import nn
 
 from mlip import keys
-from mlip.data.graph import to_graph
-from mlip.data.structures import read, write
-from mlip.export import export
-from mlip.training.files import whole_file
-from mlip.training.fit import load_potential
-from mlip.training.walls import shortest_distances, without_holes
+from mlip.data.structures import write
+from mlip.errors import FolderInUseError
+from mlip.files import whole_file
+from mlip.training.run import Run
 
 
-def claim(folder: Path, config: dict, overwrite: bool) -> None:
-    """Makes sure that a run may use this folder: new, or left by the same run when it was cut off.
+def check_run_folder(folder: Path, config: dict, overwrite: bool) -> None:
+    """Check that a run may use this folder: new, or left by the same run when it was cut off.
 
     config     resolved, plain. overwrite deletes an earlier run
-    Raises FileExistsError for a finished run, for an unfinished one of another config, for what is no run at all.
+    Raises FolderInUseError for a finished run, for an unfinished one of another config, for what is no run at all.
     """
     if overwrite and (folder / "config.yaml").exists():
         shutil.rmtree(folder)
-    if has_ended(folder):
-        raise FileExistsError(f"{folder} holds a finished run: choose another name=..., or overwrite=true")
+    if Run(folder).has_ended:
+        raise FolderInUseError(f"{folder} holds a finished run: choose another name=..., or overwrite=true")
     if (folder / "checkpoints" / "last.ckpt").exists():
-        changed = difference(yaml.safe_load((folder / "config.yaml").read_text()), json.loads(json.dumps(config)))
+        changed = Run(folder).difference(config)
         if changed is not None:
-            raise FileExistsError(
-                f"{folder} holds an unfinished run with another {changed}: repeat its command to go on with it, "
+            raise FolderInUseError(
+                f"{folder} holds an unfinished run with another {changed}: repeat its command to resume it, "
                 "choose another name=..., or overwrite=true"
             )
     elif folder.is_dir() and not (folder / "config.yaml").exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} exists and is no run of mlip: choose another name=...")
+        raise FolderInUseError(f"{folder} exists and is no run of mlip: choose another name=...")
 
 
-def has_ended(folder: Path) -> bool:
-    """Whether the folder holds the metrics and the model of a run."""
-    return (folder / "metrics.json").exists() and any(folder.glob("model*.pt"))
-
-
-def is_finished(folder: Path, config: dict) -> bool:
-    """Whether a run with this config (resolved, plain) has ended here."""
-    return has_ended(folder) and difference(yaml.safe_load((folder / "config.yaml").read_text()), json.loads(json.dumps(config))) is None
-
-
-def difference(one, other, key: str = "") -> str | None:
-    """Dotted key of the first value in which two configs differ, None where they are equal."""
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return None if one == other else key
-    for name in dict.fromkeys([*one, *other]):
-        below = f"{key}.{name}" if key else str(name)
-        if name not in one or name not in other:
-            return below
-        found = difference(one[name], other[name], below)
-        if found is not None:
-            return found
-    return None
-
-
-def furnish(folder: Path, config: dict, data) -> None:
-    """Writes what is known before the first step: config.yaml, split.json, and examples.xyz for the checks of exports.
+def write_run_inputs(folder: Path, config: dict, data) -> None:
+    """Write what a run is made of before its first step: config.yaml, split.json, and examples.xyz for the checks of exports.
 
     data  a `DataModule` that was set up
     """
@@ -85,51 +55,3 @@ def examples(frames, n_frames: int = 8) -> list[Atoms]:
         )
         for graph in map(frames.__getitem__, chosen)
     ]  # fmt: skip
-
-
-def export_run(
-    run: Path,
-    path: Path,
-    build: Callable[[dict, dict], nn.Module],
-    format: str = "torchscript",
-    dtype: str | None = None,
-    level: str | None = None,
-    n_frames: int = 8,
-    checkpoint: Path | None = None,
-    max_fall_eV: float | None = 0.1,
-) -> dict:
-    """Exports a run, its best weights unless a checkpoint of it is named; returns the file's metadata.
-
-    build as in `load_potential`, the rest as in `export`
-    """
-    return export_potential(load_potential(checkpoint or run, build), run, path, format, dtype, level, n_frames, max_fall_eV)
-
-
-def export_potential(
-    potential: nn.Module,
-    run: Path,
-    path: Path,
-    format: str = "torchscript",
-    dtype: str | None = None,
-    level: str | None = None,
-    n_frames: int = 8,
-    max_fall_eV: float | None = 0.1,
-    about: dict | None = None,
-) -> dict:
-    """Exports a potential made from a run, with the run's examples and description.
-
-    max_fall_eV  largest fall of the energy as atoms are pushed together (`walls.without_holes`); None allows any
-    about        more for the metadata
-    """
-    structures = read(run / "examples.xyz")[:n_frames]
-    for atoms in structures:
-        atoms.info["level"] = potential.levels[0]
-    graphs = [to_graph(atoms, potential.cutoff, potential.levels) for atoms in structures]
-    metadata = {
-        "training_hash": json.loads((run / "split.json").read_text())["training_hash"],
-        "config": yaml.safe_load((run / "config.yaml").read_text()),
-        "shortest_distances_A": shortest_distances(potential),
-        "holes": without_holes(potential, structures, max_fall_eV),
-        **(about or {}),
-    }
-    return export(potential, path, metadata, graphs, format, dtype and getattr(torch, dtype), level)

@@ -8,10 +8,9 @@ import pytest
 from ase.build import bulk
 from hydra.utils import get_method
 
-from mlip import cli, dimensions
-from mlip.dimensions import exported
+from mlip import cli, config
+from mlip.commands.evaluate import exported
 from mlip.evaluation.inputs import labelled
-from mlip.verbs import build
 
 EMT = "calculator={_target_: ase.calculators.emt.EMT}"
 
@@ -39,20 +38,20 @@ def answer(capsys, *words):
 
 
 def shipped():
-    return [f"evaluation={name}" for name in cli.options("evaluation", [cli.CONFIGS])]
+    return [f"evaluation={name}" for name in config.options("evaluation", [config.CONFIGS])]
 
 
 @pytest.mark.parametrize("choice", shipped())
 def test_every_shipped_evaluation_names_what_exists_and_has_a_place_in_the_layout(choice):
-    cfg = cli.compose("evaluate", [choice], [cli.CONFIGS])
-    for key in cli.leaves(cfg):
+    cfg = config.compose("evaluate", [choice], [config.CONFIGS])
+    for key in config.leaves(cfg):
         if key.endswith("_target_"):
-            assert callable(get_method(cli.OmegaConf.select(cfg, key)))
-    parts = dimensions.parts(cfg.dimensions)
-    assert set(parts) <= set(dimensions.parts(cfg.layout, mark="title"))
+            assert callable(get_method(config.OmegaConf.select(cfg, key)))
+    parts = config.nodes_with("_target_", cfg.dimensions)
+    assert set(parts) <= set(config.nodes_with("title", cfg.layout))
     assert set(cfg.thresholds) <= set(cfg.layout) and set(cfg.thresholds.static) <= set(cfg.layout.static)
     for node in parts.values():
-        assert all(cli.OmegaConf.select(cfg, key, default="absent") != "absent" for key in node.needs)
+        assert all(config.OmegaConf.select(cfg, key, default="absent") != "absent" for key in node.needs)
 
 
 def test_any_calculator_is_evaluated_resumed_and_reported_and_two_are_compared(capsys):
@@ -98,7 +97,7 @@ def test_what_is_missing_is_asked_for(words, said, capsys):
 
 
 def test_a_training_is_exported_and_evaluated_on_the_frames_that_it_held_out(run):
-    start = f"{cli.CONFIGS.parent}/datasets/li3incl6/li3incl6_gpaw.xyz@0"
+    start = f"{config.CONFIGS.parent}/datasets/li3incl6/li3incl6_gpaw.xyz@0"
     words = [str(run), start, "only=[accuracy,static.lattice]", "+dimensions.static.lattice.steps=1"]
     assert cli.main(["evaluate", *words]) == 0
     n_test = len(json.loads((run / "split.json").read_text())["frames"]["test"])
@@ -109,7 +108,7 @@ def test_a_training_is_exported_and_evaluated_on_the_frames_that_it_held_out(run
 
 
 def test_a_checkpoint_is_exported_beside_itself(run):
-    path, folder = exported(run / "checkpoints" / "last.ckpt", build)
+    path, folder = exported(run / "checkpoints" / "last.ckpt")
     assert path == run / "checkpoints" / "last.pt" and path.is_file() and folder is None
 
 

@@ -8,12 +8,12 @@ import pytest
 from ase import Atoms
 
 from mlip import cli, keys
+from mlip.config import make
 from mlip.data.structures import read
+from mlip.errors import LabellingError
 from mlip.labelling.calculator import CalculatorEngine
-from mlip.labelling.engine import LabellingError
 from mlip.labelling.gpaw import GPAWEngine
 from mlip.labelling.run import attempt
-from mlip.verbs import make
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MUST = {"calculator": ["engine.calculator._target_=ase.calculators.emt.EMT"], "gpaw": ["engine.kpoints=[1,1,1]"],

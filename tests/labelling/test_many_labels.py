@@ -19,9 +19,10 @@ from ase.calculators.lj import LennardJones
 from mlip import cli, keys
 from mlip.data import structures
 from mlip.data.diagnosis import ERROR
+from mlip.errors import LabellingError
 from mlip.labelling import store
 from mlip.labelling.calculator import CalculatorEngine
-from mlip.labelling.engine import LabellingError, fingerprint, label_id, structure_id
+from mlip.labelling.engine import fingerprint, label_id, structure_id
 from mlip.labelling.execution import parsl_pool
 from mlip.labelling.run import run
 

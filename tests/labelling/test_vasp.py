@@ -9,7 +9,8 @@ import pytest
 from ase import Atoms
 
 from mlip import cli, keys, units
-from mlip.labelling.engine import Awaited, LabellingError, fingerprint, label_id
+from mlip.errors import LabellingError
+from mlip.labelling.engine import Awaited, fingerprint, label_id
 from mlip.labelling.vasp import VaspEngine
 
 pytest.importorskip("pymatgen")

@@ -15,8 +15,9 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.io import Trajectory, read
 
+from mlip.errors import GuardStop
 from mlip.md.ensemble import NPT, NVE, Bussi, Langevin, NoseHoover, maxwell, temperature
-from mlip.md.guard import Guard, GuardStop
+from mlip.md.guard import Guard
 from mlip.md.plots import plot
 from mlip.md.run import read_thermo, run
 

@@ -13,8 +13,8 @@ from mlip import keys
 from mlip.data.graph import to_graph
 from mlip.models.data_limits import DataLimits
 from mlip.models.potential import Potential, edge_vectors
-from mlip.models.species import check_elements, species_lookup
 from mlip.models.spherical import NetworkEnergy, SphericalNetwork
+from mlip.nn.species import check_elements, species_lookup
 
 
 def network(elements=(3, 8), n_layers=1, **settings):

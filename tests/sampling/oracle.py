@@ -18,6 +18,7 @@ from cosine import BARRIER, SITE, Cosine, crystal
 
 from mlip import keys
 from mlip.data.structures import read, write
+from mlip.files import whole_file
 from mlip.labelling.calculator import CalculatorEngine
 from mlip.sampling.dynamics import Dynamics
 from mlip.sampling.given_hops import GivenHops
@@ -29,7 +30,6 @@ from mlip.sampling.score import Window
 from mlip.sampling.select import farthest
 from mlip.sampling.stop import Limits
 from mlip.sampling.transition_states import TransitionStates
-from mlip.training.files import whole_file
 
 ERROR, DOUBT = 0.1, 0.2  # eV, eV/Å per Å
 CELLS = (2, 2, 2)

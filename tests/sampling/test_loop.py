@@ -17,8 +17,9 @@ from oracle import BARRIER, ERROR, Labelling, labels_in, load, loop, start
 
 from mlip import keys
 from mlip.data.structures import read
+from mlip.errors import LabellingError
 from mlip.labelling.calculator import CalculatorEngine
-from mlip.labelling.engine import Awaited, LabellingError
+from mlip.labelling.engine import Awaited
 from mlip.labelling.files import FilesEngine
 from mlip.sampling import ledger
 from mlip.sampling.candidate import Candidate

@@ -7,10 +7,10 @@ import pytest
 from ase.build import bulk
 from hydra.utils import get_method, instantiate
 
-from mlip import cli
+from mlip import cli, config
 from mlip.data.structures import read
 
-CONFIGS = [cli.CONFIGS]
+CONFIGS = [config.CONFIGS]
 TINY = [
     "sampler=random_md", "model=small", "model.network.n_channels=4", "model.network.l_max=1", "trainer.max_steps=4",
     "trainer.validate_every=2", "trainer.accelerator=cpu", "trainer.logger=null", "dynamics.steps=20", "dynamics.frame_every=4",
@@ -57,41 +57,41 @@ def test_what_is_missing_is_asked_for(capsys):
     assert code == 2 and "did you mean transition_states" in said
 
 
-@pytest.mark.parametrize("name", cli.options("sampler", CONFIGS))
+@pytest.mark.parametrize("name", config.options("sampler", CONFIGS))
 def test_every_sampler_can_be_built_and_its_kinds_have_quotas(name):
-    cfg = cli.compose("sample", [f"sampler={name}", "engine=emt", "structure=a.cif", "material=oxide"], CONFIGS)
-    for key in cli.leaves(cfg):
+    cfg = config.compose("sample", [f"sampler={name}", "engine=emt", "structure=a.cif", "material=oxide"], CONFIGS)
+    for key in config.leaves(cfg):
         if key.endswith("_target_"):
-            assert callable(get_method(cli.OmegaConf.select(cfg, key)))
+            assert callable(get_method(config.OmegaConf.select(cfg, key)))
     sampler = instantiate(cfg.sampler, _convert_="all")
     assert sum(sampler.quotas.values()) == pytest.approx(1) and all(hasattr(p, "propose") for p in sampler.proposers.values())
     assert (sampler.window is not None) == (name in ("uncertainty", "transition_states"))
 
 
 def test_a_material_decides_for_training_sampling_and_evaluation_alike():
-    train = cli.compose("train", ["data.files=a.xyz", "material=sulfide", "model=qeq"], CONFIGS)
+    train = config.compose("train", ["data.files=a.xyz", "material=sulfide", "model=qeq"], CONFIGS)
     assert train.model.network.cutoff == 6.0 and train.loss.parts.forces.element_weights == {"Li": 2.0}
     assert train.model.terms.electrostatics.formal_charges == {"Li": 1, "S": -2}
-    sample = cli.compose("sample", ["engine=emt", "structure=a.cif", "material=halide"], CONFIGS)
+    sample = config.compose("sample", ["engine=emt", "structure=a.cif", "material=halide"], CONFIGS)
     assert (sample.mobile, sample.framework, sample.dynamics.temperatures_K[0]) == ("Li", ["Cl"], 400)
-    evaluate = cli.compose("evaluate", ["material=oxide"], CONFIGS)
+    evaluate = config.compose("evaluate", ["material=oxide"], CONFIGS)
     assert (evaluate.mobile, evaluate.charge, evaluate.temperatures_K[-1], evaluate.aimd.temperature_K) == ("Li", 1, 1400, 800)
 
 
 def test_without_a_material_nothing_changes_and_a_key_beats_it():
-    train = cli.compose("train", ["data.files=a.xyz"], CONFIGS)
+    train = config.compose("train", ["data.files=a.xyz"], CONFIGS)
     assert train.model.network.cutoff == 5.0 and train.loss.parts.forces.element_weights == {} and "material" not in train
-    assert cli.compose("evaluate", [], CONFIGS).temperatures_K == [600, 700, 800, 900, 1000]
-    own = cli.compose("train", ["data.files=a.xyz", "material=sulfide", "model.network.cutoff=4.5",
+    assert config.compose("evaluate", [], CONFIGS).temperatures_K == [600, 700, 800, 900, 1000]
+    own = config.compose("train", ["data.files=a.xyz", "material=sulfide", "model.network.cutoff=4.5",
                                 "+loss.parts.forces.element_weights.P=3.0"], CONFIGS)  # fmt: skip
     assert own.model.network.cutoff == 4.5 and own.loss.parts.forces.element_weights["P"] == 3.0
 
 
 def test_what_the_benchmark_of_samplers_sets_exists(monkeypatch):
-    monkeypatch.syspath_prepend(str(cli.CONFIGS.parent / "scripts"))
+    monkeypatch.syspath_prepend(str(config.CONFIGS.parent / "scripts"))
     from bench_sampling import LESS, NEVER, SAMPLERS
 
-    assert set(LESS) < set(SAMPLERS) == set(cli.options("sampler", CONFIGS))
+    assert set(LESS) < set(SAMPLERS) == set(config.options("sampler", CONFIGS))
     for sampler in SAMPLERS:
-        cfg = cli.compose("sample", [f"sampler={sampler}", *LESS.get(sampler, []), *NEVER], CONFIGS)
+        cfg = config.compose("sample", [f"sampler={sampler}", *LESS.get(sampler, []), *NEVER], CONFIGS)
         assert cfg.limits.rounds is None and (sampler not in LESS or cfg.sampler.proposers.hops.most_hops == 4)

@@ -1,6 +1,5 @@
-"""What an evaluation is made of: who is evaluated, and the parts in the tree `dimensions` of its config."""
+"""Evaluation of a model or calculator: the properties in the tree `dimensions` of the config, then the report."""
 
-import json
 import os
 import platform
 import time
@@ -11,17 +10,44 @@ from pathlib import Path
 import torch
 from ase.data import chemical_symbols
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
 import mlip
-from mlip.evaluation.evaluate import digest, fingerprint
+from mlip.commands.report import report
+from mlip.config import make, nodes_with
+from mlip.evaluation.evaluate import digest, fingerprint, is_failed
+from mlip.evaluation.evaluate import evaluate as run
 from mlip.evaluation.report import ABOUT
-from mlip.training.files import whole_file
-from mlip.training.run_folder import export_run
+from mlip.files import write_json
+from mlip.training.run import Run
 
 # keys of a part that are ours and not its arguments: what of the command it cannot do without; the precision it needs
-OURS = ("needs", "dtype")
+RESERVED_KEYS = ("needs", "dtype")
 # where numbers are kept and on which machine they are made does not change them
-NO_MATTER = ("needs", "folder", "devices", "open_calculator")
+NOT_HASHED = ("needs", "folder", "devices", "open_calculator")
+
+
+def evaluate(cfg: DictConfig) -> int:
+    """Put a model, or any calculator of ASE, to the test: accuracy, static properties, diffusion, cost; ends with a report."""
+    if cfg.compare:
+        return report(cfg)
+    who = candidate(cfg)
+    tree = nodes_with("_target_", cfg.dimensions)
+    needs = {name: missing(cfg, tree[name]) for name in chosen(list(tree), cfg.only)}
+    left_out = {name: keys for name, keys in needs.items() if keys}
+    names = [name for name in needs if name not in left_out]
+    if not names:
+        raise ValueError("nothing can be evaluated: " + "; ".join(f"{name} needs {', '.join(keys)}" for name, keys in needs.items()))
+    write_about(cfg, who, left_out)
+    sections = run(
+        None, {name: runnable(tree[name], who) for name in names}, cfg.folder,
+        {name: settings(tree[name], who) for name in names}, cfg.overwrite, Console(),
+    )  # fmt: skip
+    report(cfg)
+    return int(any(map(is_failed, sections.values())))
+
+
+# ---------------------------------------------------------------- the model or calculator under test
 
 
 @dataclass
@@ -43,7 +69,7 @@ class Candidate:
         return self.opened[dtype]
 
 
-def candidate(cfg: DictConfig, make: Callable, build: Callable) -> Candidate:
+def candidate(cfg: DictConfig) -> Candidate:
     """Who is evaluated, and what follows from it.
 
     Sets cfg.model to the exported file, and cfg.name, cfg.folder and (for a training's folder) cfg.data.files where they
@@ -61,7 +87,7 @@ def candidate(cfg: DictConfig, make: Callable, build: Callable) -> Candidate:
         cfg.name, cfg.folder = cfg.name or "trajectories", cfg.folder or "runs/evaluation"
         return Candidate({}, lambda dtype: None)
     given = Path(cfg.model)
-    path, run = exported(given, build)
+    path, run = exported(given)
     cfg.name = cfg.name or (run.name if run else path.stem)
     cfg.folder = cfg.folder or str((run or path.parent) / "evaluation")
     if run and cfg.data.files is None:
@@ -70,19 +96,19 @@ def candidate(cfg: DictConfig, make: Callable, build: Callable) -> Candidate:
     return Candidate({"model": digest(path)}, lambda dtype: mlip.load_calculator(path, cfg.device, dtype or cfg.dtype, cfg.skin))
 
 
-def exported(given: Path, build: Callable) -> tuple[Path, Path | None]:
+def exported(given: Path) -> tuple[Path, Path | None]:
     """The exported file of a training's folder or checkpoint, made where it is missing; and the folder of the training."""
     if given.is_dir():
         files = sorted(given.glob("model*.pt"))
         if len(files) > 1:
             raise ValueError(f"{given} holds {', '.join(file.name for file in files)}: name one of them")
         if not files:
-            export_run(given, given / "model.pt", build)
+            Run(given).export()
         return (files or [given / "model.pt"])[0], given
     if given.suffix == ".ckpt" and given.is_file():
         run, path = given.resolve().parent.parent, given.with_suffix(".pt")
         if not path.exists() or path.stat().st_mtime < given.stat().st_mtime:
-            export_run(run, path, build, checkpoint=given)
+            Run(run, given).export(path)
         return path, None
     if not given.is_file():
         raise FileNotFoundError(f"no model {given}: give a file of mlip export, a folder of mlip train, or a checkpoint in it")
@@ -90,15 +116,6 @@ def exported(given: Path, build: Callable) -> tuple[Path, Path | None]:
 
 
 # ---------------------------------------------------------------- parts
-
-
-def parts(tree: DictConfig, mark: str = "_target_", prefix: str = "") -> dict[str, DictConfig]:
-    """Configs of the parts by dotted name: what holds the mark is a part, what is null was taken out."""
-    found = {}
-    for key, node in tree.items():
-        if isinstance(node, DictConfig):
-            found |= {f"{prefix}{key}": node} if mark in node else parts(node, mark, f"{prefix}{key}.")
-    return found
 
 
 def chosen(names: list[str], only: list[str] | None) -> list[str]:
@@ -118,9 +135,9 @@ def missing(cfg: DictConfig, node: DictConfig) -> list[str]:
     return [key for key in found if not (key == "model" and cfg.calculator is not None)]
 
 
-def runnable(node: DictConfig, who: Candidate, make: Callable) -> Callable:
+def runnable(node: DictConfig, who: Candidate) -> Callable:
     """part(calculator) of a config; files are read when it is called, and the calculator has the precision it asks for."""
-    bare = OmegaConf.masked_copy(node, [key for key in node if key not in OURS])
+    bare = OmegaConf.masked_copy(node, [key for key in node if key not in RESERVED_KEYS])
     bare._set_parent(node._get_parent())
     return lambda _: make(bare)(who.calculator(node.get("dtype")))
 
@@ -134,7 +151,7 @@ def settings(node: DictConfig, who: Candidate) -> dict:
 def without(config):
     """The config without what does not matter, on every level."""
     if isinstance(config, dict):
-        return {key: without(value) for key, value in config.items() if key not in NO_MATTER}
+        return {key: without(value) for key, value in config.items() if key not in NOT_HASHED}
     return [without(value) for value in config] if isinstance(config, list) else config
 
 
@@ -148,5 +165,4 @@ def write_about(cfg: DictConfig, who: Candidate, left_out: dict[str, list[str]])
         "mlip": mlip.__version__, "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {cfg.device}", "left_out": left_out,
     }  # fmt: skip
-    with whole_file(Path(cfg.folder) / ABOUT) as part:
-        part.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(Path(cfg.folder) / ABOUT, about)

@@ -1,4 +1,4 @@
-"""Where a potential's doubt comes from: the covariance of its last weights, and the scales that held-out frames ask for."""
+"""Uncertainty of a potential: covariance of its last weights, and its calibration on held-out frames."""
 
 import copy
 import math

@@ -1,0 +1,16 @@
+"""Labelling of structures with an engine."""
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from mlip.config import make
+from mlip.data.structures import read
+from mlip.labelling.report import hand_over
+from mlip.labelling.run import run
+
+
+def label(cfg: DictConfig) -> int:
+    """Label structures with an engine: DFT (GPAW, VASP), any calculator of ASE, or files that come back from elsewhere."""
+    structures = read(cfg.input)
+    report = run(structures, make(cfg.engine), cfg.folder, make(cfg.execution), cfg.retries)
+    return hand_over(report, structures, cfg.output, Console())

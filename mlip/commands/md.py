@@ -1,0 +1,20 @@
+"""Molecular dynamics with an exported model."""
+
+import ase.io
+from omegaconf import DictConfig, OmegaConf
+
+import mlip
+from mlip.config import make
+from mlip.md.plots import plot
+from mlip.md.run import run
+
+
+def md(cfg: DictConfig) -> None:
+    """Molecular dynamics with an exported model."""
+    calculator = mlip.load_calculator(cfg.model, device=cfg.device, dtype=cfg.dtype, skin=cfg.skin)
+    settings = ["steps", "timestep_fs", "repeat", "initial_temperature_K", "masses", "seed", "frame_every", "thermo_every",
+                "state_every"]  # fmt: skip
+    settings = {name: OmegaConf.to_container(cfg)[name] for name in settings}
+    summary = run(ase.io.read(cfg.structure), calculator, cfg.folder, make(cfg.ensemble), guard=make(cfg.guard), **settings)
+    plot(cfg.folder)
+    print(f"{cfg.folder}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items() if value is not None))

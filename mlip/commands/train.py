@@ -1,0 +1,66 @@
+"""Training of a potential, and the ranking of a sweep on held-out hops."""
+
+from functools import partial
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from rich.console import Console
+
+import mlip
+from mlip.config import build, make
+from mlip.sampling import ranking
+from mlip.training.finetune import fine_tune, with_fitted_atomic_energies
+from mlip.training.module import TrainingModule
+from mlip.training.run import Run
+from mlip.training.run_folder import check_run_folder, write_run_inputs
+
+
+def train(cfg: DictConfig) -> None:
+    """Train a potential on labelled structures."""
+    config, overwrite, folder = run_config(cfg), cfg.overwrite, Path(cfg.folder)
+    if cfg.get("hold_out"):
+        ranking.hops_of(cfg.hold_out)  # a sweep must not end with a file that cannot rank it
+    if rank_zero_only.rank == 0:  # with several devices, Lightning starts this command once for each
+        check_run_folder(folder, config, overwrite)
+    pl.seed_everything(cfg.seed, verbose=False)
+    previous = Run(cfg.checkpoint).statistics if cfg.checkpoint else None
+    data = make(cfg.data, cutoff=cfg.model.network.cutoff, statistics=previous)
+    data.setup("fit")
+    if rank_zero_only.rank == 0:
+        write_run_inputs(folder, config, data)
+    if cfg.checkpoint:
+        potential, statistics = fine_tune(cfg.checkpoint, partial(build, config), data.statistics, data.train_dataloader())
+    else:
+        potential, statistics = with_fitted_atomic_energies(partial(build, config), data.statistics, data.train_dataloader())
+    module = TrainingModule(
+        potential.to(getattr(torch, cfg.dtype)), make(cfg.loss), make(cfg.optimizer), make(cfg.scheduler),
+        ema_decay=cfg.ema_decay, statistics=statistics, config=config, config_types=data.config_types, log_every=cfg.log_every,
+    )  # fmt: skip
+    make(cfg.trainer)(module, data, folder, resume=True)
+    if rank_zero_only.rank == 0:
+        for level in statistics["levels"]:
+            name = "model.pt" if len(statistics["levels"]) == 1 else f"model_{level}.pt"
+            Run(folder).export(folder / name, level, max_fall_eV=cfg.max_fall_eV)
+
+
+def run_config(cfg: DictConfig) -> dict:
+    """All that decides a run, plain; what a material decides stands resolved in the other keys."""
+    config = OmegaConf.to_container(cfg, resolve=True)
+    return {name: value for name, value in config.items() if name not in ("material", "hold_out", "overwrite")}
+
+
+def is_done(cfg: DictConfig) -> bool:
+    """Whether the run of this config is finished, so that a sweep that was cut off goes on behind it."""
+    return not cfg.overwrite and Run(cfg.folder).is_finished(run_config(cfg))
+
+
+def rank(configs: list[DictConfig]) -> None:
+    """After a sweep: its runs by their errors on the hops of hold_out, as a table and as ranking.csv beside their folders."""
+    folders = [Path(cfg.folder) for cfg in configs]
+    rows = ranking.rank({folder.name: folder for folder in folders}, ranking.hops_of(configs[0].hold_out), mlip.load_calculator)
+    Console().print(ranking.table(rows))
+    ranking.write(folders[0].parent / "ranking.csv", rows)
+    print(folders[0].parent / "ranking.csv")

@@ -1,0 +1,131 @@
+"""Configs: composed from files and overrides, with answers to typing errors; objects made from them.
+
+Only this file, cli.py and scripts/ import Hydra: configs name what to build, the library is handed objects.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from mlip.errors import InputError
+
+PACKAGE = Path(__file__).resolve().parent
+CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"  # wheel, checkout
+
+
+class OwnConfigs(SearchPathPlugin):
+    """Makes Hydra look into folders of the user before ours."""
+
+    folders: tuple[Path, ...] = ()
+
+    def manipulate_search_path(self, search_path) -> None:
+        for folder in self.folders:
+            search_path.prepend("own", f"file://{folder}", anchor="main")
+
+
+Plugins.instance().register(OwnConfigs)
+
+
+def compose(verb: str, overrides: list[str], config_dirs: list[Path], **how) -> DictConfig:
+    """The config of a verb with the overrides applied; folders earlier in config_dirs win.
+
+    Raises InputError with the nearest valid key or option.
+    """
+    OwnConfigs.folders = tuple(config_dirs[:-1])
+    with hydra.initialize_config_dir(str(config_dirs[-1]), version_base="1.3"):
+        try:
+            return hydra.compose(verb.replace(" ", "_"), overrides, **how)
+        except HydraException as error:
+            reason = error
+    raise InputError(explain(verb, overrides, config_dirs) or str(reason))
+
+
+def make(config: DictConfig, **arguments):
+    """The object that a config names."""
+    return instantiate(config, _convert_="all", **arguments)
+
+
+def build(config: dict, statistics: dict):
+    """The untrained potential of a resolved config."""
+    return make(OmegaConf.create(config["model"]))(statistics=statistics)
+
+
+# ---------------------------------------------------------------- keys and options
+
+
+def leaves(config, prefix: str = "") -> list[str]:
+    """Every key of a config, dotted, branches too."""
+    if not isinstance(config, DictConfig):
+        return []
+    return [name for key in config for name in (prefix + str(key), *leaves(config._get_node(key), f"{prefix}{key}."))]
+
+
+def nodes_with(mark: str, tree: DictConfig, prefix: str = "") -> dict[str, DictConfig]:
+    """Nodes of a config that hold the key `mark`, by dotted name; null nodes were taken out."""
+    nodes = {}
+    for key, node in tree.items():
+        if isinstance(node, DictConfig):
+            nodes |= {f"{prefix}{key}": node} if mark in node else nodes_with(mark, node, f"{prefix}{key}.")
+    return nodes
+
+
+def select_node(cfg: DictConfig, key: str):
+    """The node at a dotted key as it is written: interpolations stay unresolved."""
+    node = cfg
+    for name in key.split("."):
+        node = node._get_node(name)
+    return node
+
+
+def groups(verb: str, overrides: Sequence[str] = (), config_dirs: Sequence[Path] = (CONFIGS,)) -> dict[str, str | None]:
+    """Groups of a verb's config with the chosen option of each."""
+    choices = compose(verb, list(overrides), list(config_dirs), return_hydra_config=True).hydra.runtime.choices
+    return {group: option for group, option in choices.items() if not group.startswith("hydra")}
+
+
+def check_complete(verb: str, cfg: DictConfig) -> None:
+    """Raise InputError naming the keys that have no value yet."""
+    if missing := OmegaConf.missing_keys(cfg):
+        raise InputError(f"mlip {verb} needs {', '.join(sorted(missing))}; see mlip {verb} --help")
+
+
+def options(group: str, config_dirs: list[Path]) -> list[str]:
+    """What `group=NAME` can choose; empty if there is no such group."""
+    return sorted({path.stem for folder in config_dirs for path in (folder / group).glob("*.yaml")})
+
+
+def explain(verb: str, overrides: list[str], config_dirs: list[Path]) -> str | None:
+    """What is wrong with the overrides: an option or a key that does not exist, with the nearest that does."""
+    folders = sorted({str(path.parent.relative_to(folder)) for folder in config_dirs for path in folder.rglob("*.yaml")} - {"."})
+    chosen, rest = [], []
+    for override in OverridesParser.create().parse_overrides(overrides):
+        (chosen if override.key_or_group in folders else rest).append(override)
+    for override in chosen:
+        names = options(override.key_or_group, config_dirs)
+        if isinstance(override.value(), str) and override.value() not in names:
+            return f"{override.key_or_group} has no {override.value()!r}: {nearest(override.value(), names)}"
+        outer, _, inner = override.key_or_group.rpartition("/")
+        outside = [other.input_line for other in chosen if "/" not in other.key_or_group]
+        if outer and override.key_or_group not in groups(verb, outside, config_dirs):
+            return f"the chosen {outer} is complete and takes no {inner}: leave out {override.input_line}, or choose another {outer}"
+    known = leaves(compose(verb, [override.input_line for override in chosen], config_dirs)) if rest else []
+    for override in rest:
+        if not override.is_add() and override.key_or_group not in known:
+            return f"mlip {verb} has no {override.key_or_group!r}: {nearest(override.key_or_group, known + folders)}"
+    return None
+
+
+def nearest(word: str, words: list[str]) -> str:
+    """A question with the words most like this one; `lr` finds optimizer.lr."""
+    ends = [known for known in words if re.split("[./]", known)[-1] == re.split("[./]", word)[-1]]
+    close = list(dict.fromkeys([*ends, *difflib.get_close_matches(word, words, n=2, cutoff=0.6)]))
+    return f"did you mean {' or '.join(close[:3])}?" if close else f"there are {', '.join(word for word in words if '.' not in word)}"

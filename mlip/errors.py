@@ -1,0 +1,37 @@
+"""Errors that a user can act on: the message names the value, the rule and the remedy.
+
+The command prints these as one line; any other exception is a defect of mlip and keeps its traceback.
+Each child keeps the builtin class that callers of the Python API catch.
+"""
+
+
+class MlipError(Exception):
+    """Base class of all errors raised on purpose."""
+
+
+class InputError(MlipError, ValueError):
+    """Invalid input: a config value, a label, a structure, a file's content."""
+
+
+class MissingFileError(InputError, FileNotFoundError):
+    """Missing file or folder."""
+
+
+class FolderInUseError(InputError, FileExistsError):
+    """Folder that holds something else, or that another process works in."""
+
+
+class ConvergenceError(MlipError, RuntimeError):
+    """An iteration that did not reach its tolerance."""
+
+
+class LabellingError(MlipError, RuntimeError):
+    """A structure got no label; the message says why and what helps. `again`: trying once more may succeed."""
+
+    def __init__(self, message: str, again: bool = False):
+        super().__init__(message)
+        self.again = again
+
+
+class GuardStop(MlipError, RuntimeError):
+    """Dynamics was stopped; the message says what left which limit, when, and where the frames are."""
