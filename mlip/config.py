@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,6 +21,15 @@ from mlip.errors import InputError
 
 PACKAGE = Path(__file__).resolve().parent
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"  # wheel, checkout
+
+CLASSICAL = "mlip.models.classical"
+MOVED = {  # old `_target_` of a class: the present one
+    "mlip.models.featureless.Featureless": f"{CLASSICAL}.featureless.Featureless",
+    "mlip.models.ion_energy.IonEnergy": f"{CLASSICAL}.ion_energy.IonEnergy",
+    "mlip.models.buckingham.Buckingham": f"{CLASSICAL}.buckingham.Buckingham",
+    "mlip.models.core_shell.CoreShell": f"{CLASSICAL}.core_shell.CoreShell",
+    "mlip.electrostatics.point.PointCharges": f"{CLASSICAL}.point_charges.PointCharges",
+}
 
 
 class OwnConfigs(SearchPathPlugin):
@@ -56,7 +66,14 @@ def make(config: DictConfig, **arguments):
 
 def build(config: dict, statistics: dict):
     """The untrained potential of a resolved config."""
-    return make(OmegaConf.create(config["model"]))(statistics=statistics)
+    return make(OmegaConf.create(with_moved_targets(config["model"])))(statistics=statistics)
+
+
+def with_moved_targets(node: Any) -> Any:
+    """A config of an older version, as in its run folder, with the present `_target_` of classes that moved."""
+    if not isinstance(node, dict):
+        return node
+    return {k: MOVED.get(v, v) if k == "_target_" else with_moved_targets(v) for k, v in node.items()}
 
 
 # ---------------------------------------------------------------- keys and options

@@ -21,8 +21,7 @@ from rich.table import Table
 from mlip import keys, load_calculator
 from mlip.data.graph import to_graph
 from mlip.data.structures import read
-from mlip.electrostatics.model_response import model_born_charges, model_dielectric_tensor
-from mlip.electrostatics.response import makov_payne
+from mlip.electrostatics.response import makov_payne, model_born_charges, model_dielectric_tensor
 from mlip.evaluation.inputs import held_out
 from mlip.training.run import Run
 from mlip.units import COULOMB

@@ -19,10 +19,19 @@ from rich.console import Console
 from rich.table import Table
 
 from mlip import units
-from mlip.electrostatics.charges import relaxed
-from mlip.electrostatics.conjugate import relax_large, solve_large
-from mlip.electrostatics.large import large_energies, make_large, split_interaction
-from mlip.electrostatics.problem import Problem, Relaxed
+from mlip.electrostatics.batch import RelaxationSettings, relaxed
+from mlip.electrostatics.functional import ChargeFunctional, ChargeState, energies, unconstrained
+from mlip.electrostatics.operator import (
+    CoulombOperator,
+    System,
+    apply_operator,
+    detached,
+    gradient_carrier,
+    mesh_operator,
+)
+from mlip.electrostatics.pme import ewald_split, particle_mesh
+from mlip.electrostatics.preconditioner import diagonal_preconditioner, preconditioner
+from mlip.electrostatics.solvers import minimise_with
 
 BULK = torch.tensor([True, True, True])
 CORNERS = torch.tensor([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], dtype=torch.float64)
@@ -45,7 +54,13 @@ def equilibration(charges):
     none = charges.new_zeros(0, 3)
     chi = torch.where(charges > 0, 3.0, 8.5).double() + 0.5 * torch.randn_like(charges)
     hardness = torch.where(charges > 0, 4.8, 12.0).double()
-    return Problem(chi, hardness, none, none[:, 0], torch.ones(1, len(charges)).double(), torch.zeros(1).double())
+    rows, target = torch.ones(1, len(charges)).double(), torch.zeros(1).double()
+    return unconstrained(chi, hardness, none, none[:, 0])._replace(constraint=rows, target=target)
+
+
+def minimum(functional: ChargeFunctional, operator: CoulombOperator, start: ChargeState, kind=preconditioner):
+    """State and steps of conjugate gradients to a slope of 1e-8 V."""
+    return minimise_with(kind(functional, operator), functional, operator, start, 1e-8)
 
 
 def memory() -> float:
@@ -63,35 +78,33 @@ def clock(action):
 def bench_head(n_cells: int, tolerance: float, diagonal_up_to: int) -> dict:
     """One relaxation with energy, forces and virial; the steps with the diagonal alone for comparison."""
     positions, cell, charges, width = lithium_oxide(n_cells)
-    problem = equilibration(charges)
-    cold = Relaxed(charges, torch.zeros_like(problem.dipole_source), problem.target)
+    functional = equilibration(charges)
+    cold = ChargeState(charges, torch.zeros_like(functional.dipole_bias), functional.target)
     positions.requires_grad_()
     strain = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
     deformation = torch.eye(3, dtype=torch.float64) + strain
 
     def head():
-        state, energies, steps = solve_large(
-            positions @ deformation, cell @ deformation, BULK, width, problem, cold, tolerance
-        )
-        torch.autograd.grad(energies.sum(), (positions, strain))
+        system = System(positions @ deformation, cell @ deformation, BULK)
+        operator = mesh_operator(system, width, tolerance, False, False)
+        constant = detached(operator)
+        state, steps = minimum(functional, constant, cold)
+        energy = energies(functional, constant, state).sum()
+        energy = energy + gradient_carrier(operator, system.positions, state.charges, state.dipoles).sum()
+        torch.autograd.grad(energy, (positions, strain))
         return state, steps
 
     (state, steps), seconds = clock(head)
     row = {"atoms": len(charges), "seconds": seconds, "us/atom": 1e6 * seconds / len(charges), "steps": steps}
     with torch.no_grad():
-        split = split_interaction(positions, cell, BULK, width, tolerance)
-        large, row["setup s"] = clock(lambda: make_large(positions, split, width, False))
-        (_, row["warm steps"]), _ = clock(
-            lambda: relax_large(
-                large,
-                problem._replace(electronegativity=problem.electronegativity + 1e-3 * torch.randn_like(charges)),
-                state,
-            )
-        )
+        system = System(positions, cell, BULK)
+        operator, row["setup s"] = clock(lambda: mesh_operator(system, width, tolerance, False, False))
+        moved = functional.electronegativity + 1e-3 * torch.randn_like(charges)
+        row["warm steps"] = minimum(functional._replace(electronegativity=moved), operator, state)[1]
         if len(charges) <= diagonal_up_to:
-            row["steps, diagonal"] = relax_large(large, problem, cold, screened=False)[1]
-    row["mesh"] = "x".join(map(str, split.mesh.shape))
-    row["pairs/atom"] = len(large.pairs.vector) / len(charges)
+            row["steps, diagonal"] = minimum(functional, operator, cold, diagonal_preconditioner)[1]
+    row["mesh"] = "x".join(map(str, operator.mesh.split.mesh.shape))
+    row["pairs/atom"] = len(operator.mesh.pairs.vector) / len(charges)
     row["GiB"] = memory()
     return row
 
@@ -99,10 +112,12 @@ def bench_head(n_cells: int, tolerance: float, diagonal_up_to: int) -> dict:
 def forces_ours(positions, cell, charges, tolerance: float, narrowest: float):
     r = positions.clone().requires_grad_()
     width = torch.zeros_like(charges)
-    split = split_interaction(r, cell, BULK, width, tolerance, narrowest)
+    split, none = ewald_split(r, cell, BULK, width, tolerance, narrowest), charges.new_zeros(0, 3)
+    mesh = particle_mesh(r, split, width, False, False)
+    operator = CoulombOperator(None, None, None, mesh, split.box)
     with torch.no_grad():
-        large = make_large(r, split, width, False)
-    energy = large_energies(r, split, large, charges, charges.new_zeros(0, 3)).sum()
+        energy = 0.5 * charges @ apply_operator(operator, charges, none)[0]
+    energy = energy + gradient_carrier(operator, r, charges, none).sum()
     return -torch.autograd.grad(energy, r)[0]
 
 
@@ -140,15 +155,16 @@ def bench_fixed_charges(n_cells: int, arguments) -> dict:
 
 
 def bench_crossover(n_cells: int) -> dict:
-    """The terms' two ways at their own tolerances, waves (1e-5) and mesh (1e-7): charges, energy and forces."""
+    """Structure factors (tolerance 1e-5) against the mesh (1e-7): charges, energy and forces."""
     positions, cell, charges, width = lithium_oxide(n_cells)
-    problem = equilibration(charges)
+    functional = equilibration(charges)
     r = positions.clone().requires_grad_()
-    cold = Relaxed(charges, torch.zeros_like(problem.dipole_source), problem.target)
+    cold = ChargeState(charges, torch.zeros_like(functional.dipole_bias), functional.target)
 
     def forces(mesh_above: int):
-        _, energies = relaxed(r, cell, BULK, width, problem, cold, 1e-5, mesh_above, False)
-        return torch.autograd.grad(energies.sum(), r)[0]
+        settings = RelaxationSettings(1e-5, mesh_above, False)
+        _, energy = relaxed(functional, System(r, cell, BULK), width, cold, settings)
+        return torch.autograd.grad(energy.sum(), r)[0]
 
     def fastest(mesh_above: int):
         return min((clock(lambda: forces(mesh_above)) for _ in range(3)), key=lambda run: run[1])

@@ -49,7 +49,7 @@ def train(cfg: DictConfig) -> None:
 def run_config(cfg: DictConfig) -> dict:
     """All that decides a run, plain; what a material decides stands resolved in the other keys."""
     config = OmegaConf.to_container(cfg, resolve=True)
-    return {name: value for name, value in config.items() if name not in ("material", "hold_out", "overwrite")}
+    return {name: value for name, value in config.items() if name not in ("material", "hold_out", "overwrite", "max_fall_eV")}
 
 
 def is_done(cfg: DictConfig) -> bool:

@@ -1,20 +1,19 @@
-"""Electrostatic terms of a potential: formal charges, equilibrated charges, and either with relaxed dipoles."""
+"""Electrostatic terms of a potential: formal, equilibrated, split charges; dipoles."""
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from mlip import keys, units
-from mlip.electrostatics.conjugate import solve_large
-from mlip.electrostatics.equilibration import membership, open_field
-from mlip.electrostatics.implicit import solve_large_differentiable
-from mlip.electrostatics.interaction import carrier, constant, smooth_interaction
+from mlip.electrostatics.batch import RelaxationSettings, relax_batch, systems_of
+from mlip.electrostatics.functional import ChargeFunctional, ChargeState, energies, unconstrained
+from mlip.electrostatics.operator import coulomb_operator
 from mlip.electrostatics.parameters import DipoleHead, Electronegativity, PositiveTable, formal_charge_table
-from mlip.electrostatics.problem import Problem, Relaxed, energies
-from mlip.electrostatics.relaxation import relax
+from mlip.electrostatics.solvers import newton_correct, stationary_state
+from mlip.nn.radial import polynomial_cutoff
 from mlip.nn.species import species_lookup
 
 
@@ -27,15 +26,15 @@ class FormalCharges(nn.Module):
 
     formal_charges  symbol -> e, instead of the usual oxidation state
     width           Å, of all Gaussians          tolerance  of the waves left out; forces err by about as much, eV/Å
-    polarizability  Å^3, where training starts   n_features of statistics is the width of the vector features
-    mesh_above      atoms from which inference takes the particle mesh (below, it is slower)
+    polarizability  Å^3, start of training       n_features of statistics is the width of the vector features
+    mesh_above      atoms from which the particle mesh is taken (below, it is slower)
     """
 
     dipoles: Final[bool]
 
     def __init__(
         self,
-        statistics: dict,
+        statistics: dict[str, Any],
         formal_charges: dict[str, float] | None = None,
         width: float = 1.2,
         tolerance: float = 1e-5,
@@ -57,37 +56,28 @@ class FormalCharges(nn.Module):
         """Energies; adds charges (and dipoles) to the graph."""
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
         charges = self.formal.to(torch.float64)[species]
-        width = torch.full_like(charges[:1], self.width)
-        source, stiffness = charges.new_zeros(0, 3), charges.new_zeros(0)
+        bias, inverse_polarizability = charges.new_zeros(0, 3), charges.new_zeros(0)
         if self.dipoles:
-            source, stiffness = self.dipole_head(graph[keys.NODE_VECTORS], species)
-        positions, field = graph[keys.POSITIONS], system_field(graph)
-        energy: list[Tensor] = []
-        dipoles: list[Tensor] = []
-        first = 0
-        for s, n in enumerate(atoms_per_system(graph)):
-            last = first + n
-            q, r, cell, pbc = charges[first:last], positions[first:last], graph[keys.CELL][s], graph[keys.PBC][s]
-            v = source[first:last] - field[s] if self.dipoles else source
-            problem = Problem(-(r @ field[s]), torch.zeros_like(q), v, stiffness[first:last], q[None][:0], q[:0])
-            start = starting(graph, first, last, q, self.dipoles)
-            state, e = relaxed(r, cell, pbc, width, problem, start, self.tolerance, self.mesh_above, self.training)
-            energy.append(e - 0.5 * units.COULOMB / (self.width * math.sqrt(math.pi)) * q.square())
-            dipoles.append(state.dipoles)
-            first = last
+            bias, inverse_polarizability = self.dipole_head(graph[keys.NODE_VECTORS], species)
+        zero = torch.zeros_like(charges)
+        functional = unconstrained(zero, zero, bias, inverse_polarizability)
+        width = torch.full_like(charges[:1], self.width)
+        settings = RelaxationSettings(self.tolerance, self.mesh_above, self.training)
+        state, energy = relax_batch(graph, functional, width, charges, settings)
         graph[keys.CHARGES] = charges
         if self.dipoles:
-            graph[keys.DIPOLES] = torch.cat(dipoles)
-        return torch.cat(energy)
+            graph[keys.DIPOLES] = state.dipoles
+        return energy - 0.5 * units.COULOMB / (self.width * math.sqrt(math.pi)) * charges.square()
 
 
 class EquilibratedCharges(nn.Module):
-    """Charges that minimise sum_i (chi_i q_i + J_i q_i^2 / 2) + 1/2 x A x at given total charges; optional dipoles.
+    """Equilibrated charges, the minimum of an energy at constant total charge; optional dipoles.
 
+    E = sum_i (chi_i q_i + J_i q_i^2 / 2) + 1/2 x A x, with dipoles their terms as in FormalCharges.
     chi from the invariant features; hardness J and width per element, learned above a floor (a larger hardness floor:
     less charge flows). Energies are counted from J (q - q0)^2 / 2 = 0, q0 = -chi / J, less the self-energy of a lone
     Gaussian of the formal charge.
-    formal_charges  symbol -> e, where q0 starts, instead of the usual oxidation state
+    formal_charges  symbol -> e, start of q0, instead of the usual oxidation state
     Reads total_charge, charge_group and group_charge, field; adds charges, dipoles, electronegativity,
     chemical_potential. With groups, chemical_potential is for charge shared by the groups in proportion to atoms.
     """
@@ -96,7 +86,7 @@ class EquilibratedCharges(nn.Module):
 
     def __init__(
         self,
-        statistics: dict,
+        statistics: dict[str, Any],
         formal_charges: dict[str, float] | None = None,
         n_hidden: int = 32,
         hardness: float = 6.0,
@@ -126,131 +116,116 @@ class EquilibratedCharges(nn.Module):
         chi = self.electronegativity(graph[keys.NODE_SCALARS], species, hardness)
         lone = self.electronegativity.formal.to(torch.float64)[species].square() / width
         zero = 0.5 * (chi.square() / hardness - units.COULOMB / math.sqrt(math.pi) * lone)
-        source, stiffness = chi.new_zeros(0, 3), chi.new_zeros(0)
+        bias, inverse_polarizability = chi.new_zeros(0, 3), chi.new_zeros(0)
         if self.dipoles:
-            source, stiffness = self.dipole_head(graph[keys.NODE_VECTORS], species)
-        positions, field = graph[keys.POSITIONS], system_field(graph)
+            bias, inverse_polarizability = self.dipole_head(graph[keys.NODE_VECTORS], species)
+        functional = unconstrained(chi, hardness, bias, inverse_polarizability)
+        settings = RelaxationSettings(self.tolerance, self.mesh_above, self.training)
+        state, energy = relax_batch(graph, functional, width, chi[:0], settings)
+        graph[keys.CHARGES] = state.charges
+        graph[keys.ELECTRONEGATIVITY] = chi
+        graph[keys.CHEMICAL_POTENTIAL] = state.multipliers
+        if self.dipoles:
+            graph[keys.DIPOLES] = state.dipoles
+        return energy + zero
+
+
+def laplacian(edge_index: Tensor, conductance: Tensor, n_atoms: int) -> Tensor:
+    """Graph Laplacian L [n, n] e^2/eV of a full edge list, (L u)_i = sum_j c_ij (u_i - u_j).
+
+    Rows add up to zero: charge is conserved.
+    """
+    off = torch.zeros([n_atoms, n_atoms], dtype=conductance.dtype, device=conductance.device)
+    off = off.index_put((edge_index[0], edge_index[1]), conductance, accumulate=True)
+    off = 0.5 * (off + off.t())
+    return torch.diag(off.sum(1)) - off
+
+
+class SplitCharges(nn.Module):
+    """Split charges: they flow through bonds only, which gives the response of an insulator.
+
+    Electronegativity, hardness and width are learned.
+    q_i = q_i0 + sum_j p_ij; E = min over p of sum (chi q + J q^2 / 2) + 1/2 q A q + sum_bonds kappa_ij p_ij^2 / 2
+    (Nistor, Polihronov, Mueser, Mosey, J. Chem. Phys. 125, 094108 (2006)). With the bond conductance 1/kappa_ij =
+    f_c(r_ij) / (b_i + b_j), which vanishes smoothly as the bond breaks, and its graph Laplacian L, the minimum is the
+    saddle point of
+
+        F(q, u) = sum (chi q + J q^2 / 2) + 1/2 q A q + u.(q0 - q) - 1/2 u L u      (u: the potential that drives flow)
+
+    in which no bond appears: nothing diverges when one breaks, and derivatives at constant (q, u) are exact. It is the
+    functional of soft constraints q = q0 + L lambda, lambda = -u, with one group per atom.
+
+    A bond is an edge of the graph; its conductance vanishes smoothly at `bond_cutoff`. `bond_hardness` is the start of
+    each element's half of the bond hardness: large keeps the formal charges, zero would be charge equilibration.
+    A total_charge other than the sum of formal charges is shared evenly by the references.
+    """
+
+    def __init__(
+        self,
+        statistics: dict[str, Any],
+        formal_charges: dict[str, float] | None = None,
+        n_hidden: int = 32,
+        hardness: float = 6.0,
+        hardness_floor: float = 1.0,
+        bond_hardness: float = 4.0,
+        bond_cutoff: float = 4.0,
+        width: float = 1.2,
+        width_floor: float = 1.0,
+        tolerance: float = 1e-5,
+    ):
+        super().__init__()
+        elements = list(statistics["elements"])
+        if bond_cutoff <= 0:
+            raise ValueError(f"bond_cutoff must be positive, got {bond_cutoff} Å")
+        self.tolerance, self.bond_cutoff = tolerance, bond_cutoff
+        self.register_buffer("lookup", species_lookup(elements))
+        self.register_buffer("formal", formal_charge_table([chemical_symbols[z] for z in elements], formal_charges))
+        self.electronegativity = Electronegativity(elements, self.formal, int(statistics["n_features"]), n_hidden)
+        self.hardness = PositiveTable(elements, hardness, hardness_floor, "hardness (eV/e^2)")
+        self.bond_hardness = PositiveTable(elements, bond_hardness, 0.0, "bond_hardness (eV/e^2)")
+        self.width = PositiveTable(elements, width, width_floor, "width (Å)")
+
+    def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
+        """Energies; adds charges and electronegativity to the graph.
+
+        Raises ValueError for a field or charge groups.
+        """
+        if keys.CHARGE_GROUP in graph:
+            raise ValueError(
+                "split charges take no charge groups: charge flows along bonds only; use model=qeq for groups"
+            )
+        if keys.FIELD in graph:
+            strongest = float(graph[keys.FIELD].abs().max())
+            if strongest > 0:
+                raise ValueError(
+                    f"split charges take no electric field, got {strongest} V/Å: use model=formal_dipoles, or F = Z* E"
+                )
+        species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
+        hardness, width, formal = self.hardness(species), self.width(species), self.formal.to(torch.float64)[species]
+        chi = self.electronegativity(graph[keys.NODE_SCALARS], species, hardness)
+        zero = 0.5 * (chi.square() / hardness - units.COULOMB / math.sqrt(math.pi) * formal.square() / width)
+        edge_index, edge_vector = graph[keys.EDGE_INDEX], graph[keys.EDGE_VECTOR].to(torch.float64)
+        half = self.bond_hardness(species)
+        smooth = polynomial_cutoff(torch.linalg.vector_norm(edge_vector, dim=1), self.bond_cutoff)
+        conductance = smooth / (half[edge_index[0]] + half[edge_index[1]])
         energy: list[Tensor] = []
         charges: list[Tensor] = []
-        dipoles: list[Tensor] = []
-        potentials: list[Tensor] = []
-        first = 0
-        for s, n in enumerate(atoms_per_system(graph)):
-            last = first + n
-            r, cell, pbc = positions[first:last], graph[keys.CELL][s], graph[keys.PBC][s]
-            w = width[first:last]
-            along = open_field(field[s], cell, pbc)
-            if bool((along - field[s]).abs().max() > 1e-9):
-                raise ValueError(
-                    "a field along a periodic direction has no energy -E.q r for charges that flow: "
-                    "keep it along open directions, or apply F = Z* E (mlip.electrostatics.born_charges)"
-                )
-            v = source[first:last] - along if self.dipoles else source
-            constraint, target = charge_constraint(graph, s, first, last)
-            problem = Problem(
-                chi[first:last] - r @ along, hardness[first:last], v, stiffness[first:last], constraint, target
-            )
-            start = starting(graph, first, last, chi[:0], self.dipoles)
-            state, e = relaxed(r, cell, pbc, w, problem, start, self.tolerance, self.mesh_above, self.training)
-            energy.append(e)
+        for s, (system, _, first, last, first_edge, last_edge) in enumerate(systems_of(graph)):
+            n, reference = last - first, formal[first:last]
+            if keys.TOTAL_CHARGE in graph:
+                reference = reference + (graph[keys.TOTAL_CHARGE][s].to(torch.float64) - reference.sum()) / n
+            bonds = laplacian(edge_index[:, first_edge:last_edge] - first, conductance[first_edge:last_edge], n)
+            unit, none = torch.eye(n, dtype=chi.dtype, device=chi.device), chi.new_zeros(0, 3)
+            chi_, hardness_ = chi[first:last], hardness[first:last]
+            functional = ChargeFunctional(chi_, hardness_, none, none[:, 0], unit, reference, bonds)
+            operator = coulomb_operator(system, width[first:last], self.tolerance, False, True)
+            start = ChargeState(reference.detach(), none, torch.zeros_like(reference))
+            if self.training:
+                state = newton_correct(functional, operator, start)
+            else:
+                state = stationary_state(functional, operator, start)
+            energy.append(energies(functional, operator, state))
             charges.append(state.charges)
-            dipoles.append(state.dipoles)
-            potentials.append((constraint.sum(1) @ state.multipliers) / n)
-            first = last
         graph[keys.CHARGES] = torch.cat(charges)
         graph[keys.ELECTRONEGATIVITY] = chi
-        graph[keys.CHEMICAL_POTENTIAL] = torch.stack(potentials)
-        if self.dipoles:
-            graph[keys.DIPOLES] = torch.cat(dipoles)
         return torch.cat(energy) + zero
-
-
-def relaxed(
-    positions: Tensor,
-    cell: Tensor,
-    pbc: Tensor,
-    width: Tensor,
-    problem: Problem,
-    start: Relaxed,
-    tolerance: float,
-    mesh_above: int,
-    training: bool,
-) -> tuple[Relaxed, Tensor]:
-    """Charges, dipoles and multipliers of one system, and its energies [n] eV.
-
-    Training: exact to second derivatives. Inference: the charges are constants and the energies have first
-    derivatives, which are exact because the charges are a minimum. Many atoms go through the mesh.
-    """
-    polar, n = problem.stiffness.shape[0] > 0, positions.shape[0]
-    on_mesh = n > mesh_above and int(pbc.sum()) > 1
-    if training and on_mesh and not torch.jit.is_scripting():
-        return solve_large_differentiable(positions, cell, pbc, width.expand(n), problem, start)
-    if training:
-        interaction = smooth_interaction(positions, cell, pbc, width, tolerance, polar)
-        state = relax(interaction, problem, start, True)
-        energy = energies(interaction, problem, state)
-    elif on_mesh:
-        state, energy, _ = solve_large(positions, cell, pbc, width.expand(n), problem, start)
-    else:
-        interaction = smooth_interaction(positions, cell, pbc, width, tolerance, polar, True)
-        fixed = constant(interaction)
-        state = relax(fixed, problem, start, False)
-        energy = energies(fixed, problem, state) + carrier(interaction, positions, state.charges, state.dipoles)
-    return state, energy
-
-
-def starting(graph: dict[str, Tensor], first: int, last: int, given: Tensor, dipoles: bool) -> Relaxed:
-    """Where the relaxation of one system begins: the graph's guess, or nothing; charges that are given stay.
-
-    given  [n] e; no entries: charges flow
-    """
-    nothing = torch.zeros_like(graph[keys.POSITIONS][first:last])
-    charges, moments = given, nothing if dipoles else nothing[:0]
-    if charges.shape[0] == 0:
-        charges = nothing[:, 0]
-    if keys.GUESS in graph:
-        guess = graph[keys.GUESS][first:last].to(torch.float64)
-        charges = guess[:, 0] if given.shape[0] == 0 else given
-        if dipoles and guess.shape[1] == 4:
-            moments = guess[:, 1:]
-    return Relaxed(charges, moments, nothing[:0, 0])
-
-
-def atoms_per_system(graph: dict[str, Tensor]) -> list[int]:
-    """Number of atoms of each system of the batch."""
-    counts: list[int] = torch.bincount(graph[keys.BATCH], minlength=graph[keys.CELL].shape[0]).tolist()
-    return counts
-
-
-def system_field(graph: dict[str, Tensor]) -> Tensor:
-    """Field of each system, [n_systems, 3] V/Å; zero where none is given."""
-    if keys.FIELD in graph:
-        return graph[keys.FIELD].to(torch.float64)
-    return torch.zeros_like(graph[keys.CELL][:, 0])
-
-
-def charge_constraint(graph: dict[str, Tensor], system: int, first: int, last: int) -> tuple[Tensor, Tensor]:
-    """Rows [n_groups, n] and targets [n_groups] e of one system: its charge groups, or its total charge, or zero.
-
-    Raises ValueError for an index without a group, and for a group of charge without an atom.
-    """
-    if keys.CHARGE_GROUP in graph:
-        group_charge = graph[keys.GROUP_CHARGE].to(torch.float64)
-        group, inverse = torch.unique(graph[keys.CHARGE_GROUP][first:last], return_inverse=True)
-        if int(group.min()) < 0 or int(group.max()) >= group_charge.shape[0]:
-            raise ValueError(
-                f"charge_group must be an index into the {group_charge.shape[0]} entries of group_charge, "
-                f"got {int(group.min())}..{int(group.max())}: give every atom a group"
-            )
-        counts = torch.bincount(graph[keys.CHARGE_GROUP], minlength=group_charge.shape[0])
-        empty = torch.nonzero((counts == 0) & (group_charge != 0))
-        if empty.shape[0] > 0:
-            missing = int(empty[0])
-            raise ValueError(
-                f"charge group {missing} has no atom and cannot hold {float(group_charge[missing])} e: leave it out"
-            )
-        return membership(inverse, group.shape[0]), group_charge[group]
-    rows = torch.ones([1, last - first], dtype=torch.float64, device=graph[keys.CELL].device)
-    if keys.TOTAL_CHARGE in graph:
-        return rows, graph[keys.TOTAL_CHARGE][system : system + 1].to(torch.float64)
-    return rows, torch.zeros_like(rows[:, 0])

@@ -1,4 +1,4 @@
-"""Charge equilibration: the charges (and dipoles) that minimise a quadratic energy at given total charges.
+"""Charge equilibration, exact: minimum of a quadratic energy at constant total charge.
 
 E(q, mu) = sum_i [ chi_i q_i + J_i q_i^2 / 2 + v_i . mu_i + mu_i^2 / (2 a_i) ] + 1/2 x A x - E . sum_i (q_i r_i + mu_i)
 with x = (q, mu); Rappe and Goddard, J. Phys. Chem. 95, 3358 (1991); Ghasemi et al., PRB 92, 045131 (2015).
@@ -10,12 +10,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlip.electrostatics.ewald import as_double, checked_system, coulomb_matrix
+from mlip.electrostatics.ewald import Values, as_double, checked_system, coulomb_matrix
+from mlip.electrostatics.functional import group_constraint
+from mlip.electrostatics.slab import open_field
+from mlip.electrostatics.solvers import solve_constrained
 
 
 class Equilibrium(NamedTuple):
-    """charges [n] e, dipoles [n, 3] e Å (zero rows without polarizability), energy eV, chemical_potential eV/e.
+    """Charges [n] e, dipoles [n, 3] e Å, energy eV and chemical potential eV/e of a minimum.
 
+    dipoles has no rows without polarizability.
     chemical_potential is lambda = -dE/dQ, one number, or one per charge group [n_groups].
     """
 
@@ -25,63 +29,30 @@ class Equilibrium(NamedTuple):
     chemical_potential: Tensor
 
 
-def solve_constrained(matrix: Tensor, slope: Tensor, constraint: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Minimum of slope.x + x matrix x / 2 under constraint x = target: x [n] and the multipliers [m].
-
-    matrix [n, n] positive definite on the constraint, slope [n], constraint [m, n], target [m].
-    """
-    solution = torch.linalg.solve(bordered(matrix, constraint), torch.cat([-slope, target]))
-    return solution[: slope.shape[0]], solution[slope.shape[0] :]
-
-
-def bordered(matrix: Tensor, constraint: Tensor) -> Tensor:
-    """[[matrix, C^T], [C, 0]], [n + m, n + m]."""
-    corner = matrix.new_zeros(constraint.shape[0], constraint.shape[0])
-    return torch.cat([torch.cat([matrix, constraint.t()], 1), torch.cat([constraint, corner], 1)], 0)
-
-
-def membership(group: Tensor, n_groups: int) -> Tensor:
-    """Constraint rows: 1 where the atom belongs to the group, [n_groups, n_atoms] float64. group [n_atoms] int64"""
-    rows = torch.arange(n_groups, device=group.device)[:, None] == group
-    return rows.to(torch.float64)
-
-
-def open_field(field: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
-    """The part of a field [3] along which a system is open: all of it, a slab's normal, or nothing in a bulk."""
-    n_periodic = int(pbc.sum())
-    if n_periodic == 0:
-        return field
-    if n_periodic == 2:
-        plane = cell[pbc]
-        normal = torch.linalg.cross(plane[0], plane[1])
-        return normal * (normal @ field) / normal.square().sum()
-    return torch.zeros_like(field)
-
-
 def equilibrate(
-    positions: Tensor,
-    cell: Tensor | None,
-    pbc,
-    electronegativity: Tensor,
-    hardness: Tensor,
-    width: Tensor,
-    total_charge: float | Tensor = 0.0,
-    charge_group: Tensor | None = None,
-    group_charge: Tensor | None = None,
-    field: Tensor | None = None,
-    polarizability: Tensor | None = None,
-    dipole_source: Tensor | None = None,
+    positions: Values,
+    cell: Values | None,
+    pbc: Values,
+    electronegativity: Values,
+    hardness: Values,
+    width: Values,
+    total_charge: Values = 0.0,
+    charge_group: Values | None = None,
+    group_charge: Values | None = None,
+    field: Values | None = None,
+    polarizability: Values | None = None,
+    dipole_bias: Values | None = None,
     tolerance: float = 1e-14,
     eta: float | None = None,
 ) -> Equilibrium:
-    """Charges, dipoles, energy and chemical potential of one system, exact (dense) and differentiable to any order.
+    """Equilibrate charges (and dipoles) of one system, exactly (dense) and differentiable to any order.
 
     electronegativity  chi [n] V             hardness        J [n] eV/e^2 > 0; the Gaussian adds k_e / (s sqrt(pi))
-    width              s [n] Å > 0           total_charge    Q, e (a tensor when you want dE/dQ)
+    width              s [n] Å > 0           total_charge    Q, e (a tensor for dE/dQ)
     charge_group       [n] int64, group of each atom, and group_charge [n_groups] e: a charge kept by each fragment
     field              [3] V/Å, along open directions only: in a periodic one the energy -E.q r of charges that
                        flow is not defined (use response.born_charges and F = Z* E)
-    polarizability     a [n] e^2 Å^2 / eV > 0 makes dipoles; dipole_source v [n, 3] V/Å is what the features add
+    polarizability     a [n] e^2 Å^2 / eV > 0 makes dipoles; dipole_bias v [n, 3] V/Å, a linear term of theirs
     Of numbers or arrays; float64 inside. Raises ValueError on input without a minimum.
     """
     positions, cell, pbc, width = checked_system(positions, cell, pbc, width)
@@ -94,18 +65,18 @@ def equilibrate(
     matrix = coulomb_matrix(positions, cell, pbc, width, tolerance, eta, polarizability is not None)
     slope, diagonal = electronegativity, hardness
     if field is not None:
-        field = _refuse_periodic_field(as_double(field, positions), cell, pbc)
+        field = open_field(as_double(field, positions), cell, pbc)
         slope = slope - positions @ field
     if polarizability is not None:
         polarizability = _per_atom(polarizability, positions)
         _require_positive("polarizability", polarizability, "e^2 Å^2/eV", "leave it out for atoms without dipoles")
-        source = torch.zeros_like(positions) if dipole_source is None else as_double(dipole_source, positions)
-        source = source if field is None else source - field
-        slope = torch.cat([slope, source.flatten()])
+        bias = torch.zeros_like(positions) if dipole_bias is None else as_double(dipole_bias, positions)
+        bias = bias if field is None else bias - field
+        slope = torch.cat([slope, bias.flatten()])
         diagonal = torch.cat([diagonal, (1 / polarizability)[:, None].expand(n, 3).flatten()])
         constraint = torch.nn.functional.pad(constraint, (0, 3 * n))
-    elif dipole_source is not None:
-        raise ValueError("dipole_source without polarizability: give the polarizability [n] e^2 Å^2/eV of the atoms")
+    elif dipole_bias is not None:
+        raise ValueError("dipole_bias without polarizability: give the polarizability [n] e^2 Å^2/eV of the atoms")
     matrix = matrix + torch.diag(diagonal)
     x, chemical_potential = solve_constrained(matrix, slope, constraint, target)
     energy = slope @ x + 0.5 * x @ matrix @ x
@@ -113,7 +84,7 @@ def equilibrate(
     return Equilibrium(x[:n], x[n:].view(-1, 3), energy, chemical_potential)
 
 
-def _per_atom(value, positions: Tensor) -> Tensor:
+def _per_atom(value: Values, positions: Tensor) -> Tensor:
     return as_double(value, positions).expand(len(positions))
 
 
@@ -123,37 +94,22 @@ def _require_positive(name: str, value: Tensor, unit: str, reason: str) -> None:
         raise ValueError(f"{name} of atom {worst} is {float(value[worst])} {unit} and must be positive: {reason}")
 
 
-def _refuse_periodic_field(field: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
-    closed = field - open_field(field, cell, pbc)
-    if float(closed.detach().abs().max()) > 1e-12:
-        raise ValueError(
-            f"field {field.tolist()} V/Å has a part {closed.tolist()} along periodic directions, where charges that "
-            "flow have no energy -E.q r: keep the field along the open ones, or use F = Z* E (response.born_charges)"
-        )
-    return field
-
-
-def _groups(positions: Tensor, total_charge, charge_group, group_charge) -> tuple[Tensor, Tensor]:
+def _groups(
+    positions: Tensor, total_charge: Values, charge_group: Values | None, group_charge: Values | None
+) -> tuple[Tensor, Tensor]:
     """Constraint [m, n] and target [m], checked."""
     total = as_double(total_charge, positions)
     if (charge_group is None) != (group_charge is None):
         missing = "group_charge" if group_charge is None else "charge_group"
         raise ValueError(f"charge_group and group_charge come together; {missing} is missing")
-    if charge_group is None:
+    if charge_group is None or group_charge is None:
         return torch.ones(1, len(positions), dtype=positions.dtype, device=positions.device), total[None]
     group = torch.as_tensor(charge_group, device=positions.device).long()
-    target = as_double(group_charge, positions)
-    if group.shape != (len(positions),) or int(group.min()) < 0 or int(group.max()) >= len(target):
-        raise ValueError(
-            f"charge_group must hold one index into group_charge (0..{len(target) - 1}) for each of "
-            f"{len(positions)} atoms, got shape {list(group.shape)}, {int(group.min())}..{int(group.max())}"
-        )
-    counts = torch.bincount(group, minlength=len(target))
-    if bool((counts == 0).any()):
-        empty = int((counts == 0).nonzero()[0])
-        raise ValueError(f"charge group {empty} has no atom and cannot hold {float(target[empty])} e: leave it out")
+    if group.shape != (len(positions),):
+        raise ValueError(f"charge_group must be [n_atoms] = [{len(positions)}], got {list(group.shape)}")
+    constraint, target = group_constraint(group, as_double(group_charge, positions), 0, len(positions))
     if abs(float(target.detach().sum() - total.detach())) > 1e-9:
         raise ValueError(
             f"group_charge adds up to {float(target.sum())} e but total_charge is {float(total)} e: make them agree"
         )
-    return membership(group, len(target)).to(positions), target
+    return constraint, target

@@ -1,4 +1,4 @@
-"""Ewald sum with a Gaussian width (or none) for every atom: the exact interaction matrix of one system.
+"""Ewald sum of one system, exact, with a Gaussian width (or none) for every atom.
 
 A_ij / k_e = sum_R [ erf(g_ij d) - erf(d / (sqrt2 eta)) ] / d  +  (4 pi / V) sum_k exp(-eta^2 k^2 / 2) cos(k.r) / k^2
              - (2 pi / V) (eta^2 - s_i^2 - s_j^2),              g_ij = 1 / sqrt(2 (s_i^2 + s_j^2))
@@ -8,13 +8,22 @@ tin-foil, neutralising background of zero mean potential. Its value does not dep
 import math
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mlip.electrostatics.interaction import matrix_of, smooth_interaction
-from mlip.electrostatics.kernels import erf_ladder, point_ladder
-from mlip.electrostatics.kspace import Waves, coulomb_weight, matrix_of_waves, wave_cutoff, wave_vectors
-from mlip.electrostatics.slab import slab_box, slab_matrix
+from mlip.electrostatics.kernels import point_kernels, radial_kernels
+from mlip.electrostatics.operator import System, coulomb_operator, operator_matrix
+from mlip.electrostatics.slab import padded_slab_box, slab_matrix
+from mlip.electrostatics.structure_factors import (
+    StructureFactors,
+    coulomb_weight,
+    structure_factor_matrix,
+    wave_cutoff,
+    wave_vectors,
+)
 from mlip.units import COULOMB
+
+Values = Tensor | ArrayLike  # numbers, lists, arrays or tensors
 
 COINCIDENT = 1e-6  # Å
 # width of the split in units of V^(1/3): balances pairs (about 50 ns) against multiply-adds of the matrix product
@@ -22,20 +31,22 @@ BALANCED = 0.13
 
 
 def coulomb_matrix(
-    positions: Tensor,
-    cell: Tensor | None = None,
-    pbc=True,
-    width: Tensor | None = None,
+    positions: Values,
+    cell: Values | None = None,
+    pbc: Values = True,
+    width: Values | None = None,
     tolerance: float = 1e-14,
     eta: float | None = None,
     dipoles: bool = False,
 ) -> Tensor:
-    """A [n, n] eV/e^2 of the electrostatic energy E = 1/2 q A q; with dipoles [4 n, 4 n], E = 1/2 x A x, x = (q, mu).
+    """Interaction matrix A [n, n] eV/e^2 of the electrostatic energy E = 1/2 q A q.
 
-    positions  [n, 3] Å            cell  [3, 3] Å, rows; None where nothing is periodic
+    With dipoles [4 n, 4 n]: E = 1/2 x A x, x = (q, mu).
+
+    positions  [n, 3] Å            cell  [3, 3] Å, rows; None if nothing is periodic
     pbc        bool or three: three directions (bulk), two (slab), none (isolated); one is refused
     width      s_i of exp(-r^2 / 2 s^2), [n] or a number, Å; None or 0: point charges
-    eta        splitting width, Å; leave it unless you test that nothing depends on it
+    eta        splitting width, Å; only for tests that nothing depends on it
     Differentiable in positions, cell and width (to second order and beyond).
     """
     positions, cell, pbc, width = checked_system(positions, cell, pbc, width)
@@ -44,14 +55,15 @@ def coulomb_matrix(
         return _real_space(positions, cell, pbc, width, 0.0, tolerance, dipoles)
     box, normal = cell, cell[0]
     if n_periodic == 2:
-        box, normal = slab_box(positions, cell, pbc, width, tolerance)
+        box, normal = padded_slab_box(positions, cell, pbc, width, tolerance)
     if eta is None:
         plane_or_cell = torch.linalg.det(box).abs() if n_periodic == 3 else _area(cell, pbc) ** 1.5
         eta = BALANCED * float(plane_or_cell.detach()) ** (1 / 3)
         if math.sqrt(2) * float(width.detach().min()) > eta:  # all are smooth: waves alone are exact and cheaper
-            return matrix_of(smooth_interaction(positions, cell, pbc, width, tolerance, dipoles), True, dipoles)
+            system = System(positions, cell, pbc)
+            return operator_matrix(coulomb_operator(system, width, tolerance, dipoles, True), True, dipoles)
     matrix = _real_space(positions, box, torch.ones_like(pbc), width, eta, tolerance, dipoles)
-    matrix = matrix + matrix_of_waves(_split_waves(positions, box, eta, tolerance), True, dipoles)
+    matrix = matrix + structure_factor_matrix(_split_structure_factors(positions, box, eta, tolerance), True, dipoles)
     background = 2 * math.pi * COULOMB / torch.linalg.det(box).abs()
     background = -background * (eta**2 - width.square()[:, None] - width.square())
     matrix = matrix + torch.nn.functional.pad(background, (0, matrix.shape[0] - len(width)) * 2)
@@ -61,17 +73,18 @@ def coulomb_matrix(
 
 
 def coulomb_energy(
-    positions: Tensor,
-    cell: Tensor | None,
-    pbc,
+    positions: Values,
+    cell: Values | None,
+    pbc: Values,
     charges: Tensor,
-    width: Tensor | None = None,
+    width: Values | None = None,
     dipoles: Tensor | None = None,
     tolerance: float = 1e-14,
     eta: float | None = None,
 ) -> Tensor:
-    """Electrostatic energy in eV of charges [n] e, and dipoles [n, 3] e Å, with the self-energy of their Gaussians.
+    """Electrostatic energy (eV) of charges [n] e and dipoles [n, 3] e Å.
 
+    With the self-energy of their Gaussians.
     Point charges and point dipoles (width None or 0) have no self-energy. Arguments as for `coulomb_matrix`.
     """
     matrix = coulomb_matrix(positions, cell, pbc, width, tolerance, eta, dipoles is not None)
@@ -81,14 +94,15 @@ def coulomb_energy(
     return 0.5 * x @ matrix @ x
 
 
-def checked_system(positions, cell, pbc, width) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The four as float64 tensors (pbc bool) of one shape, or an error that says what is wrong with them."""
+def checked_system(
+    positions: Values, cell: Values | None, pbc: Values, width: Values | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four as float64 tensors (pbc bool) of one shape; raises ValueError if they make no system."""
     positions = torch.as_tensor(positions, dtype=torch.float64)
     if positions.ndim != 2 or positions.shape[1] != 3:
         raise ValueError(f"positions must be [n_atoms, 3], got {list(positions.shape)}")
     pbc = torch.as_tensor(pbc, device=positions.device).bool().expand(3)
-    cell = torch.zeros(3, 3) if cell is None else cell
-    cell = as_double(cell, positions)
+    cell = as_double(torch.zeros(3, 3) if cell is None else cell, positions)
     if cell.shape != (3, 3):
         raise ValueError(f"cell must be [3, 3] with lattice vectors as rows, got {list(cell.shape)}")
     n_periodic = int(pbc.sum())
@@ -107,7 +121,7 @@ def checked_system(positions, cell, pbc, width) -> tuple[Tensor, Tensor, Tensor,
     return positions, cell, pbc, width
 
 
-def as_double(value, like: Tensor) -> Tensor:
+def as_double(value: Values, like: Tensor) -> Tensor:
     """A number, list, array or tensor as float64 (never by way of float32) beside `like`."""
     return torch.as_tensor(value, dtype=torch.float64, device=like.device)
 
@@ -116,17 +130,19 @@ def _area(cell: Tensor, pbc: Tensor) -> Tensor:
     return torch.linalg.vector_norm(torch.linalg.cross(*cell[pbc]))
 
 
-def _split_waves(positions: Tensor, cell: Tensor, eta: float, tolerance: float) -> Waves:
-    """Waves of Gaussians of one width eta / sqrt2 each."""
+def _split_structure_factors(positions: Tensor, cell: Tensor, eta: float, tolerance: float) -> StructureFactors:
+    """Of Gaussians of one width eta / sqrt2 each."""
     cutoff = wave_cutoff(eta / math.sqrt(2), tolerance)
     k = wave_vectors(cell, cutoff)
     k2 = k.square().sum(1)
     weight = coulomb_weight(k2, torch.linalg.det(cell).abs(), cutoff) * torch.exp(-0.5 * eta**2 * k2)
     phase = positions @ k.t()
-    return Waves(k, weight, phase.cos(), phase.sin())
+    return StructureFactors(k, weight, phase.cos(), phase.sin())
 
 
-def _real_space(positions, cell, pbc, width, eta: float, tolerance: float, dipoles: bool) -> Tensor:
+def _real_space(
+    positions: Tensor, cell: Tensor, pbc: Tensor, width: Tensor, eta: float, tolerance: float, dipoles: bool
+) -> Tensor:
     """Sum over images of [erf(g d) - erf(d / sqrt2 eta)] / d; eta = 0 and no pbc: the bare pair kernel.
 
     The pair of an atom with itself at d = 0 is an ordinary pair: its limit is the self-energy.
@@ -141,23 +157,24 @@ def _real_space(positions, cell, pbc, width, eta: float, tolerance: float, dipol
     _refuse_coincident(i, j, point & ~itself & (distance2.detach() < COINCIDENT**2))
     order = 2 if dipoles else 0
     g = (2 * torch.where(point, torch.ones_like(pair_width2), pair_width2)).rsqrt()
-    gaussian = erf_ladder(distance2, g, order)
-    bare = point_ladder(torch.where(point & ~itself, distance2, torch.ones_like(distance2)), order)
-    ladder = [torch.where(point, torch.where(itself, 0.0, b), a) for a, b in zip(gaussian, bare)]
+    gaussian = radial_kernels(distance2, g, order)
+    bare = point_kernels(torch.where(point & ~itself, distance2, torch.ones_like(distance2)), order)
+    kernels = [torch.where(point, torch.where(itself, 0.0, b), a) for a, b in zip(gaussian, bare, strict=True)]
     if eta > 0:
-        split = erf_ladder(distance2, torch.full_like(g, 1 / (math.sqrt(2) * eta)), order)
-        ladder = [a - b for a, b in zip(ladder, split)]
+        split = radial_kernels(distance2, torch.full_like(g, 1 / (math.sqrt(2) * eta)), order)
+        kernels = [a - b for a, b in zip(kernels, split, strict=True)]
     once = COULOMB * torch.where(i == j, 0.5, 1.0).to(r)  # pairs i == j come with both signs of r
     size = 4 * n if dipoles else n
     half = torch.zeros(size, size, dtype=positions.dtype, device=positions.device)
-    half = half.index_put((i, j), once * ladder[0], accumulate=True)
+    half = half.index_put((i, j), once * kernels[0], accumulate=True)
     if dipoles:
         axis = torch.arange(3, device=r.device)
         mu_i, mu_j = n + 3 * i[:, None] + axis, n + 3 * j[:, None] + axis
-        along = -r * (once * ladder[1])[:, None]  # r here is r_j - r_i
+        along = -r * (once * kernels[1])[:, None]  # r here is r_j - r_i
         half = half.index_put((i[:, None].expand(-1, 3), mu_j), along, accumulate=True)
         half = half.index_put((mu_i, j[:, None].expand(-1, 3)), -along, accumulate=True)
-        both = ladder[1][:, None, None] * torch.eye(3).to(r) - ladder[2][:, None, None] * r[:, :, None] * r[:, None, :]
+        b1, b2 = kernels[1][:, None, None], kernels[2][:, None, None]
+        both = b1 * torch.eye(3).to(r) - b2 * r[:, :, None] * r[:, None, :]
         where = (mu_i[:, :, None].expand(-1, 3, 3), mu_j[:, None, :].expand(-1, 3, 3))
         half = half.index_put(where, once[:, None, None] * both, accumulate=True)
     return half + half.t()
@@ -173,7 +190,7 @@ def _refuse_coincident(i: Tensor, j: Tensor, bad: Tensor) -> None:
 
 
 def _pairs(positions: Tensor, cell: Tensor, pbc: Tensor, reach: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs i <= j with all images inside reach (all pairs, no image, where not periodic): i, j, r_j - r_i [n_pairs, 3]."""
+    """Pairs i <= j with all images inside reach (if nothing is periodic, all pairs): i, j, r_j - r_i [n_pairs, 3]."""
     n = len(positions)
     if not bool(pbc.any()):
         i, j = torch.triu_indices(n, n, device=positions.device)
@@ -183,13 +200,13 @@ def _pairs(positions: Tensor, cell: Tensor, pbc: Tensor, reach: float) -> tuple[
     count = (reach * torch.linalg.vector_norm(inverse, dim=0)).ceil().long() + 1  # 1 / height of the cell, each way
     grids = [torch.arange(-int(c), int(c) + 1, dtype=cell.dtype, device=cell.device) for c in count]
     upper = torch.ones(n, n, dtype=torch.bool, device=cell.device).triu()
-    found = []
+    parts = []
     with torch.no_grad():
         difference = wrapped[None] - wrapped[:, None]
         for shift in torch.cartesian_prod(*grids):
             inside = ((difference + shift @ cell).square().sum(2) < reach * reach) & upper
             i, j = inside.nonzero(as_tuple=True)
             if len(i):
-                found.append((i, j, shift.expand(len(i), 3)))
-    i, j, shift = (torch.cat(parts) for parts in zip(*found))
+                parts.append((i, j, shift.expand(len(i), 3)))
+    i, j, shift = (torch.cat(part) for part in zip(*parts, strict=True))
     return i, j, wrapped[j] - wrapped[i] + shift @ cell

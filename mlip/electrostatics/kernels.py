@@ -1,4 +1,4 @@
-"""Coulomb interaction of two Gaussian charges, and its derivatives, finite and smooth down to zero distance."""
+"""Radial functions of the Coulomb interaction of multipoles, and a smooth cutoff."""
 
 import math
 
@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 
-def erf_ladder(distance2: Tensor, g: Tensor, order: int) -> list[Tensor]:
-    """Radial functions of the screened multipole interaction, B_0 = erf(g d) / d, B_{n+1} = -(1/d) dB_n/dd.
+def radial_kernels(distance2: Tensor, g: Tensor, order: int) -> list[Tensor]:
+    """Radial functions of the interaction of Gaussian multipoles.
+
+    B_0 = erf(g d) / d, B_{n+1} = -(1/d) dB_n/dd
 
     charge - charge  q_i q_j B_0            charge - dipole  q_i (mu_j . r) B_1,  r = r_i - r_j
     dipole - dipole  mu_i.mu_j B_1 - (mu_i.r)(mu_j.r) B_2
@@ -24,14 +26,14 @@ def erf_ladder(distance2: Tensor, g: Tensor, order: int) -> list[Tensor]:
     far = torch.where(small, torch.ones_like(x2) / (g * g), distance2)
     d = far.sqrt()
     gauss = (2.0 / math.sqrt(math.pi)) * g * torch.exp(-g * g * far)
-    ladder: list[Tensor] = []
+    kernels: list[Tensor] = []
     closed = torch.erf(g * d) / d
     for n in range(order + 1):
         if n > 0:
             closed = ((2 * n - 1) * closed - (2.0 * g * g) ** (n - 1) * gauss) / far
         prefactor = (2.0 / math.sqrt(math.pi)) * g * (2.0 * g * g) ** n
-        ladder.append(torch.where(small, prefactor * _series(near, 2 * n + 1), closed))
-    return ladder
+        kernels.append(torch.where(small, prefactor * _series(near, 2 * n + 1), closed))
+    return kernels
 
 
 def _series(x2: Tensor, first: int) -> Tensor:
@@ -43,9 +45,60 @@ def _series(x2: Tensor, first: int) -> Tensor:
     return total
 
 
-def point_ladder(distance2: Tensor, order: int) -> list[Tensor]:
-    """The same functions for point charges: 1/d, 1/d^3, 3/d^5. distance2 [n] Å^2, greater than zero."""
-    ladder = [distance2.rsqrt()]
+def point_kernels(distance2: Tensor, order: int) -> list[Tensor]:
+    """Radial functions of point multipoles, 1/d, 1/d^3, 3/d^5; distance2 [n] Å^2, greater than zero."""
+    kernels = [distance2.rsqrt()]
     for n in range(order):
-        ladder.append((2 * n + 1) * ladder[n] / distance2)
-    return ladder
+        kernels.append((2 * n + 1) * kernels[n] / distance2)
+    return kernels
+
+
+def short_range_kernels(distance2: Tensor, g: Tensor, eta: float, cutoff: float, order: int) -> list[Tensor]:
+    """Radial functions of a pair less those of the mesh.
+
+    B_0 = [erf(g d) - erf(d / (sqrt2 eta))] / d and B_{n+1} = -(1/d) dB_n/dd
+
+    A parabola in d^2, of the size of the tail, makes B_0 and its slope vanish at the cutoff, so that energy and
+    forces have no step there.
+
+    distance2 [n] Å^2 > 0;  g = 1 / sqrt(2 (s_i^2 + s_j^2)) [n] Å^-1, large for point charges
+    """
+    at_cutoff = torch.full_like(g, cutoff * cutoff)
+    inside = _erf_difference(distance2, g, eta, order)
+    edge = _erf_difference(at_cutoff, g, eta, 1)
+    inside[0] = inside[0] - edge[0] + 0.5 * edge[1] * (distance2 - at_cutoff)
+    if order > 0:
+        inside[1] = inside[1] - edge[1]
+    return inside
+
+
+def _erf_difference(distance2: Tensor, g: Tensor, eta: float, order: int) -> list[Tensor]:
+    d = distance2.sqrt()
+    b = 1.0 / (math.sqrt(2.0) * eta)
+    gauss_g = (2.0 / math.sqrt(math.pi)) * g * torch.exp(-g * g * distance2)
+    gauss_b = (2.0 / math.sqrt(math.pi)) * b * torch.exp(-b * b * distance2)
+    # erfc: no cancellation in the tail
+    kernels = [(torch.erfc(b * d) - torch.erfc(g * d)) / d]
+    for n in range(order):
+        gauss = (2.0 * g * g) ** n * gauss_g - (2.0 * b * b) ** n * gauss_b
+        kernels.append(((2 * n + 1) * kernels[n] - gauss) / distance2)
+    return kernels
+
+
+def point_correction(distance: Tensor, width: float) -> Tensor:
+    """Short-range correction from Gaussian to point charges, erfc(r / 2 s) / r, Å^-1.
+
+    Times k_e q q' it is an energy.
+    distance [n] Å, greater than zero; width s of both Gaussians, Å
+    """
+    return torch.erfc(distance / (2.0 * width)) / distance
+
+
+def smooth_cutoff(square: Tensor, cutoff: float, start: float = 0.9) -> Tensor:
+    """Smooth cutoff: 1 while x^2 < start * cutoff^2, 0 from cutoff^2 on; square is x^2.
+
+    Twice differentiable, so a wave that enters or leaves as the cell strains does so at weight zero: energy and stress
+    have no jump.
+    """
+    t = ((square / (cutoff * cutoff) - start) / (1 - start)).clamp(0.0, 1.0)
+    return 1 - t * t * t * (10 + t * (6 * t - 15))

@@ -1,4 +1,7 @@
-"""What the mesh leaves to do at short range: a kernel between near atoms, kept pair by pair."""
+"""Short-range part of the particle mesh: neighbour search and a kernel between near atoms.
+
+All in native tensor operations, so that an exported model has them.
+"""
 
 import math
 from typing import NamedTuple
@@ -7,6 +10,103 @@ import torch
 from torch import Tensor
 
 from mlip import units
+from mlip.electrostatics.kernels import short_range_kernels
+
+
+class Bins(NamedTuple):
+    """Atoms sorted into parallelepipeds, and how far neighbours can be in them."""
+
+    order: Tensor  # [n] atoms in the order of their bins
+    wrapped: Tensor  # [n, 3] Å, positions in that order, inside the cell
+    home: Tensor  # [n_used] bins that hold an atom
+    members: Tensor  # [n_bins, most] rows of `wrapped`, n for an empty place
+    number: list[int]  # bins along each lattice vector
+    reach: list[int]  # bins to look at on either side
+
+
+def sort_into_bins(positions: Tensor, cell: Tensor, cutoff: float) -> Bins:
+    """Bins about half a cutoff wide; a cell smaller than that is one bin with several images.
+
+    positions [n, 3] Å, cell [3, 3] Å (rows, all three directions periodic), cutoff Å
+    """
+    inverse = torch.linalg.inv(cell)
+    fraction = positions @ inverse
+    fraction = fraction - fraction.floor()
+    heights: list[float] = (1.0 / torch.linalg.vector_norm(inverse, dim=0)).tolist()
+    number: list[int] = []
+    reach: list[int] = []
+    most_bins = int(positions.shape[0] ** (1.0 / 3.0)) + 1  # no use for bins much smaller than an atom's share
+    for axis in range(3):
+        n = max(1, min(int(2.0 * heights[axis] / cutoff), 2 * most_bins))
+        number.append(n)
+        reach.append(math.ceil(cutoff * n / heights[axis] - 1e-9))
+    size = torch.tensor(number, device=positions.device)
+    place = torch.minimum((fraction * size).floor().long(), size - 1)
+    bin_of = (place[:, 0] * number[1] + place[:, 1]) * number[2] + place[:, 2]
+    order = torch.argsort(bin_of)
+    sorted_bins = bin_of[order]
+    n_bins = number[0] * number[1] * number[2]
+    count = torch.bincount(sorted_bins, minlength=n_bins)
+    start = count.cumsum(0) - count
+    rank = torch.arange(positions.shape[0], device=positions.device) - start[sorted_bins]
+    members = torch.full([n_bins, int(count.max())], positions.shape[0], device=positions.device)
+    members[sorted_bins, rank] = torch.arange(positions.shape[0], device=positions.device)
+    return Bins(order, (fraction @ cell)[order], torch.nonzero(count)[:, 0], members, number, reach)
+
+
+def neighbour_pairs(
+    bins: Bins, cell: Tensor, cutoff: float, wanted: Tensor, candidates: int = 1 << 20
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Every pair closer than the cutoff, in both directions, centres ascending; images included, self excluded.
+
+    wanted      [n] bool, in the order of the bins; a pair is left out when neither atom is wanted
+    candidates  distances held at once
+    returns     centre [n_pairs] and neighbour [n_pairs] int32, in the order of the bins, and
+                r_neighbour - r_centre [n_pairs, 3] Å
+    """
+    device = bins.wrapped.device
+    steps = [torch.arange(-reach, reach + 1, device=device) for reach in bins.reach]
+    offsets = torch.cartesian_prod(steps[0], steps[1], steps[2])
+    size = torch.tensor(bins.number, device=device)
+    most = bins.members.shape[1]
+    n_others = offsets.shape[0] * most
+    # empty places are far from everything: infinity would make NaN in the product
+    far = torch.full([1, 3], 1e6, dtype=cell.dtype, device=device)
+    as_centre, as_neighbour = torch.cat([bins.wrapped, far]), torch.cat([bins.wrapped, -far])
+    all_wanted = bool(wanted.all())
+    wanted = torch.cat([wanted, torch.zeros([1], dtype=torch.bool, device=device)])
+    self_place = torch.arange(most, device=device)
+    n_chunk = max(1, candidates // (most * n_others))
+    centres: list[Tensor] = []
+    neighbours: list[Tensor] = []
+    vectors: list[Tensor] = []
+    for first in range(0, bins.home.shape[0], n_chunk):
+        home = bins.home[first : first + n_chunk]
+        place = torch.stack([home // (bins.number[1] * bins.number[2]), home // bins.number[2], home], 1) % size
+        target = place[:, None] + offsets
+        image = torch.div(target, size, rounding_mode="floor")
+        target = target - image * size
+        flat = (target[:, :, 0] * bins.number[1] + target[:, :, 1]) * bins.number[2] + target[:, :, 2]
+        mine = bins.members.index_select(0, home)  # [b, most]
+        others = bins.members.index_select(0, flat.flatten()).reshape(-1, n_others)
+        r_mine = as_centre.index_select(0, mine.flatten()).reshape(-1, most, 3)
+        origin = r_mine[:, :1]  # a bin that is used has a first atom
+        shift = (image.to(cell.dtype) @ cell - origin).repeat_interleave(most, dim=1)
+        r_others = as_neighbour.index_select(0, others.flatten()).reshape(-1, n_others, 3) + shift
+        r_mine = r_mine - origin
+        square = r_others.square().sum(2)[:, None] + r_mine.square().sum(2)[:, :, None]
+        near = square.baddbmm_(r_mine, r_others.transpose(1, 2), alpha=-2.0) < cutoff * cutoff
+        near[:, self_place, (offsets.shape[0] // 2) * most + self_place] = False
+        if not all_wanted:
+            near = near & (wanted[mine][:, :, None] | wanted[others][:, None])
+        hit = torch.nonzero(near.flatten())[:, 0]
+        b_i = torch.div(hit, n_others, rounding_mode="floor")
+        b_j = torch.div(b_i, most, rounding_mode="floor") * n_others + (hit - b_i * n_others)
+        vector = r_others.flatten(0, 1).index_select(0, b_j)
+        vectors.append(vector.sub_(r_mine.flatten(0, 1).index_select(0, b_i)))
+        centres.append(mine.flatten().int().index_select(0, b_i))
+        neighbours.append(others.flatten().int().index_select(0, b_j))
+    return torch.cat(centres), torch.cat(neighbours), torch.cat(vectors)
 
 
 class Pairs(NamedTuple):
@@ -15,40 +115,10 @@ class Pairs(NamedTuple):
     centre: Tensor  # [n_pairs]
     neighbour: Tensor  # [n_pairs]
     vector: Tensor  # [n_pairs, 3] Å, r_neighbour - r_centre
-    ladder: list[Tensor]  # k_e B_0 .. of `difference_ladder`, [n_pairs] each
+    kernels: list[Tensor]  # k_e B_0 .. of `short_range_kernels`, [n_pairs] each
 
 
-def difference_ladder(distance2: Tensor, g: Tensor, eta: float, cutoff: float, order: int) -> list[Tensor]:
-    """B_0 = [erf(g d) - erf(d / (sqrt2 eta))] / d and B_{n+1} = -(1/d) dB_n/dd: the pair's kernel less the mesh's.
-
-    A parabola in d^2, of the size of the tail, makes B_0 and its slope vanish at the cutoff, so that energy and
-    forces have no step there.
-
-    distance2 [n] Å^2 > 0;  g = 1 / sqrt(2 (s_i^2 + s_j^2)) [n] Å^-1, large for point charges
-    """
-    at_cutoff = torch.full_like(g, cutoff * cutoff)
-    inside = _erf_difference(distance2, g, eta, order)
-    edge = _erf_difference(at_cutoff, g, eta, 1)
-    inside[0] = inside[0] - edge[0] + 0.5 * edge[1] * (distance2 - at_cutoff)
-    if order > 0:
-        inside[1] = inside[1] - edge[1]
-    return inside
-
-
-def _erf_difference(distance2: Tensor, g: Tensor, eta: float, order: int) -> list[Tensor]:
-    d = distance2.sqrt()
-    b = 1.0 / (math.sqrt(2.0) * eta)
-    gauss_g = (2.0 / math.sqrt(math.pi)) * g * torch.exp(-g * g * distance2)
-    gauss_b = (2.0 / math.sqrt(math.pi)) * b * torch.exp(-b * b * distance2)
-    # erfc: no cancellation in the tail
-    ladder = [(torch.erfc(b * d) - torch.erfc(g * d)) / d]
-    for n in range(order):
-        gauss = (2.0 * g * g) ** n * gauss_g - (2.0 * b * b) ** n * gauss_b
-        ladder.append(((2 * n + 1) * ladder[n] - gauss) / distance2)
-    return ladder
-
-
-def pair_screening(width_i: Tensor, width_j: Tensor) -> Tensor:
+def pair_exponent(width_i: Tensor, width_j: Tensor) -> Tensor:
     """g = 1 / sqrt(2 (s_i^2 + s_j^2)) Å^-1; two point charges have a number so large that erf(g d) is one."""
     return 1.0 / (2.0 * (width_i.square() + width_j.square()) + 1e-18).sqrt()
 
@@ -67,9 +137,9 @@ def make_pairs(
     parts: list[list[Tensor]] = [[] for _ in range(order + 1)]
     for first in range(0, max(vector.shape[0], 1), chunk):
         last = first + chunk
-        g = pair_screening(width.index_select(0, centre[first:last]), width.index_select(0, neighbour[first:last]))
+        g = pair_exponent(width.index_select(0, centre[first:last]), width.index_select(0, neighbour[first:last]))
         square = vector[first:last].square().sum(1)
-        for k, values in enumerate(difference_ladder(square, g, eta, cutoff, order)):
+        for k, values in enumerate(short_range_kernels(square, g, eta, cutoff, order)):
             parts[k].append(units.COULOMB * values)
     return Pairs(centre, neighbour, vector, [torch.cat(part) for part in parts])
 
@@ -84,12 +154,12 @@ def apply_pairs(pairs: Pairs, charges: Tensor, dipoles: Tensor, chunk: int = 1 <
         last = first + chunk
         i, j = pairs.centre[first:last], pairs.neighbour[first:last]
         q = charges.index_select(0, j)
-        values = q * pairs.ladder[0][first:last]
+        values = q * pairs.kernels[0][first:last]
         if dipoles.shape[0] > 0:
-            r, b1, mu = pairs.vector[first:last], pairs.ladder[1][first:last], dipoles.index_select(0, j)
+            r, b1, mu = pairs.vector[first:last], pairs.kernels[1][first:last], dipoles.index_select(0, j)
             along = (mu * r).sum(1)
             values = values - b1 * along
-            radial = b1 * q - pairs.ladder[2][first:last] * along
+            radial = b1 * q - pairs.kernels[2][first:last] * along
             gradient.index_add_(0, i, radial[:, None] * r + b1[:, None] * mu)
         potential.index_add_(0, i, values)
     return potential, gradient
@@ -108,11 +178,11 @@ def pair_slopes(pairs: Pairs, charges: Tensor, dipoles: Tensor, chunk: int = 1 <
         last = first + chunk
         i, j, r = pairs.centre[first:last], pairs.neighbour[first:last], pairs.vector[first:last]
         q_i, q_j = charges.index_select(0, i), charges.index_select(0, j)
-        b1 = pairs.ladder[1][first:last]
+        b1 = pairs.kernels[1][first:last]
         if dipoles.shape[0] == 0:
             slope = -(q_i * q_j * b1)[:, None] * r
         else:
-            b2, b3 = pairs.ladder[2][first:last], pairs.ladder[3][first:last]
+            b2, b3 = pairs.kernels[2][first:last], pairs.kernels[3][first:last]
             mu_i, mu_j = dipoles.index_select(0, i), dipoles.index_select(0, j)
             along_i, along_j = (mu_i * r).sum(1), (mu_j * r).sum(1)
             radial = q_i * q_j * b1 + b2 * (q_j * along_i - q_i * along_j + (mu_i * mu_j).sum(1))

@@ -1,13 +1,21 @@
-"""Response: Born effective charges, electronic dielectric tensor, force of a field, charged-cell correction."""
+"""Response: Born charges, dielectric tensor, force of a field, correction of a charged cell.
+
+Of charges as tensors, and (`model_...`) of the structures of a whole potential.
+"""
 
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mlip import units
-from mlip.electrostatics.equilibration import solve_constrained
-from mlip.electrostatics.ewald import as_double, checked_system, coulomb_energy, coulomb_matrix
+from mlip import keys, units
+from mlip.electrostatics.charges import EquilibratedCharges, FormalCharges, SplitCharges
+from mlip.electrostatics.ewald import Values, as_double, checked_system, coulomb_energy, coulomb_matrix
+from mlip.electrostatics.slab import slab_normal
+from mlip.electrostatics.solvers import solve_constrained
+from mlip.nn.edges import edge_vectors
+
+ChargeTerm = FormalCharges | EquilibratedCharges | SplitCharges
 
 WHY_NO_DIELECTRIC = (
     "freely equilibrated charges respond as a metal: the dielectric function diverges as 1/k^2 and eps_inf does not "
@@ -26,8 +34,9 @@ def born_charges(
     n_harmonics: int = 3,
     create_graph: bool = False,
 ) -> Tensor:
-    """Z*_i[a, b] = dP_a / dr_ib = q_i delta_ab + sum_j (dq_j / dr_ib) d_ij,a + sum_j dmu_ja / dr_ib, [n, 3, 3] e.
+    """Born effective charges Z*_i[a, b] = dP_a / dr_ib, [n, 3, 3] e.
 
+    Z*_i[a, b] = q_i delta_ab + sum_j (dq_j / dr_ib) d_ij,a + sum_j dmu_ja / dr_ib
     d_ij is r_j - r_i made periodic: its fractional coordinates x become sum_h c_h sin(2 pi h x), the flattest such
     sum of n_harmonics with slope 1 (x to 1 % up to x = 0.16 with three). So no image is preferred, six derivatives
     per harmonic serve all pairs, and along open directions d_ij is exact. Charges that do not move need none of it.
@@ -95,18 +104,16 @@ def _box(cell: Tensor, pbc: Tensor) -> Tensor:
     if int(pbc.sum()) == 0:
         return torch.eye(3, dtype=torch.float64, device=cell.device)
     if int(pbc.sum()) == 2:
-        plane = cell[pbc]
-        normal = torch.linalg.cross(plane[0], plane[1])
-        return torch.where(pbc[:, None], cell, normal / normal.norm()).detach()
+        return torch.where(pbc[:, None], cell, slab_normal(cell, pbc)).detach()
     return cell.detach()
 
 
 def dielectric_tensor(
     positions: Tensor,
     cell: Tensor,
-    width,
-    polarizability,
-    hardness=None,
+    width: Values,
+    polarizability: Values,
+    hardness: Values | None = None,
     charge_group: Tensor | None = None,
     tolerance: float = 1e-14,
 ) -> Tensor:
@@ -153,7 +160,7 @@ def _within_groups(positions: Tensor, cell: Tensor, group: Tensor) -> Tensor:
 
 
 def field_forces(born: Tensor, field: Tensor) -> Tensor:
-    """Force of a static field on the ions of a bulk, F_b = sum_a E_a Z*[a, b], [n, 3] eV/Å; field [3] V/Å.
+    """Force of a static field [3] V/Å on the ions of a bulk, F_b = sum_a E_a Z*[a, b], [n, 3] eV/Å.
 
     Linear response about zero field. In a slab, along its normal, give the field to the model instead: it is part of
     the energy there.
@@ -161,8 +168,8 @@ def field_forces(born: Tensor, field: Tensor) -> Tensor:
     return torch.einsum("a,iab->ib", field, born)
 
 
-def makov_payne(cell: Tensor, total_charge: float, dielectric=1.0) -> Tensor:
-    """Energy to add to a charged cell for the ion alone in its crystal, leading order, eV: alpha k_e Q^2 / (2 eps L).
+def makov_payne(cell: Values, total_charge: float, dielectric: Values = 1.0) -> Tensor:
+    """Correction (eV) of a charged cell to the isolated charge, leading order, alpha k_e Q^2 / (2 eps L).
 
     Makov and Payne, PRB 51, 4014 (1995), for any cell, by the Ewald energy of a point charge and background;
     dielectric [3, 3] or a number is the static tensor (with ions) for relaxed, eps_inf for frozen ions.
@@ -177,3 +184,65 @@ def makov_payne(cell: Tensor, total_charge: float, dielectric=1.0) -> Tensor:
     scaled = cell @ vectors @ torch.diag(values.rsqrt()) @ vectors.T
     one = torch.ones(1, dtype=torch.float64)
     return -coulomb_energy(torch.zeros(1, 3), scaled, True, one) * total_charge**2 / values.prod().sqrt()
+
+
+def electrostatic_term(potential: nn.Module) -> ChargeTerm:
+    """The term that makes the charges. Raises ValueError if there is none."""
+    for term in potential.terms:
+        if isinstance(term, ChargeTerm):
+            return term
+    raise ValueError(
+        f"none of the terms {potential.term_names} makes charges: take a model with electrostatics, e.g. model=qeq"
+    )
+
+
+def model_born_charges(potential: nn.Module, graph: dict[str, Tensor], create_graph: bool = False) -> Tensor:
+    """Born charges Z* of every atom of a batch, [n_atoms, 3, 3] e.
+
+    With create_graph differentiable, for a loss on them.
+    See born_charges for the definition. The potential's mode and the graph are left as they were.
+    """
+    term, training = electrostatic_term(potential), potential.training
+    positions = graph[keys.POSITIONS].detach().clone().requires_grad_(True)
+    inputs = {**graph, keys.POSITIONS: positions}
+    inputs[keys.EDGE_VECTOR] = edge_vectors(inputs)
+    potential.train()  # charges with derivatives
+    try:
+        inputs = potential.network(potential.limits(inputs))
+        term(inputs)
+    finally:
+        potential.train(training)
+    born = born_charges(
+        positions,
+        graph[keys.CELL],
+        graph[keys.PBC],
+        inputs[keys.CHARGES],
+        inputs.get(keys.DIPOLES),
+        graph[keys.BATCH],
+        create_graph=create_graph,
+    )
+    return born if create_graph else born.detach()
+
+
+def model_dielectric_tensor(potential: nn.Module, graph: dict[str, Tensor]) -> Tensor:
+    """Electronic dielectric tensor eps_inf [3, 3] of one bulk structure.
+
+    At fixed charges, or with charges that stay in compact groups (charge_group).
+    Raises ValueError with the reason for charges that flow freely: a metal has none.
+    """
+    term = electrostatic_term(potential)
+    species = term.lookup[graph[keys.ATOMIC_NUMBERS]]
+    groups = graph.get(keys.CHARGE_GROUP)
+    through_bonds = isinstance(term, SplitCharges)
+    if through_bonds:
+        raise ValueError("eps_inf of split charges is not offered: take model=formal_dipoles, or differentiate charges")
+    if isinstance(term, EquilibratedCharges) and (groups is None or not term.dipoles):
+        raise ValueError(WHY_NO_DIELECTRIC)
+    if not term.dipoles:
+        return torch.eye(3, dtype=torch.float64)  # nothing responds at fixed ions
+    system = (graph[keys.POSITIONS], graph[keys.CELL][0])
+    with torch.no_grad():
+        polarizability = term.dipole_head.polarizability_of(species)
+        if isinstance(term, FormalCharges):
+            return dielectric_tensor(*system, term.width, polarizability)
+        return dielectric_tensor(*system, term.width(species), polarizability, term.hardness(species), groups)

@@ -1,9 +1,17 @@
-"""Cardinal B-splines: how an atom's charge is shared among the mesh points around it."""
+"""Cardinal B-splines: spread of charge from atoms to a mesh, and the potential at the atoms."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Stencil(NamedTuple):
+    """The mesh points of every atom, order^3 of them, and its weights along each lattice vector."""
+
+    points: Tensor  # [n * order^3] int32
+    jet: Tensor  # [n_derivatives + 1, n, 3, order], see spline_jet
 
 
 def spline_weights(fraction: Tensor, order: int) -> Tensor:
@@ -39,34 +47,6 @@ def spline_jet(fraction: Tensor, order: int, n_derivatives: int) -> Tensor:
     return torch.stack(jet)
 
 
-def mesh_coordinates(positions: Tensor, cell: Tensor, shape: list[int]) -> Tensor:
-    """Positions in units of the mesh intervals, [n, 3], differentiable in positions and cell."""
-    size = torch.tensor(shape, dtype=positions.dtype, device=positions.device)
-    return positions @ torch.linalg.inv(cell) * size
-
-
-def stencil(coordinates: Tensor, shape: list[int], order: int) -> tuple[Tensor, Tensor]:
-    """Flat mesh indices of the order^3 points of each atom, and the atoms' place in their interval.
-
-    coordinates [n, 3]        mesh units, see mesh_coordinates
-    returns     [n, order^3]  int64, and [n, 3]
-    """
-    floor = coordinates.detach().floor()
-    points: list[Tensor] = []
-    for axis in range(3):
-        reach = torch.arange(order, device=coordinates.device)
-        points.append((floor[:, axis].long()[:, None] - reach) % shape[axis])
-    x, y, z = points[0] * (shape[1] * shape[2]), points[1] * shape[2], points[2]
-    flat = x[:, :, None, None] + y[:, None, :, None] + z[:, None, None, :]
-    return flat.reshape(coordinates.shape[0], -1), coordinates - floor
-
-
-def outer_weights(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """Product of the three one-dimensional weights, each [n, order], as [n, order^3]."""
-    xy = (x[:, :, None] * y[:, None, :]).reshape(x.shape[0], -1)
-    return (xy[:, :, None] * z[:, None, :]).reshape(x.shape[0], -1)
-
-
 def aliasing_sum(index: Tensor, size: int, order: int, dtype: torch.dtype) -> Tensor:
     """Sum over aliases j of sinc(pi (m / n + j))^(2 p): the power with which spreading and gathering weigh a wave m.
 
@@ -79,3 +59,83 @@ def aliasing_sum(index: Tensor, size: int, order: int, dtype: torch.dtype) -> Te
     phase = index.to(dtype) * (2 * math.pi / size)
     distance = torch.arange(2 * order, dtype=dtype, device=index.device) - order
     return (phase[:, None] * distance).cos() @ values
+
+
+def mesh_coordinates(positions: Tensor, cell: Tensor, shape: list[int]) -> Tensor:
+    """Positions in units of the mesh intervals, [n, 3], differentiable in positions and cell."""
+    size = torch.tensor(shape, dtype=positions.dtype, device=positions.device)
+    return positions @ torch.linalg.inv(cell) * size
+
+
+def make_stencil(coordinates: Tensor, shape: list[int], order: int, n_derivatives: int) -> Stencil:
+    """Stencil of atoms at coordinates [n, 3] in mesh units (see mesh_coordinates), differentiable in them."""
+    floor = coordinates.detach().floor()
+    points: list[Tensor] = []
+    for axis in range(3):
+        reach = torch.arange(order, device=coordinates.device)
+        points.append(((floor[:, axis].long()[:, None] - reach) % shape[axis]).int())
+    x, y, z = points[0] * (shape[1] * shape[2]), points[1] * shape[2], points[2]
+    flat = x[:, :, None, None] + y[:, None, :, None] + z[:, None, None, :]
+    return Stencil(flat.flatten(), spline_jet(coordinates - floor, order, n_derivatives))
+
+
+def spread(stencil: Stencil, shape: list[int], charges: Tensor, dipoles: Tensor, chunk: int = 1 << 17) -> Tensor:
+    """Charge on the mesh [n0, n1, n2] e: each atom shares its charge among order^3 points.
+
+    charges [n] e; dipoles [n, 3] in mesh units (no rows: none); chunk: weights at once, small enough for the cache
+    """
+    order = stencil.jet.shape[3]
+    n_points, polar = order * order * order, dipoles.shape[0] > 0
+    grid = torch.zeros([shape[0] * shape[1] * shape[2]], dtype=charges.dtype, device=charges.device)
+    step = max(1, chunk // n_points)
+    for first in range(0, charges.shape[0], step):
+        last = min(first + step, charges.shape[0])
+        w = stencil.jet[:, first:last]
+        yz = _outer(w[0, :, 1], w[0, :, 2])
+        x = w[0, :, 0] * charges[first:last, None]
+        if polar:
+            mu = dipoles[first:last]
+            x = x + w[1, :, 0] * mu[:, 0, None]
+            across = _outer(w[1, :, 1] * mu[:, 1, None], w[0, :, 2]) + _outer(w[0, :, 1], w[1, :, 2] * mu[:, 2, None])
+            values = _outer(x, yz) + _outer(w[0, :, 0], across)
+        else:
+            values = _outer(x, yz)
+        grid.index_add_(0, stencil.points[first * n_points : last * n_points], values.flatten())
+    return grid.reshape(shape)
+
+
+def gather(stencil: Stencil, grid: Tensor, chunk: int = 1 << 17) -> list[Tensor]:
+    """A function on the mesh at the atoms: values [n], gradient [n, 3], curvature [n, 3, 3].
+
+    Derivatives are in mesh units, as many as the stencil has. The adjoint of spread; the last axis is contracted first,
+    so derivatives cost little.
+    """
+    order, n_w = stencil.jet.shape[3], stencil.jet.shape[0]
+    n_points, flat = order * order * order, grid.flatten()
+    step = max(1, chunk // n_points)
+    results: list[list[Tensor]] = [[] for _ in range(n_w)]
+    for first in range(0, stencil.jet.shape[1], step):
+        w = stencil.jet[:, first : first + step]  # [derivative, n, 3, order]
+        n = w.shape[1]
+        near = flat.index_select(0, stencil.points[first * n_points : (first + n) * n_points])
+        along_z = torch.bmm(near.reshape(n, order * order, order), w[:, :, 2].permute(1, 2, 0))  # [n, (x, y), c]
+        along_y = torch.bmm(
+            along_z.reshape(n, order, order, n_w).transpose(2, 3).reshape(n, order * n_w, order),
+            w[:, :, 1].permute(1, 2, 0),
+        )  # [n, (x, c), b]
+        jet = torch.bmm(w[:, :, 0].permute(1, 0, 2), along_y.reshape(n, order, n_w * n_w))
+        jet = jet.reshape(n, n_w, n_w, n_w)  # [n, a, c, b]: derivatives along x, z, y
+        results[0].append(jet[:, 0, 0, 0])
+        if n_w > 1:
+            results[1].append(torch.stack([jet[:, 1, 0, 0], jet[:, 0, 0, 1], jet[:, 0, 1, 0]], dim=1))
+        if n_w > 2:
+            xx, yy, zz = jet[:, 2, 0, 0], jet[:, 0, 0, 2], jet[:, 0, 2, 0]
+            xy, xz, yz = jet[:, 1, 0, 1], jet[:, 1, 1, 0], jet[:, 0, 1, 1]
+            curvature = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], dim=1)
+            results[2].append(curvature.reshape(n, 3, 3))
+    return [torch.cat(parts) for parts in results]
+
+
+def _outer(a: Tensor, b: Tensor) -> Tensor:
+    """Products [n, i * j] of weights [n, i] and [n, j]."""
+    return (a[:, :, None] * b[:, None, :]).reshape(a.shape[0], -1)

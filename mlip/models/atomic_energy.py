@@ -1,5 +1,4 @@
-"""Energy of the lone atoms: one table per level of theory."""
-
+"""Reference energy of isolated atoms, one table per level of theory."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""A committee: several potentials as one, whose answer is their mean and whose doubt is their scatter."""
+"""Committee of potentials: their mean as the result, their scatter as the uncertainty."""
 
 from collections.abc import Sequence
 
@@ -15,8 +15,9 @@ class Committee(nn.Module):
     sigma_E^2   = s_E^2 sum_k (E_k - <E>)^2 / (K - 1)
     sigma_F,i^2 = s_Z^2 sum_k |F_ik - <F_i>|^2 / (K - 1),  |.| of the vector: three variances
 
-    energy_spread [n_systems, K] eV holds s_E (E_k - <E>) / sqrt(K - 1): what members agree on cancels in the length of
-    the difference of two rows, the sigma of an energy difference (a barrier). The scales s are 1 until `mlip.training.calibrate` finds them on held-out frames, s_Z by element Z of the atom.
+    energy_spread [n_systems, K] eV holds s_E (E_k - <E>) / sqrt(K - 1): a deviation common to both structures cancels
+    in the length of the difference of two rows, the sigma of an energy difference (a barrier). The scales s are 1 until
+    `mlip.training.calibrate` fits them on held-out frames, s_Z by element Z of the atom.
     Members have the same elements, levels and cutoff; trained on the same data from other random numbers.
     """
 
@@ -28,7 +29,9 @@ class Committee(nn.Module):
             for name in ("elements", "levels", "cutoff"):
                 one, other = getattr(members[0], name), getattr(member, name)
                 if one != other:
-                    raise ValueError(f"members of a committee share their {name}; member 0 has {one}, member {number} has {other}")
+                    raise ValueError(
+                        f"members of a committee share their {name}; member 0 has {one}, member {number} has {other}"
+                    )
         first = members[0]
         self.elements, self.levels, self.term_names = list(first.elements), list(first.levels), list(first.term_names)
         self.cutoff: float = float(first.cutoff)
@@ -39,16 +42,16 @@ class Committee(nn.Module):
         self.register_buffer("force_scale", torch.ones(len(self.elements), dtype=torch.float64))
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What every member answers, averaged, and the doubt."""
-        answers: list[dict[str, Tensor]] = []
+        """Results averaged over the members, and the uncertainties."""
+        member_results: list[dict[str, Tensor]] = []
         for member in self.members:
-            answers.append(member(graph))
+            member_results.append(member(graph))
         results: dict[str, Tensor] = {}
-        for name in answers[0].keys():  # noqa: SIM118  TorchScript
-            results[name] = torch.stack([answer[name] for answer in answers]).mean(0)
-        energies = torch.stack([answer[keys.ENERGY] for answer in answers])
-        forces = torch.stack([answer[keys.FORCES] for answer in answers])
-        freedom = len(answers) - 1
+        for name in member_results[0].keys():  # noqa: SIM118  TorchScript
+            results[name] = torch.stack([one[name] for one in member_results]).mean(0)
+        energies = torch.stack([one[keys.ENERGY] for one in member_results])
+        forces = torch.stack([one[keys.FORCES] for one in member_results])
+        freedom = len(member_results) - 1
         spread = self.energy_scale.to(energies.dtype) * (energies - results[keys.ENERGY]).T / freedom**0.5
         force_variance = (forces - results[keys.FORCES]).square().sum(2).sum(0) / freedom
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]

@@ -1,9 +1,11 @@
-"""Doubt from the last layer alone (LLPR: Bigi, Chong, Ceriotti, Grasselli, Mach. Learn.: Sci. Technol. 5, 045018, 2024).
+"""Last-layer uncertainty (LLPR) of a potential.
+
+Bigi, Chong, Ceriotti, Grasselli, Mach. Learn.: Sci. Technol. 5, 045018 (2024).
 
 The energy is linear in the last weights, E = w . f with f the sum of `last_layer` over the atoms. After a linear
 fit the covariance of the weights is C = (sum of g g^T over what was fitted + zeta^2)^-1, g the derivative of a fitted
-number (energy, force) by w over its error. `mlip.training.uncertainty` makes C; the scale of both sigmas is then calibrated.
-Whatever the rest of the network has not seen, or charges add beside the last layer, this does not know.
+number (energy, force) by w over its error. `mlip.training.uncertainty` makes C; the scale of both sigmas is then
+calibrated. Not included: errors of the features, and of charges, which act beside the last layer.
 """
 
 import torch
@@ -16,7 +18,9 @@ from mlip.nn.species import species_lookup
 
 
 class LastLayer(nn.Module):
-    """A potential with energy_sigma [n_systems] eV and force_sigma [n_atoms] eV/Å from the covariance of its last weights.
+    """Potential with uncertainties from the covariance of its last weights.
+
+    It adds energy_sigma [n_systems] eV and force_sigma [n_atoms] eV/Å:
 
     sigma_E^2   = s_E^2 f^T C f                                              exact
     sigma_F,i^2 = s_Z^2 sum_m |d(w_m . f) / dr_i|^2,  sum_m w_m w_m^T ~ C    one backward pass per w_m
@@ -34,7 +38,8 @@ class LastLayer(nn.Module):
         n_last = root.shape[0]
         if not 1 <= n_draws <= n_last:
             raise ValueError(f"n_draws must be from 1 to the {n_last} numbers of the last layer, got {n_draws}")
-        self.elements, self.levels, self.term_names = list(potential.elements), list(potential.levels), list(potential.term_names)
+        self.elements, self.levels = list(potential.elements), list(potential.levels)
+        self.term_names = list(potential.term_names)
         self.cutoff: float = float(potential.cutoff)
         self.potential = potential
         self.spread_freedom = n_draws  # per component, of the estimated variance
@@ -47,7 +52,7 @@ class LastLayer(nn.Module):
         self.register_buffer("force_scale", torch.ones(len(self.elements), dtype=torch.float64))
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The potential's results and the doubt."""
+        """Results of the potential, and the uncertainties."""
         strained, positions, strain = strainable(graph)
         strained, energies = self.potential.described(strained)
         results = self.potential.derivatives(graph, strained, energies, positions, strain, True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
-from mlip.electrostatics.model_response import model_born_charges
+from mlip.electrostatics.response import model_born_charges
 from mlip.training.ema import WeightAverage
 from mlip.training.losses import WeightedSum
 from mlip.training.metrics import Errors, Pairs

@@ -2,7 +2,7 @@
 
 import torch
 
-from mlip.electrostatics.problem import Problem
+from mlip.electrostatics.functional import ChargeFunctional
 
 CORNERS = torch.tensor([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], dtype=torch.float64)
 LATTICE = 4.62  # Å
@@ -42,10 +42,12 @@ def equilibration(charges, groups=1, polar=False, seed=1):
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     lithium = charges > 0
-    source = noise(n, 3) if polar else charges.new_zeros(0, 3)
-    stiffness = torch.where(lithium, 100.0, 10.0).double() if polar else charges[:0]
+    bias = noise(n, 3) if polar else charges.new_zeros(0, 3)
+    inverse_polarizability = torch.where(lithium, 100.0, 10.0).double() if polar else charges[:0]
     group = torch.arange(n) % groups
     constraint = (torch.arange(groups)[:, None] == group).double()
+    hard = charges.new_zeros(0, 0)
     chi = torch.where(lithium, 3.0, 8.5).double() + 0.5 * noise(n)
     hardness = torch.where(lithium, 4.8, 12.0).double()
-    return Problem(chi, hardness, source, stiffness, constraint, 0.3 * noise(groups)), group
+    target = 0.3 * noise(groups)
+    return ChargeFunctional(chi, hardness, bias, inverse_polarizability, constraint, target, hard), group

@@ -59,7 +59,7 @@ def test_two_gaussian_ions_share_charge_as_the_textbook_says():
 @pytest.mark.parametrize("dipoles", [False, True])
 def test_forces_and_stress_of_relaxed_charges_match_finite_differences(pbc, dipoles):
     positions, cell, chi, hardness, width = problem(4)
-    more = {"polarizability": 0.05 * hardness, "dipole_source": positions.sin()} if dipoles else {}
+    more = {"polarizability": 0.05 * hardness, "dipole_bias": positions.sin()} if dipoles else {}
 
     def energy(r, h):
         return equilibrate(r, h, pbc, chi, hardness, width, -1.0, tolerance=1e-12, **more).energy
@@ -148,7 +148,7 @@ def test_dipoles_stay_bounded_when_ions_touch():
     for distance in (2.0, 0.5, 0.1, 0.0):
         positions = tensor([[0.0, 0, 0], [distance, 0, 0]])
         result = equilibrate(
-            positions, None, False, chi, hardness, 0.5, polarizability=10.0, dipole_source=tensor([[0.1, 0, 0]] * 2)
+            positions, None, False, chi, hardness, 0.5, polarizability=10.0, dipole_bias=tensor([[0.1, 0, 0]] * 2)
         )
         assert result.dipoles.norm() < 10.0 and result.energy < 0
 
@@ -180,7 +180,7 @@ BAD = [
     ({"hardness": tensor([5.0, -1.0, 5.0])}, "hardness of atom 1"),
     ({"width": 0.0}, "width of atom 0"),
     ({"polarizability": -1.0}, "polarizability of atom 0"),
-    ({"dipole_source": torch.zeros(3, 3)}, "without polarizability"),
+    ({"dipole_bias": torch.zeros(3, 3)}, "without polarizability"),
     ({"charge_group": GROUP}, "group_charge is missing"),
     ({"charge_group": GROUP, "group_charge": tensor([1.0])}, "one index into group_charge"),
     ({"charge_group": GROUP, "group_charge": tensor([1.0, 0.0, 2.0])}, "group 2 has no atom"),

@@ -9,16 +9,17 @@ from ionic_crystals import lithium_oxide, rock_salt
 
 from mlip import units
 from mlip.electrostatics import coulomb_matrix
-from mlip.electrostatics.large import (
-    apply_large,
-    large_energies,
-    large_potential,
-    make_large,
-    split_interaction,
+from mlip.electrostatics.mesh import apply_mesh, good_size, make_mesh, mesh_shape, mesh_spacing
+from mlip.electrostatics.pairs import neighbour_pairs, sort_into_bins
+from mlip.electrostatics.pme import (
+    EwaldSplit,
+    apply_particle_mesh,
+    detached_particle_mesh,
+    ewald_split,
+    particle_mesh,
+    particle_mesh_gradient_carrier,
 )
-from mlip.electrostatics.mesh import good_size, make_mesh, mesh_energies, mesh_potential, mesh_shape, mesh_spacing
-from mlip.electrostatics.neighbours import neighbour_pairs, sort_into_bins
-from mlip.electrostatics.splines import spline_jet
+from mlip.electrostatics.splines import make_stencil, mesh_coordinates, spline_jet
 
 BULK = torch.tensor([True, True, True])
 SLAB = torch.tensor([True, True, False])
@@ -37,15 +38,34 @@ def direct_potential(positions, cell, charges, eta, n_max=12):
     return matrix @ charges
 
 
+def mesh_potential(positions, box, mesh, charges, dipoles):
+    """Potential of the wide Gaussians and its gradient at the atoms."""
+    coordinates = mesh_coordinates(positions, box, mesh.shape)
+    stencil = make_stencil(coordinates, mesh.shape, mesh.order, 1 if len(dipoles) else 0)
+    return apply_mesh(mesh, stencil, box, charges, dipoles)
+
+
+def inference_energies(
+    positions: torch.Tensor, split: EwaldSplit, width: torch.Tensor, charges: torch.Tensor, dipoles: torch.Tensor
+) -> torch.Tensor:
+    """Energies [n] eV with first derivatives by positions and cell."""
+    large = particle_mesh(positions, split, width, dipoles.shape[0] > 0, False)
+    phi, gradient = apply_particle_mesh(detached_particle_mesh(large), charges, dipoles)
+    energies = 0.5 * charges * phi
+    if dipoles.shape[0] > 0:
+        energies = energies + 0.5 * (dipoles * gradient).sum(1)
+    return energies + particle_mesh_gradient_carrier(large, positions, charges, dipoles)
+
+
 def large_energy(pbc, width, charges, dipoles=NO_DIPOLES, tolerance=1e-7, twice=False):
     """Energy as a function of positions and cell; `twice` by the route that has all derivatives."""
 
     def energy(positions, cell):
-        split = split_interaction(positions, cell, pbc, width, tolerance)
-        large = make_large(positions, split, width, len(dipoles) > 0)
+        split = ewald_split(positions, cell, pbc, width, tolerance)
         if not twice:
-            return large_energies(positions, split, large, charges, dipoles).sum()
-        phi, gradient = large_potential(positions, split, large, width, charges, dipoles)
+            return inference_energies(positions, split, width, charges, dipoles).sum()
+        large = particle_mesh(positions, split, width, len(dipoles) > 0, True)
+        phi, gradient = apply_particle_mesh(large, charges, dipoles)
         return 0.5 * (charges * phi).sum() + 0.5 * (dipoles * gradient).sum()
 
     return energy
@@ -84,9 +104,9 @@ def test_neighbours_are_all_images_within_the_cutoff_once_each_way():
     length = there.norm(dim=3)
     near = (length < cutoff) & (length > 1e-9)
     assert len(centre) == int(near.sum())
-    found = torch.zeros(12, 12, dtype=torch.float64)
-    found.index_put_((centre.long(), neighbour.long()), vector.norm(dim=1), accumulate=True)
-    torch.testing.assert_close(found, (length * near).sum(2))
+    counted = torch.zeros(12, 12, dtype=torch.float64)
+    counted.index_put_((centre.long(), neighbour.long()), vector.norm(dim=1), accumulate=True)
+    torch.testing.assert_close(counted, (length * near).sum(2))
 
 
 def test_mesh_potential_is_the_sum_over_waves_in_a_triclinic_charged_cell():
@@ -153,15 +173,15 @@ def test_mesh_passes_gradgradcheck_in_positions_cell_charges_and_dipoles():
 def test_the_operator_of_relaxation_is_symmetric_and_the_differentiable_potential():
     positions, cell, charges, width = random_cell(9, seed=7)
     dipoles = torch.randn(9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    split = split_interaction(positions, cell, BULK, width, 1e-4)
-    large = make_large(positions, split, width, True)
-    phi, gradient = apply_large(large, charges[large.order], dipoles[large.order])
-    expected = large_potential(positions, split, large, width, charges, dipoles)
-    torch.testing.assert_close(phi, expected[0][large.order])
-    torch.testing.assert_close(gradient, expected[1][large.order])
+    split = ewald_split(positions, cell, BULK, width, 1e-4)
+    large = particle_mesh(positions, split, width, True, False)
+    phi, gradient = apply_particle_mesh(large, charges, dipoles)
+    expected = apply_particle_mesh(particle_mesh(positions, split, width, True, True), charges, dipoles)
+    torch.testing.assert_close(phi, expected[0])
+    torch.testing.assert_close(gradient, expected[1])
     other = torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    there = other @ apply_large(large, charges, NO_DIPOLES)[0]
-    back = charges @ apply_large(large, other, NO_DIPOLES)[0]
+    there = other @ apply_particle_mesh(large, charges, NO_DIPOLES)[0]
+    back = charges @ apply_particle_mesh(large, other, NO_DIPOLES)[0]
     assert float(there - back) == pytest.approx(0, abs=1e-11)
 
 
@@ -174,26 +194,24 @@ def test_energy_hardly_knows_where_the_mesh_is():
 
 def test_energy_jumps_by_less_than_a_microelectronvolt_per_thousand_atoms_when_the_mesh_changes():
     positions, cell, charges, width = lithium_oxide(2)
-    split = split_interaction(positions, cell, BULK, width, 1e-7)
+    split = ewald_split(positions, cell, BULK, width, 1e-7)
     shape = split.mesh.shape
     finer = [good_size(n + 1) for n in shape]
-    energies = [
-        mesh_energies(positions, cell, make_mesh(cell, s, split.eta, split.mesh.order), charges, NO_DIPOLES).sum()
-        for s in (shape, finer)
-    ]
+    meshes = [make_mesh(cell, s, split.eta, split.mesh.order) for s in (shape, finer)]
+    energies = [0.5 * charges @ mesh_potential(positions, cell, mesh, charges, NO_DIPOLES)[0] for mesh in meshes]
     assert abs(float(energies[1] - energies[0])) / len(charges) < 1e-9  # eV/atom: 1e-6 meV/atom
 
 
 def test_energy_is_continuous_when_a_pair_passes_the_cutoff_of_the_pairs():
     positions, cell, charges, width = lithium_oxide(1)
     strains = torch.linspace(0, 0.02, 81, dtype=torch.float64)
-    shape = split_interaction(positions, cell, BULK, width, 1e-4).mesh.shape
+    shape = ewald_split(positions, cell, BULK, width, 1e-4).mesh.shape
     path = []
     for strain in strains:
         r, box = strained(positions, cell, strain * torch.eye(3, dtype=torch.float64))
-        split = split_interaction(r, box, BULK, width, 1e-4)
+        split = ewald_split(r, box, BULK, width, 1e-4)
         split = split._replace(mesh=make_mesh(box, shape, split.eta, split.mesh.order))
-        path.append(large_energies(r, split, make_large(r, split, width, False), charges, NO_DIPOLES).sum())
+        path.append(inference_energies(r, split, width, charges, NO_DIPOLES).sum())
     path = torch.stack(path)
     third = path[3:] - 3 * path[2:-1] + 3 * path[1:-2] - path[:-3]
     assert third.abs().max() < 2e-6  # a step in energy would stand out; a smooth path has 1e-7
@@ -220,9 +238,8 @@ def test_energies_agree_with_torch_pme():
 def test_scripted_energies_are_the_eager_ones():
     positions, cell, charges, width = random_cell(9, seed=8)
     for pbc in (BULK, SLAB):
-        split = torch.jit.script(split_interaction)(positions, cell, pbc, width, 1e-5)
-        large = torch.jit.script(make_large)(positions, split, width, False)
-        scripted = torch.jit.script(large_energies)(positions, split, large, charges, NO_DIPOLES)
+        split = torch.jit.script(ewald_split)(positions, cell, pbc, width, 1e-5)
+        scripted = torch.jit.script(inference_energies)(positions, split, width, charges, NO_DIPOLES)
         eager = large_energy(pbc, width, charges, tolerance=1e-5)(positions, cell)
         assert float(scripted.sum() - eager) == pytest.approx(0, abs=1e-11)
 
@@ -230,4 +247,4 @@ def test_scripted_energies_are_the_eager_ones():
 def test_one_periodic_direction_is_refused():
     positions, cell, _, width = random_cell()
     with pytest.raises(ValueError, match="two"):
-        split_interaction(positions, cell, torch.tensor([True, False, False]), width, 1e-5)
+        ewald_split(positions, cell, torch.tensor([True, False, False]), width, 1e-5)

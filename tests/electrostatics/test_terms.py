@@ -10,7 +10,7 @@ from charged_cells import random_cell, strained
 
 from mlip import keys
 from mlip.electrostatics import EquilibratedCharges, FormalCharges, coulomb_energy, equilibrate
-from mlip.electrostatics.elements import FORMAL_CHARGE
+from mlip.electrostatics.parameters import FORMAL_CHARGE
 from mlip.units import COULOMB
 
 N_FEATURES = 5
@@ -77,8 +77,8 @@ def reference(name, module, inputs, positions, cell):
     species = module.lookup[inputs[keys.ATOMIC_NUMBERS]]
     settings = {}
     if module.dipoles:
-        source, stiffness = module.dipole_head(inputs[keys.NODE_VECTORS], species)
-        settings = {"polarizability": 1 / stiffness, "dipole_source": source}
+        bias, inverse_polarizability = module.dipole_head(inputs[keys.NODE_VECTORS], species)
+        settings = {"polarizability": 1 / inverse_polarizability, "dipole_bias": bias}
     pbc = inputs[keys.PBC][0]
     if name.startswith("qeq"):
         hardness, width = module.hardness(species), module.width(species)

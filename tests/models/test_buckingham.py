@@ -7,13 +7,19 @@ import pytest
 import torch
 from ase import Atoms
 
-from mlip import keys
+from mlip import config, keys
 from mlip.data.graph import to_graph
 from mlip.electrostatics import coulomb_energy
-from mlip.electrostatics.point import PointCharges
-from mlip.models.buckingham import Buckingham, buckingham, dispersion_damping, generic_parameters, published_parameters
-from mlip.models.ion_energy import IonEnergy
-from mlip.models.potential import edge_vectors
+from mlip.models.classical.buckingham import (
+    Buckingham,
+    buckingham,
+    dispersion_damping,
+    generic_parameters,
+    published_parameters,
+)
+from mlip.models.classical.ion_energy import IonEnergy
+from mlip.models.classical.point_charges import PointCharges
+from mlip.nn.edges import edge_vectors
 
 STATISTICS = {"elements": [3, 8, 17], "n_features": 0}
 
@@ -82,3 +88,12 @@ def test_a_lone_ion_costs_its_start_and_what_was_learned():
     term = IonEnergy(STATISTICS)
     term.learned.weight.data[1] = 0.5
     assert term(graph(Atoms("O", [[0, 0, 0]]), 6.0)).item() == pytest.approx(18.1)
+
+
+def test_a_config_from_before_the_classes_moved_still_builds():
+    point = {"_target_": "mlip.electrostatics.point.PointCharges", "_partial_": True, "cutoff": 6.0, "width": 0.85}
+    network = {"_target_": "mlip.models.featureless.Featureless", "_partial_": True, "cutoff": 6.0}
+    model = {"_target_": "mlip.models.potential.Potential", "_partial_": True, "network": network}
+    statistics = {**STATISTICS, "levels": ["pbe"], "atomic_energies": [[0.0, 0.0, 0.0]]}
+    potential = config.build({"model": {**model, "terms": {"electrostatics": point}}}, statistics)
+    assert isinstance(potential.terms[1], PointCharges)

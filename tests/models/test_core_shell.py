@@ -9,12 +9,12 @@ from ase import Atoms
 
 from mlip import keys
 from mlip.data.graph import collate, to_graph
-from mlip.electrostatics.point import PointCharges
-from mlip.models import core_shell, shells
-from mlip.models.buckingham import Buckingham
-from mlip.models.core_shell import CoreShell
-from mlip.models.featureless import Featureless
-from mlip.models.ions import ion_energies
+from mlip.models.classical import core_shell, shell_relaxation
+from mlip.models.classical.buckingham import Buckingham
+from mlip.models.classical.core_shell import CoreShell
+from mlip.models.classical.core_shell_energy import core_shell_energies
+from mlip.models.classical.featureless import Featureless
+from mlip.models.classical.point_charges import PointCharges
 from mlip.models.potential import Potential
 from mlip.units import COULOMB
 
@@ -52,9 +52,9 @@ def graph(atoms):
 
 
 def ions_of(model, atoms, monkeypatch):
-    """The Ions that the term hands to the relaxation."""
+    """The CoreShellSystem that the term hands to the relaxation."""
     caught = []
-    monkeypatch.setattr(core_shell, "relax_shells", lambda ions, tolerance: caught.append(ions) or shells.relax_shells(ions, tolerance))
+    monkeypatch.setattr(core_shell, "relax_shells", lambda ions, tolerance: caught.append(ions) or shell_relaxation.relax_shells(ions, tolerance))
     model(graph(atoms))
     return caught[0]
 
@@ -80,11 +80,11 @@ def test_a_free_ion_has_the_polarisability_of_its_spring():
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_relaxed_shells_feel_no_force_and_have_left_their_cores(boundary, monkeypatch):
     ions = ions_of(potential(), salt(BOUNDARIES[boundary]), monkeypatch)
-    u = shells.relax_shells(ions)
+    u = shell_relaxation.relax_shells(ions)
     assert u.norm(dim=1).max() > 0.01
-    assert shells.energy_and_slope(ions, u)[1].abs().max() < 1e-9
+    assert shell_relaxation.energy_and_slope(ions, u)[1].abs().max() < 1e-9
     moved = u + 1e-3 * torch.randn(u.shape, dtype=u.dtype, generator=torch.Generator().manual_seed(0))
-    assert ion_energies(ions, moved).sum() > ion_energies(ions, u).sum()
+    assert core_shell_energies(ions, moved).sum() > core_shell_energies(ions, u).sum()
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -92,8 +92,8 @@ def test_curvature_is_the_second_derivative_of_the_energy(boundary, monkeypatch)
     """The matrix written by hand against autograd's."""
     ions = ions_of(potential(), salt(BOUNDARIES[boundary]), monkeypatch)
     u = 0.1 * torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    exact = torch.autograd.functional.hessian(lambda x: ion_energies(ions, x).sum(), u).reshape(9, 9)
-    assert (shells.curvature(ions, u) - exact).abs().max() < 1e-8
+    exact = torch.autograd.functional.hessian(lambda x: core_shell_energies(ions, x).sum(), u).reshape(9, 9)
+    assert (shell_relaxation.curvature(ions, u) - exact).abs().max() < 1e-8
 
 
 @pytest.mark.parametrize("boundary", ["bulk", "isolated"])

@@ -6,8 +6,8 @@ from ase import Atoms
 from ase.data import covalent_radii
 
 from mlip.data.graph import to_graph
-from mlip.models.potential import edge_vectors
 from mlip.models.repulsion import ZBL, zbl
+from mlip.nn.edges import edge_vectors
 
 
 def test_repulsion_of_two_silicon_atoms_follows_the_published_screening():

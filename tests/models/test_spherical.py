@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from mlip import keys
 from mlip.data.graph import to_graph
 from mlip.models.data_limits import DataLimits
-from mlip.models.potential import Potential, edge_vectors
+from mlip.models.potential import Potential
 from mlip.models.spherical import NetworkEnergy, SphericalNetwork
+from mlip.nn.edges import edge_vectors
 from mlip.nn.species import check_elements, species_lookup
 
 

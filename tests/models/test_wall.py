@@ -7,7 +7,7 @@ from ase import Atoms
 from mlip import keys
 from mlip.data.graph import to_graph
 from mlip.models.data_limits import DataLimits
-from mlip.models.potential import edge_vectors
+from mlip.nn.edges import edge_vectors
 from mlip.models.wall import Wall, rise
 from mlip.nn.radial import soft_floor
 

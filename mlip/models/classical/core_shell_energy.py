@@ -1,8 +1,8 @@
-"""The energy of ions of which some are a core and a shell, as a function of where the shells are.
+"""Energy of ions with cores and shells, as a function of the shells' displacements.
 
 Dick and Overhauser, Phys. Rev. 112, 90 (1958): the shell, of charge Y, hangs on its core by a spring; neighbours repel
-the shell, the charges of shells and cores act on all others but on each other within one ion. Point charges, by waves
-of Gaussians of width s and pairs of the excess erfc(r / 2s) / r.
+the shell, the charges of shells and cores act on all others but on each other within one ion. Point charges, by
+Gaussians of width s in reciprocal space and the short-range correction erfc(r / 2s) / r.
 """
 
 import math
@@ -12,22 +12,20 @@ import torch
 from torch import Tensor
 
 from mlip import units
-from mlip.electrostatics.interaction import Interaction, apply_interaction, smooth_interaction
-from mlip.electrostatics.kernels import erf_ladder
-from mlip.electrostatics.kspace import fade
-from mlip.electrostatics.point import point_excess
-from mlip.models.buckingham import buckingham
+from mlip.electrostatics.kernels import point_correction, radial_kernels, smooth_cutoff
+from mlip.electrostatics.operator import CoulombOperator, System, apply_operator, coulomb_operator
+from mlip.models.classical.buckingham import buckingham
 
 
-class Ions(NamedTuple):
-    """One system. The outer charge of an ion is its shell's, or its own where it has none."""
+class CoreShellSystem(NamedTuple):
+    """One system of ions. The outer charge of an ion is its shell's, or its own if it has none."""
 
     positions: Tensor  # [n, 3] Å, of the cores
     cell: Tensor  # [3, 3] Å
     pbc: Tensor  # [3]
     field: Tensor  # [3] V/Å
     outer: Tensor  # [n] e
-    shelled: Tensor  # [m] which ions have a shell
+    shelled: Tensor  # [m] the ions that have a shell
     core: Tensor  # [m] e
     spring: Tensor  # [m] eV/Å^2
     centre: Tensor  # [n_edges]
@@ -42,9 +40,9 @@ class Ions(NamedTuple):
     tolerance: float  # of the waves left out
 
 
-def detached(ions: Ions) -> Ions:
+def detached(ions: CoreShellSystem) -> CoreShellSystem:
     """The same without a graph."""
-    return Ions(
+    return CoreShellSystem(
         ions.positions.detach(), ions.cell.detach(), ions.pbc, ions.field, ions.outer.detach(), ions.shelled,
         ions.core.detach(), ions.spring.detach(), ions.centre, ions.neighbour, ions.vector.detach(), ions.a.detach(),
         ions.rho.detach(), ions.c.detach(), ions.width, ions.cutoff, ions.stiffening, ions.tolerance,
@@ -52,27 +50,27 @@ def detached(ions: Ions) -> Ions:
 
 
 def spring_energy(k: Tensor, displacement2: Tensor, stiffening: float) -> Tensor:
-    """k u^2 / 2 + k u^4 / (24 d^2): GULP's spring with a quartic part, k_4 = k / d^2, so that no shell can leave its core.
+    """k u^2 / 2 + k u^4 / (24 d^2), GULP's spring with a quartic part k_4 = k / d^2: no shell can leave its core.
 
     k [m] eV/Å^2, displacement2 u^2 [m] Å^2, stiffening d Å
     """
     return k * displacement2 * (0.5 + displacement2 / (24.0 * stiffening * stiffening))
 
 
-def sites(ions: Ions, displacement: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def charge_sites(ions: CoreShellSystem, displacement: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Positions [n + m, 3] and charges [n + m] of everything outer and then of the cores, and u of every ion [n, 3]."""
     moved = torch.zeros_like(ions.positions).index_copy(0, ions.shelled, displacement)
     positions = torch.cat([ions.positions + moved, ions.positions[ions.shelled]])
     return positions, torch.cat([ions.outer, ions.core]), moved
 
 
-def waves(ions: Ions, positions: Tensor, derivatives: bool) -> Interaction:
-    """Interaction of the sites as Gaussians; derivatives: with its blocks of dipoles."""
+def site_operator(ions: CoreShellSystem, positions: Tensor, dipoles: bool) -> CoulombOperator:
+    """Coulomb operator of the sites as Gaussians; dipoles: with its blocks of dipoles, which are derivatives."""
     width = torch.full_like(positions[0, :1], ions.width)
-    return smooth_interaction(positions, ions.cell, ions.pbc, width, ions.tolerance, derivatives)
+    return coulomb_operator(System(positions, ions.cell, ions.pbc), width, ions.tolerance, dipoles, True)
 
 
-def from_cores(ions: Ions) -> tuple[Tensor, Tensor]:
+def edges_from_cores(ions: CoreShellSystem) -> tuple[Tensor, Tensor]:
     """Edges whose centre has a shell, and the charges of their cores."""
     core = torch.zeros_like(ions.outer).index_copy(0, ions.shelled, ions.core)
     has = torch.zeros_like(ions.outer).index_fill(0, ions.shelled, 1.0)
@@ -80,34 +78,34 @@ def from_cores(ions: Ions) -> tuple[Tensor, Tensor]:
     return edges, core[ions.centre[edges]]
 
 
-def outer_pair(ions: Ions, distance: Tensor) -> Tensor:
-    """Energy of two outer parts at distances [n_edges] Å: Buckingham's, and the excess of their point charges."""
+def outer_pair(ions: CoreShellSystem, distance: Tensor) -> Tensor:
+    """Energy of two outer parts at distances [n_edges] Å: Buckingham's, and the correction to point charges."""
     charges = units.COULOMB * ions.outer[ions.centre] * ions.outer[ions.neighbour]
-    return buckingham(distance, ions.a, ions.rho, ions.c) + charges * point_excess(distance, ions.width)
+    return buckingham(distance, ions.a, ions.rho, ions.c) + charges * point_correction(distance, ions.width)
 
 
-def ion_energies(ions: Ions, displacement: Tensor) -> Tensor:
+def core_shell_energies(ions: CoreShellSystem, displacement: Tensor) -> Tensor:
     """Energy of every ion with the shells displaced by u [m, 3] Å from their cores; [n] eV.
 
-    The fading of pairs follows the cores, whose edges are known, so that a shell crosses no cutoff of its own.
+    The smooth cutoff of pairs is that of the cores, between which the edges run: a shell crosses none of its own.
     """
     n = ions.positions.shape[0]
-    positions, charges, moved = sites(ions, displacement)
-    potential, _ = apply_interaction(waves(ions, positions, False), charges, charges.new_zeros(0, 3))
+    positions, charges, moved = charge_sites(ions, displacement)
+    potential, _ = apply_operator(site_operator(ions, positions, False), charges, charges.new_zeros(0, 3))
     itself = units.COULOMB / (ions.width * math.sqrt(math.pi))
     of_sites = charges * (0.5 * potential - 0.5 * itself * charges - positions @ ions.field)
     u2 = displacement.square().sum(1)
-    inside = erf_ladder(u2, torch.full_like(u2, 0.5 / ions.width), 0)[0]  # a core does not feel its own shell
+    inside = radial_kernels(u2, torch.full_like(u2, 0.5 / ions.width), 0)[0]  # a core does not feel its own shell
     within = of_sites[n:] - units.COULOMB * ions.core * ions.outer[ions.shelled] * inside
     energies = of_sites[:n].index_add(0, ions.shelled, within + spring_energy(ions.spring, u2, ions.stiffening))
-    near = fade(ions.vector.square().sum(1), ions.cutoff, 0.81)
+    near = smooth_cutoff(ions.vector.square().sum(1), ions.cutoff, 0.81)
     vector = ions.vector + moved[ions.neighbour] - moved[ions.centre]
     energies = energies.index_add(0, ions.centre, 0.5 * near * outer_pair(ions, torch.linalg.norm(vector, dim=1)))
-    edges, core = from_cores(ions)
+    edges, core = edges_from_cores(ions)
     centre, neighbour, near = ions.centre[edges], ions.neighbour[edges], near[edges]
     distance = torch.linalg.norm(ions.vector[edges] + moved[neighbour], dim=1)
     # the other way round, outer part to core, is the reversed edge: hence no half
-    pair = core * ions.outer[neighbour] * point_excess(distance, ions.width)
+    pair = core * ions.outer[neighbour] * point_correction(distance, ions.width)
     partner = torch.zeros_like(ions.outer).index_copy(0, ions.shelled, ions.core)[neighbour]
-    rigid = 0.5 * core * partner * point_excess(torch.linalg.norm(ions.vector[edges], dim=1), ions.width)
+    rigid = 0.5 * core * partner * point_correction(torch.linalg.norm(ions.vector[edges], dim=1), ions.width)
     return energies.index_add(0, centre, units.COULOMB * near * (pair + rigid))

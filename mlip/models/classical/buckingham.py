@@ -1,16 +1,17 @@
-"""Buckingham's pair potential, what ionic solids were simulated with before: A exp(-r/rho) - C/r^6 per pair of elements."""
+"""Buckingham pair potential, A exp(-r/rho) - C/r^6 per pair of elements."""
 
 import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from mlip import keys, units
-from mlip.electrostatics.kspace import fade
+from mlip.electrostatics.kernels import smooth_cutoff
 from mlip.electrostatics.parameters import formal_charge_table
 from mlip.nn.scatter import gather_rows, segment_sum
 from mlip.nn.species import species_lookup
@@ -19,7 +20,10 @@ PUBLISHED = Path(__file__).with_name("buckingham.csv")  # with a source for each
 
 
 def dispersion_damping(x: Tensor) -> Tensor:
-    """f_6(x) = 1 - exp(-x) sum_{k=0..6} x^k / k!, Tang and Toennies, J. Chem. Phys. 80, 3741 (1984): x^7 / 7! at zero."""
+    """Damping f_6(x) = 1 - exp(-x) sum_{k=0..6} x^k / k!, x^7 / 7! at zero.
+
+    Tang and Toennies, J. Chem. Phys. 80, 3741 (1984).
+    """
     total = torch.ones_like(x)
     for step in range(6):
         total = 1.0 + total * x / (6.0 - step)
@@ -39,9 +43,10 @@ def buckingham(distance: Tensor, a: Tensor, rho: Tensor, c: Tensor) -> Tensor:
 
 
 def published_parameters() -> dict[str, tuple[float, float, float]]:
-    """(A eV, rho Å, C eV Å^6) of the pairs in buckingham.csv, where their sources stand."""
+    """(A eV, rho Å, C eV Å^6) of the pairs in buckingham.csv, which names their sources."""
     with PUBLISHED.open(encoding="utf-8") as file:
-        return {row["pair"]: (float(row["A_eV"]), float(row["rho_A"]), float(row["C_eV_A6"])) for row in csv.DictReader(file)}
+        rows = list(csv.DictReader(file))
+    return {row["pair"]: (float(row["A_eV"]), float(row["rho_A"]), float(row["C_eV_A6"])) for row in rows}
 
 
 def ionic_radius(symbol: str, charge: float) -> float:
@@ -50,12 +55,14 @@ def ionic_radius(symbol: str, charge: float) -> float:
 
     radii = Element(symbol).ionic_radii
     if not radii:
-        raise ValueError(f"no ionic radius of {symbol} is known: give the pairs of {symbol}, e.g. pairs={{{symbol}-O: [A, rho, C]}}")
+        raise ValueError(
+            f"no ionic radius of {symbol} in pymatgen: give its pairs, e.g. pairs={{{symbol}-O: [A, rho, C]}}"
+        )
     return float(radii[min(radii, key=lambda state: abs(state - charge))])
 
 
 def generic_parameters(symbols: tuple[str, str], charges: tuple[float, float]) -> tuple[float, float, float]:
-    """Where a pair without published parameters starts: (A eV, rho Å, C eV Å^6), rho = 0.3 Å.
+    """Generic start of a pair without published parameters: (A eV, rho Å, C eV Å^6), rho = 0.3 Å.
 
     Opposite charges: A balances the Coulomb force of rock salt, (alpha / 6) k_e |q q'| / r^2 per bond, at the sum
     of Shannon's radii; no dispersion. Two anions: 0.02 eV at the sum of radii, C = 20 eV Å^6. Two cations: nothing.
@@ -70,8 +77,9 @@ def generic_parameters(symbols: tuple[str, str], charges: tuple[float, float]) -
 
 
 class BuckinghamTable(nn.Module):
-    """A, rho and C of every pair of elements: start times exp(learned), so that signs stay; a zero stays zero.
+    """A, rho and C of every pair of elements, start times exp(learned).
 
+    So signs stay, and a zero stays zero.
     pairs: {"Li-O": [A eV, rho Å, C eV Å^6]}, in place of the published or generic start
     """
 
@@ -79,18 +87,20 @@ class BuckinghamTable(nn.Module):
         super().__init__()
         self.elements = list(elements)
         symbols = [chemical_symbols[z] for z in elements]
-        given = {frozenset(name.split("-")): values for name, values in {**published_parameters(), **(pairs or {})}.items()}
+        parameters = {**published_parameters(), **(pairs or {})}
+        start_of = {frozenset(name.split("-")): values for name, values in parameters.items()}
         if unknown := [name for name in pairs or {} if len(name.split("-")) != 2]:
             raise ValueError(f"pairs names {unknown[0]!r}; a pair is written Li-O")
         rows, index = [], torch.zeros(len(elements), len(elements), dtype=torch.int64)
         for i, one in enumerate(symbols):
             for j, two in enumerate(symbols[: i + 1]):
                 index[i, j] = index[j, i] = len(rows)
-                known = given.get(frozenset((one, two)))
-                rows.append(generic_parameters((one, two), (charges[i], charges[j])) if known is None else known)
+                values = start_of.get(frozenset((one, two)))
+                rows.append(generic_parameters((one, two), (charges[i], charges[j])) if values is None else values)
         start = torch.tensor(rows, dtype=torch.float64)
         if bool((start < 0).any()) or bool((start[:, 1] == 0).any()):
-            raise ValueError(f"A and C must be >= 0 and rho > 0, got {[list(row) for row in rows if min(row) < 0 or row[1] == 0]}")
+            wrong = [list(row) for row in rows if min(row) < 0 or row[1] == 0]
+            raise ValueError(f"A and C must be >= 0 and rho > 0, got {wrong}")
         self.register_buffer("pair", index)
         self.register_buffer("start", start)
         self.learned = nn.Parameter(torch.zeros(len(rows), 3))
@@ -103,11 +113,11 @@ class BuckinghamTable(nn.Module):
 
 
 class Buckingham(nn.Module):
-    """Buckingham's potential between ions, faded out over the last tenth of the cutoff (Å)."""
+    """Buckingham's potential between ions, smoothly zero over the last tenth of the cutoff (Å)."""
 
     def __init__(
         self,
-        statistics: dict,
+        statistics: dict[str, Any],
         cutoff: float,
         pairs: dict[str, list[float]] | None = None,
         formal_charges: dict[str, float] | None = None,
@@ -125,5 +135,5 @@ class Buckingham(nn.Module):
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
         distance2 = graph[keys.EDGE_VECTOR].square().sum(1)
         a, rho, c = self.table(species[centre], species[neighbour])
-        energy = 0.5 * fade(distance2, self.cutoff, 0.81) * buckingham(distance2.sqrt(), a, rho, c)
+        energy = 0.5 * smooth_cutoff(distance2, self.cutoff, 0.81) * buckingham(distance2.sqrt(), a, rho, c)
         return segment_sum(energy, centre, species.shape[0])

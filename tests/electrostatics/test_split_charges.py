@@ -61,7 +61,8 @@ def test_charges_are_those_of_the_flows_through_explicit_bonds():
         torch.diag(kappa) + incidence.T @ matrix @ incidence, -incidence.T @ (chi + matrix @ reference)
     )
     charges = reference + incidence @ flow
-    zero = chi.square() / module.hardness(species) - COULOMB * reference.square() / (math.sqrt(math.pi) * module.width(species))
+    lone = COULOMB * reference.square() / (math.sqrt(math.pi) * module.width(species))
+    zero = chi.square() / module.hardness(species) - lone
     expected = chi @ charges + charges @ matrix @ charges / 2 + kappa @ flow.square() / 2 + zero.sum() / 2
     assert (inputs[keys.CHARGES] - charges).abs().max() < 1e-9
     assert energy.item() == pytest.approx(expected.item(), abs=1e-9)

@@ -1,7 +1,8 @@
-"""Waves without a table of waves: exp(i k.r) is a product of three factors, one per lattice vector.
+"""Separable structure factors: exp(i k.r) as a product of three, one per lattice vector.
 
 For inference. Structure factors and potentials become small matrix products, sum_i (e1 e2)_i (q e3)_i, so neither
-n_atoms x n_k numbers nor their sines are ever made; derivatives are written by hand. Values are those of kspace.py.
+n_atoms x n_k numbers nor their sines are ever made; derivatives are written by hand. Values are those of
+structure_factors.py.
 With n = (n1, n2, n3) a wave is k.r = 2 pi n.f, f fractional: everything below is in fractional coordinates.
 """
 
@@ -11,28 +12,30 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlip.electrostatics.kspace import coulomb_weight, wave_cutoff
+from mlip.electrostatics.structure_factors import coulomb_weight, wave_cutoff
 
 
-class Factors(NamedTuple):
-    """One entry of the lists per class of atoms of one width; n12 runs over the (n1, n2), n1 >= 0, that matter."""
+class SeparableStructureFactors(NamedTuple):
+    """Phases, forms and weights; lists have one entry per class of atoms of one width."""
 
     members: list[Tensor]  # [n_class] atoms
     plane: list[Tensor]  # [n_class, n_12] exp(2 pi i (n1 f1 + n2 f2))
     line: list[Tensor]  # [n_class, n_3] exp(2 pi i n3 f3)
     form: list[Tensor]  # [n_12, n_3] exp(-s^2 k^2 / 2)
     width2: list[Tensor]  # s^2, Å^2
-    n12: Tensor  # [n_12, 2]
+    n12: Tensor  # [n_12, 2], the (n1, n2), n1 >= 0, within the cutoff
     n3: Tensor  # [n_3]
     k2: Tensor  # [n_12, n_3] Å^-2, differentiable in the box
     weight: Tensor  # [n_12, n_3] eV/e^2, differentiable in the box; zero at k = 0 and beyond the cutoff
     to_fractional: Tensor  # [3, 3] Å^-1, inverse of the box, without a graph
 
 
-def factorise(positions: Tensor, box: Tensor, width: Tensor, tolerance: float) -> Factors:
-    """Factors of the Gaussian charges of one periodic system.
+def separable_structure_factors(
+    positions: Tensor, box: Tensor, width: Tensor, tolerance: float
+) -> SeparableStructureFactors:
+    """Phases and weights of the Gaussian charges of one periodic system.
 
-    positions [n, 3] Å, box [3, 3] Å, width [n] or [1] Å > 0; see kspace.waves_of_gaussians for the tolerance
+    positions [n, 3] Å, box [3, 3] Å, width [n] or [1] Å > 0; see structure_factors for the tolerance
     """
     cutoff = wave_cutoff(float(width.detach().min()), tolerance)
     inverse = torch.linalg.inv(box)
@@ -70,13 +73,7 @@ def factorise(positions: Tensor, box: Tensor, width: Tensor, tolerance: float) -
             lines.append(line[atoms])
             width2.append(widths[c].square())
             forms.append(torch.exp(-0.5 * widths[c].square() * k2.detach()))
-    return Factors(members, planes, lines, forms, width2, n12, n3, k2, weight, inverse.detach())
-
-
-def no_factors(box: Tensor) -> Factors:
-    """Of a system without waves."""
-    none = box.new_zeros(0, 0)
-    return Factors([], [], [], [], [], none, none, none, none, box.detach())
+    return SeparableStructureFactors(members, planes, lines, forms, width2, n12, n3, k2, weight, inverse.detach())
 
 
 def _phases(fraction: Tensor, n: Tensor) -> Tensor:
@@ -91,7 +88,7 @@ def _norm2(metric: Tensor, n12: Tensor, n3: Tensor) -> Tensor:
     return in_plane[:, None] + mixed[:, None] * n3 + metric[2, 2] * n3 * n3
 
 
-def _structure(factors: Factors, c: int, charges: Tensor, dipoles: Tensor) -> Tensor:
+def _class_amplitudes(factors: SeparableStructureFactors, c: int, charges: Tensor, dipoles: Tensor) -> Tensor:
     """sum_i (q_i + i k.mu_i) exp(i k.r_i) over class c, [n_12, n_3]; dipoles [n, 3] times 2 pi, fractional."""
     atoms, plane, line = factors.members[c], factors.plane[c].t(), factors.line[c]
     if dipoles.shape[0] == 0:
@@ -104,7 +101,7 @@ def _structure(factors: Factors, c: int, charges: Tensor, dipoles: Tensor) -> Te
     return parts[:, 0] + 1j * along
 
 
-def _at_atoms(factors: Factors, c: int, wave: Tensor, order: int) -> Tensor:
+def _at_atoms(factors: SeparableStructureFactors, c: int, wave: Tensor, order: int) -> Tensor:
     """Re sum_k wave exp(i k.r) at the atoms of class c and its derivatives in 2 pi f: [n_class, 1, 4 or 10].
 
     order 0: value; 1: and along 1, 2, 3; 2: and 11, 12, 13, 22, 23, 33.
@@ -125,23 +122,23 @@ def _at_atoms(factors: Factors, c: int, wave: Tensor, order: int) -> Tensor:
     return torch.stack(real, 1)
 
 
-def _waves_of(factors: Factors, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
+def _amplitudes(factors: SeparableStructureFactors, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
     """rho = sum of all classes with their forms, and its derivative in k^2 through the forms, [n_12, n_3]."""
     zero = torch.zeros_like(factors.weight)
     rho = torch.complex(zero, zero)
     slope = torch.zeros_like(rho)
     for c in range(len(factors.members)):
-        part = factors.form[c] * _structure(factors, c, charges, dipoles)
+        part = factors.form[c] * _class_amplitudes(factors, c, charges, dipoles)
         rho = rho + part
         slope = slope - 0.5 * factors.width2[c] * part
     return rho, slope
 
 
-def apply_factors(factors: Factors, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
-    """dE/dq [n] V and dE/dmu [n, 3] V/Å, without a graph; like kspace.apply_waves."""
+def apply_separable(factors: SeparableStructureFactors, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
+    """dE/dq [n] V and dE/dmu [n, 3] V/Å, without a graph; like apply_structure_factors."""
     with torch.no_grad():
         scale = 2 * math.pi * factors.to_fractional
-        rho, _ = _waves_of(factors, charges, dipoles @ scale)
+        rho, _ = _amplitudes(factors, charges, dipoles @ scale)
         field = factors.weight.detach() * rho.conj()
         potential, gradient = torch.zeros_like(charges), torch.zeros_like(dipoles)
         polar = dipoles.shape[0] > 0
@@ -153,12 +150,14 @@ def apply_factors(factors: Factors, charges: Tensor, dipoles: Tensor) -> tuple[T
     return potential, gradient
 
 
-def factor_carrier(factors: Factors, positions: Tensor, box: Tensor, charges: Tensor, dipoles: Tensor) -> Tensor:
-    """Zero, [n] eV, with the exact first derivatives of the waves' energy in positions and box at constant sources."""
+def separable_gradient_carrier(
+    factors: SeparableStructureFactors, positions: Tensor, box: Tensor, charges: Tensor, dipoles: Tensor
+) -> Tensor:
+    """Zero, [n] eV, with the exact first derivatives of the energy in positions and box at constant x."""
     polar = dipoles.shape[0] > 0
     with torch.no_grad():
         moments = 2 * math.pi * dipoles @ factors.to_fractional
-        rho, slope = _waves_of(factors, charges, moments)
+        rho, slope = _amplitudes(factors, charges, moments)
         weight = factors.weight.detach()
         field = weight * rho.conj()
         power = 0.5 * (rho * rho.conj()).real
@@ -181,7 +180,7 @@ def factor_carrier(factors: Factors, positions: Tensor, box: Tensor, charges: Te
     return carrier + in_waves / charges.shape[0]
 
 
-def self_terms(factors: Factors, n_atoms: int) -> tuple[Tensor, Tensor]:
+def separable_diagonal(factors: SeparableStructureFactors, n_atoms: int) -> tuple[Tensor, Tensor]:
     """Diagonal of the waves' matrix: of each charge, and of its dipole (mean over directions), [n_atoms] each."""
     charge, dipole = torch.zeros(n_atoms, dtype=torch.float64), torch.zeros(n_atoms, dtype=torch.float64)
     weight = factors.weight.detach()
@@ -193,7 +192,7 @@ def self_terms(factors: Factors, n_atoms: int) -> tuple[Tensor, Tensor]:
     return charge, dipole
 
 
-def long_waves(factors: Factors, n_atoms: int, count: int) -> Tensor:
+def longest_waves(factors: SeparableStructureFactors, n_atoms: int, count: int) -> Tensor:
     """Features [n_atoms, 2 count] (at most) of the longest waves: their part of the matrix is U U^T, eV/e^2."""
     weight = factors.weight.detach().flatten()
     k2 = torch.where(weight > 0, factors.k2.detach().flatten(), torch.inf)
@@ -205,6 +204,22 @@ def long_waves(factors: Factors, n_atoms: int, count: int) -> Tensor:
         wave = factors.plane[c][:, across] * factors.line[c][:, along]
         features[factors.members[c]] = torch.cat([form * wave.real, form * wave.imag], 1)
     return features
+
+
+def single_precision_factors(f: SeparableStructureFactors) -> SeparableStructureFactors:
+    """The same in single precision."""
+    return SeparableStructureFactors(
+        f.members,
+        [part.to(torch.complex64) for part in f.plane],
+        [part.to(torch.complex64) for part in f.line],
+        [part.float() for part in f.form],
+        f.width2,
+        f.n12.float(),
+        f.n3.float(),
+        f.k2.float(),
+        f.weight.float(),
+        f.to_fractional.float(),
+    )
 
 
 def _zero(value: Tensor) -> Tensor:

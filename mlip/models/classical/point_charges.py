@@ -1,32 +1,25 @@
-"""Formal point charges: smooth charges in waves, and at short range what points have more than they."""
+"""Ewald sum of formal point charges: Gaussians, and their short-range correction to points."""
 
-import torch
+from typing import Any
+
 from torch import Tensor, nn
 
 from mlip import keys, units
 from mlip.electrostatics.charges import FormalCharges
-from mlip.electrostatics.kspace import fade
+from mlip.electrostatics.kernels import point_correction, smooth_cutoff
 from mlip.nn.scatter import segment_sum
 
 
-def point_excess(distance: Tensor, width: float) -> Tensor:
-    """erfc(r / 2 s) / r: what two unit points feel more than two Gaussians of width s, Å^-1; times k_e q q' an energy.
-
-    distance [n] Å, greater than zero; width Å
-    """
-    return torch.erfc(distance / (2.0 * width)) / distance
-
-
 class PointCharges(nn.Module):
-    """Ewald's sum of formal point charges: FormalCharges and the excess of points over its Gaussians within the cutoff.
+    """FormalCharges and the short-range correction from its Gaussians to point charges.
 
-    Nothing depends on the width (Å) while the excess has ended at the cutoff: with a cutoff of 7 widths forces err by
-    about 1e-4 eV/Å, with 8 by 1e-5.
+    Nothing depends on the width (Å) while the correction has ended at the cutoff: with a cutoff of 7 widths forces err
+    by about 1e-4 eV/Å, with 8 by 1e-5.
     """
 
     def __init__(
         self,
-        statistics: dict,
+        statistics: dict[str, Any],
         cutoff: float,
         width: float,
         formal_charges: dict[str, float] | None = None,
@@ -45,5 +38,6 @@ class PointCharges(nn.Module):
         charges = graph[keys.CHARGES]
         centre, neighbour = graph[keys.EDGE_INDEX][0], graph[keys.EDGE_INDEX][1]
         distance2 = graph[keys.EDGE_VECTOR].square().sum(1)
-        pair = units.COULOMB * charges[centre] * charges[neighbour] * point_excess(distance2.sqrt(), self.width)
-        return energies + segment_sum(0.5 * fade(distance2, self.cutoff, 0.81) * pair, centre, charges.shape[0])
+        pair = units.COULOMB * charges[centre] * charges[neighbour] * point_correction(distance2.sqrt(), self.width)
+        pair = 0.5 * smooth_cutoff(distance2, self.cutoff, 0.81) * pair
+        return energies + segment_sum(pair, centre, charges.shape[0])

@@ -1,22 +1,23 @@
-"""The core-shell model: anions that polarise, with Buckingham's repulsion acting on their shells."""
+"""Core-shell model: polarisable anions, with Buckingham's repulsion acting on their shells."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from mlip import keys, units
-from mlip.electrostatics.charges import atoms_per_system, system_field
+from mlip.electrostatics.batch import systems_of
 from mlip.electrostatics.parameters import formal_charge_table
-from mlip.models.buckingham import BuckinghamTable
-from mlip.models.ions import Ions, detached, ion_energies
-from mlip.models.shells import relax_shells, shells_at_rest
+from mlip.models.classical.buckingham import BuckinghamTable
+from mlip.models.classical.core_shell_energy import CoreShellSystem, core_shell_energies, detached
+from mlip.models.classical.shell_relaxation import relax_shells, shells_at_rest
 from mlip.nn.species import SpeciesTable, species_lookup
 
 
 def shell_start(symbols: list[str], charges: Tensor, shells: Mapping[str, list[float]]) -> Tensor:
-    """(Y e, k eV/Å^2) where training starts, [n_elements, 2]; zeros for cations, which have no shell.
+    """Start of (Y e, k eV/Å^2), [n_elements, 2]; zeros for cations, which have no shell.
 
     Anions that `shells` does not name: Y = z - 1 e and a polarisability Y^2 / k of 2 Å^3, a generic start.
     """
@@ -32,8 +33,9 @@ def shell_start(symbols: list[str], charges: Tensor, shells: Mapping[str, list[f
 
 
 class CoreShell(nn.Module):
-    """Buckingham, formal point charges and relaxed shells on the anions: E = min over shells of `ion_energies`.
+    """Buckingham, formal point charges and relaxed shells on the anions.
 
+    E = min over shells of `core_shell_energies`.
     Learned, from their published or generic start: A, rho, C per pair, and per anion Y and k; the sum of core and
     shell stays the formal charge. A free ion has the polarisability Y^2 / k. Adds charges (formal) and dipoles Y u.
 
@@ -44,7 +46,7 @@ class CoreShell(nn.Module):
 
     def __init__(
         self,
-        statistics: dict,
+        statistics: dict[str, Any],
         cutoff: float,
         width: float,
         pairs: dict[str, list[float]] | None = None,
@@ -57,8 +59,11 @@ class CoreShell(nn.Module):
         elements = list(statistics["elements"])
         symbols = [chemical_symbols[z] for z in elements]
         if cutoff < 7 * width or stiffening <= 0:
-            raise ValueError(f"width must be at most cutoff / 7 and stiffening positive, got {width}, {cutoff} and {stiffening} Å")
-        self.cutoff, self.width, self.stiffening, self.tolerance = float(cutoff), float(width), float(stiffening), tolerance
+            raise ValueError(
+                f"width must be at most cutoff / 7 and stiffening positive, got {width}, {cutoff} and {stiffening} Å"
+            )
+        self.cutoff, self.width = float(cutoff), float(width)
+        self.stiffening, self.tolerance = float(stiffening), tolerance
         charges = formal_charge_table(symbols, formal_charges)
         self.register_buffer("lookup", species_lookup(elements))
         self.register_buffer("formal", charges)
@@ -73,18 +78,14 @@ class CoreShell(nn.Module):
         shells = (self.start.to(torch.float64) * self.shells.weight.to(torch.float64).exp())[species]
         centre, neighbour = graph[keys.EDGE_INDEX][0], graph[keys.EDGE_INDEX][1]
         a, rho, c = self.pairs(species[centre], species[neighbour])
-        edges: list[int] = torch.bincount(graph[keys.BATCH][centre], minlength=graph[keys.CELL].shape[0]).tolist()
-        field = system_field(graph)
         energies: list[Tensor] = []
         dipoles: list[Tensor] = []
-        first, first_edge = 0, 0
-        for s, n in enumerate(atoms_per_system(graph)):
-            last, last_edge = first + n, first_edge + edges[s]
+        for system, field, first, last, first_edge, last_edge in systems_of(graph):
             charges, of_shell = formal[first:last], shells[first:last]
             shelled = torch.nonzero(charges < 0).squeeze(1)
             outer = torch.where(charges < 0, of_shell[:, 0], charges)
-            ions = Ions(
-                graph[keys.POSITIONS][first:last], graph[keys.CELL][s], graph[keys.PBC][s], field[s], outer, shelled,
+            ions = CoreShellSystem(
+                system.positions, system.cell, system.pbc, field, outer, shelled,
                 (charges - outer)[shelled], of_shell[:, 1][shelled], centre[first_edge:last_edge] - first,
                 neighbour[first_edge:last_edge] - first, graph[keys.EDGE_VECTOR][first_edge:last_edge],
                 a[first_edge:last_edge], rho[first_edge:last_edge], c[first_edge:last_edge],
@@ -94,9 +95,8 @@ class CoreShell(nn.Module):
             u = relax_shells(detached(ions), 1e-6 if self.training else 1e-9)
             if self.training:  # a Newton step more, to 1e-12
                 u = shells_at_rest(ions, u)
-            energies.append(ion_energies(ions, u))
+            energies.append(core_shell_energies(ions, u))
             dipoles.append(torch.zeros_like(ions.positions).index_copy(0, shelled, outer[shelled, None] * u))
-            first, first_edge = last, last_edge
         graph[keys.CHARGES] = formal
         graph[keys.DIPOLES] = torch.cat(dipoles)
         return torch.cat(energies)

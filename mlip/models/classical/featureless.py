@@ -1,4 +1,6 @@
-"""No network: for potentials whose terms need nothing but positions, elements and charges."""
+"""Network without features, for potentials whose terms need only positions and elements."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +11,13 @@ from mlip import keys
 class Featureless(nn.Module):
     """Node features of width zero; the cutoff (Å) is that of the pairs that terms may use."""
 
-    def __init__(self, statistics: dict, cutoff: float):
+    def __init__(self, statistics: dict[str, Any], cutoff: float):
         super().__init__()
         if cutoff <= 0:
             raise ValueError(f"cutoff must be positive, got {cutoff} Å")
         self.cutoff = float(cutoff)
         self.n_features = 0
-        self.register_buffer("nothing", torch.zeros(0), persistent=False)  # carries the dtype that terms with weights have
+        self.register_buffer("nothing", torch.zeros(0), persistent=False)  # has the dtype of terms with weights
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adds empty node_scalars and node_vectors to the graph."""

@@ -1,4 +1,4 @@
-"""Waves: the reciprocal-space half of every lattice sum, as a product of structure factors.
+"""Structure factors of Gaussian charges: the reciprocal-space part of every lattice sum.
 
 A periodic, smooth interaction is a sum over waves k of weight times cos(k . (r_i - r_j)). With the features
 [cos(k . r_i), sin(k . r_i)] it is one matrix product, and applied to charges it costs O(N n_k) and no matrix.
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from mlip import units
+from mlip.electrostatics.kernels import smooth_cutoff
 
 
-class Waves(NamedTuple):
-    """E = 1/2 sum_k weight |sum_i q_i form_i(k) exp(i k.r_i)|^2, form the Fourier transform of a charge's shape."""
+class StructureFactors(NamedTuple):
+    """E = 1/2 sum_k weight |sum_i q_i form_i(k) exp(i k.r_i)|^2, form that of the Gaussian."""
 
     k: Tensor  # [n_k, 3] Å^-1
     weight: Tensor  # [n_k] eV/e^2
@@ -42,26 +43,17 @@ def wave_vectors(cell: Tensor, cutoff: float) -> Tensor:
     return 2 * math.pi * n @ torch.linalg.inv(cell).t()
 
 
-def fade(k2: Tensor, cutoff: float, start: float = 0.9) -> Tensor:
-    """1 while k^2 < start * cutoff^2, 0 from cutoff^2 on, twice differentiable between.
-
-    So a wave that enters or leaves as the cell strains does so at weight zero: energy and stress have no jump.
-    """
-    t = ((k2 / (cutoff * cutoff) - start) / (1 - start)).clamp(0.0, 1.0)
-    return 1 - t * t * t * (10 + t * (6 * t - 15))
-
-
 def wave_cutoff(width: float, tolerance: float, start: float = 0.9) -> float:
-    """Å^-1 at which a Gaussian exp(-width^2 k^2) has fallen to the tolerance, and beyond it the room to fade."""
+    """Å^-1 at which a Gaussian exp(-width^2 k^2) has fallen to the tolerance, and room for the smooth cutoff."""
     return math.sqrt(-math.log(tolerance) / start) / width
 
 
 def coulomb_weight(k2: Tensor, volume: Tensor, cutoff: float) -> Tensor:
-    """Weight of a wave of point charges, both halves counted: 2 * 4 pi k_e fade(k) / (V k^2), [n_k] eV/e^2."""
-    return 8 * math.pi * units.COULOMB / volume * fade(k2, cutoff) / k2
+    """Weight of a wave of point charges, both halves counted: 2 * 4 pi k_e f_c(k) / (V k^2), [n_k] eV/e^2."""
+    return 8 * math.pi * units.COULOMB / volume * smooth_cutoff(k2, cutoff) / k2
 
 
-def waves_of_gaussians(positions: Tensor, cell: Tensor, width: Tensor, tolerance: float) -> Waves:
+def structure_factors(positions: Tensor, cell: Tensor, width: Tensor, tolerance: float) -> StructureFactors:
     """Structure factors of Gaussian charges: the whole periodic interaction when every width is smooth.
 
     positions [n_atoms, 3] Å, cell [3, 3] Å, width [n_atoms] Å > 0, or [1]: one for all, at half the cost
@@ -73,41 +65,41 @@ def waves_of_gaussians(positions: Tensor, cell: Tensor, width: Tensor, tolerance
     phase = positions @ k.t()
     cosine, sine = phase.cos(), phase.sin()
     if width.shape[0] == 1:
-        return Waves(k, weight * torch.exp(-width.square() * k2), cosine, sine)
+        return StructureFactors(k, weight * torch.exp(-width.square() * k2), cosine, sine)
     form = torch.exp(-0.5 * width.square()[:, None] * k2)
-    return Waves(k, weight, form * cosine, form * sine)
+    return StructureFactors(k, weight, form * cosine, form * sine)
 
 
-def wave_amplitudes(waves: Waves, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
+def structure_amplitudes(factors: StructureFactors, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
     """Real and imaginary part of sum_i (q_i + i k.mu_i) form_i exp(i k.r_i), [n_k] each."""
     if dipoles.shape[0] == 0:
-        return charges @ waves.cosine, charges @ waves.sine
+        return charges @ factors.cosine, charges @ factors.sine
     sources = torch.cat([charges[None], dipoles.t()])
-    by_cosine, by_sine, k = sources @ waves.cosine, sources @ waves.sine, waves.k.t()
+    by_cosine, by_sine, k = sources @ factors.cosine, sources @ factors.sine, factors.k.t()
     return by_cosine[0] - (by_sine[1:] * k).sum(0), by_sine[0] + (by_cosine[1:] * k).sum(0)
 
 
-def apply_waves(waves: Waves, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
+def apply_structure_factors(factors: StructureFactors, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
     """Potential and its gradient at every atom, self-interaction included: one pass there, one back.
 
     charges [n_atoms] e, dipoles [n_atoms, 3] e Å (no rows: no dipoles)
     returns dE/dq [n_atoms] V and dE/dmu [n_atoms, 3] V/Å, of E = 1/2 x A x
     """
-    real, imaginary = wave_amplitudes(waves, charges, dipoles)
-    real, imaginary = waves.weight * real, waves.weight * imaginary
+    real, imaginary = structure_amplitudes(factors, charges, dipoles)
+    real, imaginary = factors.weight * real, factors.weight * imaginary
     if dipoles.shape[0] == 0:
-        return waves.cosine @ real + waves.sine @ imaginary, dipoles
-    both = waves.cosine @ torch.cat([real[:, None], imaginary[:, None] * waves.k], 1)
-    both = both + waves.sine @ torch.cat([imaginary[:, None], -real[:, None] * waves.k], 1)
+        return factors.cosine @ real + factors.sine @ imaginary, dipoles
+    both = factors.cosine @ torch.cat([real[:, None], imaginary[:, None] * factors.k], 1)
+    both = both + factors.sine @ torch.cat([imaginary[:, None], -real[:, None] * factors.k], 1)
     return both[:, 0], both[:, 1:]
 
 
-def matrix_of_waves(waves: Waves, charges: bool, dipoles: bool) -> Tensor:
+def structure_factor_matrix(factors: StructureFactors, charges: bool, dipoles: bool) -> Tensor:
     """A of E = 1/2 x A x: [n, n] for charges, [3 n, 3 n] for dipoles, [4 n, 4 n] for charges and then dipoles."""
-    weight, k = waves.weight, waves.k.t()
-    cosine, sine = waves.cosine, waves.sine
+    weight, k = factors.weight, factors.k.t()
+    cosine, sine = factors.cosine, factors.sine
     if dipoles:
-        cosine, sine = (-waves.sine[:, None, :] * k).flatten(0, 1), (waves.cosine[:, None, :] * k).flatten(0, 1)
+        cosine, sine = (-factors.sine[:, None, :] * k).flatten(0, 1), (factors.cosine[:, None, :] * k).flatten(0, 1)
         if charges:
-            cosine, sine = torch.cat([waves.cosine, cosine]), torch.cat([waves.sine, sine])
+            cosine, sine = torch.cat([factors.cosine, cosine]), torch.cat([factors.sine, sine])
     return torch.addmm((cosine * weight) @ cosine.t(), sine * weight, sine.t())

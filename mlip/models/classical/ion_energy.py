@@ -1,4 +1,6 @@
-"""What it costs to make an ion of an atom: where the energy of a model of ions starts counting."""
+"""Energy of an ion above its atom: the zero of energy of a potential of ions."""
+
+from typing import Any
 
 import torch
 from ase.data import chemical_symbols
@@ -17,7 +19,7 @@ class IonEnergy(nn.Module):
     salts over the sum of z^2; what it misses, w learns in the first steps. A lone ion has this above its reference.
     """
 
-    def __init__(self, statistics: dict, scale: float = 4.4, formal_charges: dict[str, float] | None = None):
+    def __init__(self, statistics: dict[str, Any], scale: float = 4.4, formal_charges: dict[str, float] | None = None):
         super().__init__()
         elements = list(statistics["elements"])
         charges = formal_charge_table([chemical_symbols[z] for z in elements], formal_charges)

@@ -1,0 +1,1 @@
+"""Classical potentials of ions, fitted to the same data as the networks: baselines."""
