@@ -18,12 +18,13 @@ from rich.table import Table
 
 from mlip.evaluation.plots import BLUE, GREEN, ORANGE, RED, canvas, legend
 from mlip.files import whole_file
+from mlip.sampling.checks import with_current_names
 
 STYLES = {"random_md": (BLUE, "o"), "uncertainty": (ORANGE, "s"), "neb_only": (GREEN, "D"), "transition_states": (RED, "^")}
 ERRORS = {  # key of a record's hold_out: axis, unit, factor
     "barrier_mae": ("barrier MAE, unseen hops", "meV"),
-    "ion_force_mae": ("force MAE of hopping ions, unseen", "meV/Å"),
-    "force_rmse": ("force RMSE, all atoms, unseen hops", "meV/Å"),
+    "ion_force_vector_mae": ("force vector MAE of hopping ions, unseen", "meV/Å"),
+    "force_vector_rmse": ("force vector RMSE, all atoms, unseen hops", "meV/Å"),
 }
 
 
@@ -34,7 +35,7 @@ def rows_of(runs: Iterable[tuple[str, Path]]) -> list[dict]:
         for file in sorted(run.glob("rounds/*/record.json")):
             record = json.loads(file.read_text())
             if "ended" not in record:
-                found = {key: record["hold_out"].get(key) for key in ERRORS}
+                found = {key: with_current_names(record["hold_out"]).get(key) for key in ERRORS}
                 rows.append({"sampler": name, "run": run.name, "labels": record["labels"], **found})
     if not rows:
         raise SystemExit("none of the folders holds a finished round")

@@ -8,12 +8,16 @@ from ase import Atoms
 
 from mlip import keys
 from mlip.calculator import calculate_many
+from mlip.error_metrics import vector_mae, vector_rmse
 from mlip.sampling.candidate import Candidate, bare
 from mlip.transitions.paths import displacements
 
 AT_ONCE = 32
 SAME, MOVED = 0.3, 0.05  # Å
 AT_REST = ("end", "start")  # kinds that may be the minimum a hop starts from
+FORMER_NAMES = {  # in the records of older samplings
+    "force_rmse": "force_vector_rmse", "force_typical": "median_force_vector_rmse", "ion_force_mae": "ion_force_vector_mae",
+}  # fmt: skip
 EMPTY: Mapping[str, Atoms] = MappingProxyType({})
 
 
@@ -28,15 +32,21 @@ def force_errors(calculator, labelled: Sequence[Atoms]) -> list[np.ndarray]:
 
 
 def validation_errors(calculator, labelled: Sequence[Atoms]) -> dict[str, float]:
-    """Of the force vector, eV/Å: force_rmse over all atoms, and force_typical, the median frame's; zero where there is no frame.
+    """Vector RMSE of the forces, eV/Å: over all atoms, and of the median frame; zero if there is no frame.
 
     A few broken structures among those that validate move the first and not the second.
     """
-    squares = [(e**2).sum(axis=1) for e in force_errors(calculator, labelled)]
-    if not squares:
-        return {"force_rmse": 0.0, "force_typical": 0.0}
-    return {"force_rmse": float(np.sqrt(np.concatenate(squares).mean())),
-            "force_typical": float(np.median([np.sqrt(each.mean()) for each in squares]))}  # fmt: skip
+    errors = force_errors(calculator, labelled)
+    if not errors:
+        return {"force_vector_rmse": 0.0, "median_force_vector_rmse": 0.0}
+    return {"force_vector_rmse": vector_rmse(np.concatenate(errors)),
+            "median_force_vector_rmse": float(np.median([vector_rmse(each) for each in errors]))}  # fmt: skip
+
+
+def with_current_names(record: Mapping) -> dict:
+    """Rename the errors of a record that an older sampling wrote."""
+    renamed = {FORMER_NAMES.get(name, name): value for name, value in record.items()}
+    return {**renamed, "hold_out": with_current_names(record["hold_out"])} if "hold_out" in record else renamed
 
 
 def saddle_errors(calculator, labelled: Sequence[Atoms], starts: Mapping[str, Atoms] = EMPTY) -> dict[str, float]:
@@ -104,7 +114,7 @@ def on_hold_out(calculator, frames: Sequence[Atoms]) -> dict:
     ions = [e[int(a.info["ion"])] for e, a in zip(errors, frames, strict=True) if int(a.info.get("ion", -1)) >= 0]
     barriers = list(saddle_errors(calculator, frames).values())
     return {
-        "frames": len(frames), "force_rmse": float(np.sqrt((np.concatenate(errors) ** 2).sum(axis=1).mean())),
-        "ion_force_mae": float(np.linalg.norm(ions, axis=1).mean()) if ions else None,
+        "frames": len(frames), "force_vector_rmse": vector_rmse(np.concatenate(errors)),
+        "ion_force_vector_mae": vector_mae(np.array(ions)) if ions else None,
         "barrier_mae": float(np.abs(barriers).mean()) if barriers else None, "hops": len(barriers),
     }  # fmt: skip

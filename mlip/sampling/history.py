@@ -10,6 +10,7 @@ from mlip.evaluation import html
 from mlip.evaluation.plots import BLUE, GREEN, MARKERS, ORANGE, RED, canvas, colours, legend
 from mlip.evaluation.report import png
 from mlip.files import whole_file
+from mlip.sampling.checks import with_current_names
 from mlip.sampling.stop import Limits, barriers_of, criteria, decide
 
 MOST_LINES = 12  # hops in one figure
@@ -42,14 +43,14 @@ def criteria_table(records: Sequence[dict], limits: Limits) -> str:
 def round_table(records: Sequence[dict]) -> str:
     """A row for each round."""
     rows = []
-    for record in records:
+    for record in map(with_current_names, records):
         counts = record["counts"] or {}
         held = record["hold_out"]
         rows.append((str(record["round"]), str(record["labels"]), str(record["new"]), str(sum(counts.get("window", {}).values()) or ""),
                      str(sum(counts.get("above", {}).values()) or ""), html.number(counts.get("share"), 2),
-                     html.number(1e3 * record["force_rmse"], 3), milli(held.get("ion_force_mae")), milli(held.get("barrier_mae"))))  # fmt: skip
-    heads = ["round", "labels", "new", "in the window", "above it", "share doubtful", "force RMSE, validation (meV/Å)",
-             "force MAE of hopping ions, hold-out (meV/Å)", "barrier MAE, hold-out (meV)"]  # fmt: skip
+                     html.number(1e3 * record["force_vector_rmse"], 3), milli(held.get("ion_force_vector_mae")), milli(held.get("barrier_mae"))))  # fmt: skip
+    heads = ["round", "labels", "new", "in the window", "above it", "share doubtful", "force vector RMSE, validation (meV/Å)",
+             "force vector MAE of hopping ions, hold-out (meV/Å)", "barrier MAE, hold-out (meV)"]  # fmt: skip
     return html.table(heads, rows, range(9))
 
 

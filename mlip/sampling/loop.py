@@ -11,7 +11,7 @@ from mlip.data.structures import write
 from mlip.labelling.execution import in_process
 from mlip.sampling import history
 from mlip.sampling.candidate import Candidate, bare, candidate_of, count_by_kind
-from mlip.sampling.checks import labelled_barriers, on_hold_out, saddle_errors, unlabelled_pairs, validation_errors
+from mlip.sampling.checks import labelled_barriers, on_hold_out, saddle_errors, unlabelled_pairs, validation_errors, with_current_names
 from mlip.sampling.descriptors import descriptors, elements_of
 from mlip.sampling.first import first_structures
 from mlip.sampling.labels import held_out, label_round
@@ -162,7 +162,7 @@ class Loop:
             return candidates, {"counts": None}
         made = self.ledger.structures(number, "scored", lambda: [c.as_atoms() for c in score(candidates, calculator, self.mobile)])
         scored = [candidate_of(atoms) for atoms in made]
-        low, high = self.sampler.window.bounds(self.ledger.numbers(number - 1, "record", dict)["force_typical"])
+        low, high = self.sampler.window.bounds(with_current_names(self.ledger.numbers(number - 1, "record", dict))["median_force_vector_rmse"])
         refused = len(candidates) - len(scored)
         return scored, {"counts": {**count(scored, low, high), "refused": refused}, "low": low, "high": high}
 

@@ -15,12 +15,13 @@ from mlip.data.structures import read
 from mlip.files import whole_file
 from mlip.sampling.checks import on_hold_out
 
-DECIDES = {"ion_force_mae": "force MAE of hopping ions\nmeV/Å", "barrier_mae": "barrier MAE\nmeV"}
-SHOWN = {**DECIDES, "force_rmse": "force RMSE, all atoms\nmeV/Å"}
+DECIDES = {"ion_force_vector_mae": "force vector MAE of hopping ions\nmeV/Å", "barrier_mae": "barrier MAE\nmeV"}
+SHOWN = {**DECIDES, "force_vector_rmse": "force vector RMSE, all atoms\nmeV/Å"}
 
 
 def rank(runs: Mapping[str, Path], hold_out: Sequence[Atoms], load: Callable[[Path], object]) -> list[dict]:
-    """A row for each run, the best first: place, run, ion_force_mae (eV/Å), barrier_mae (eV), force_rmse (eV/Å), cpu_s.
+    """A row for each run, the best first: place, run, ion_force_vector_mae (eV/Å), barrier_mae (eV),
+    force_vector_rmse (eV/Å), cpu_s; vector errors are those of mlip/error_metrics.py.
 
     The order is that of the sum of the places in DECIDES; a tie goes to the smaller error on the ions.
 
@@ -36,7 +37,7 @@ def rank(runs: Mapping[str, Path], hold_out: Sequence[Atoms], load: Callable[[Pa
         rows.append({"run": name, **{key: found[key] for key in SHOWN}, "cpu_s": metrics["cpu_s"]})
     for row in rows:
         row["places"] = sum(sum(other[key] < row[key] for other in rows) for key in DECIDES if row[key] is not None)
-    rows.sort(key=lambda row: (row["places"], row["ion_force_mae"]))
+    rows.sort(key=lambda row: (row["places"], row["ion_force_vector_mae"]))
     return [{"place": number + 1, **{key: value for key, value in row.items() if key != "places"}} for number, row in enumerate(rows)]
 
 

@@ -37,7 +37,7 @@ class Window:
             raise ValueError(f"a window needs least > 0 eV/Å, times >= 0 and spread > 1, got {self.least}, {self.times}, {self.spread}")
 
     def bounds(self, typical: float) -> tuple[float, float]:
-        """low, high in eV/Å.  typical eV/Å, the error of the force vector in a held-out frame (checks.validation_errors)."""
+        """low, high in eV/Å.  typical eV/Å, the median_force_vector_rmse of checks.validation_errors."""
         low = max(self.least, self.times * typical)
         return low, self.spread * low
 

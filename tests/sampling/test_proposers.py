@@ -173,7 +173,7 @@ def test_a_hold_out_tells_errors_of_barriers_and_of_the_ions_on_their_way(tmp_pa
     found = on_hold_out(model, frames)
     assert (found["frames"], found["hops"]) == (4, 1) and found["barrier_mae"] == pytest.approx(0.2 * BARRIER, abs=1e-3)
     ions = [np.linalg.norm(atoms.arrays[keys.REF_FORCES][0]) for atoms in frames]
-    assert found["ion_force_mae"] == pytest.approx(0.2 * np.mean(ions), rel=0.05) and found["force_rmse"] < found["ion_force_mae"]
+    assert found["ion_force_vector_mae"] == pytest.approx(0.2 * np.mean(ions), rel=0.05) and found["force_vector_rmse"] < found["ion_force_vector_mae"]
     assert on_hold_out(model, []) == {} and max(np.abs(e).max() for e in force_errors(truth, frames)) < 1e-12
 
 

@@ -78,8 +78,8 @@ def test_broken_structures_among_those_that_validate_do_not_move_the_typical_err
     for n, atoms in enumerate(frames):
         atoms.set_array(keys.REF_FORCES, np.full((2, 3), 0.1 if n else 9.0))
     found = validation_errors(Flat(), frames)
-    assert found["force_typical"] == pytest.approx(0.1 * np.sqrt(3)) and found["force_rmse"] > 6.0
-    assert validation_errors(Flat(), []) == {"force_rmse": 0.0, "force_typical": 0.0}
+    assert found["median_force_vector_rmse"] == pytest.approx(0.1 * np.sqrt(3)) and found["force_vector_rmse"] > 6.0
+    assert validation_errors(Flat(), []) == {"force_vector_rmse": 0.0, "median_force_vector_rmse": 0.0}
 
 
 def made(barriers=(0.3,), sigma=0.001, error=0.001, share=0.01, labels=50, **more):
