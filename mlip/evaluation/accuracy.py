@@ -67,17 +67,9 @@ class Table:
         self.results.append(Result(f"{name}_error_max", size.max(), unit, notes=(worst,), conditions=where))
 
 
-def part(
-    calculator,
-    structures: Sequence[Atoms],
-    mobile: str | None = None,
-    reference: Atoms | None = None,
-    migrating_threshold: float = THRESHOLD,
-    fit_atomic_energies: bool = False,
-    trajectories: Sequence[Hashable] | None = None,
-    atoms_per_call: int = 1000,
-) -> Section:
-    """Errors of a calculator on labelled structures (as `mlip.data.structures.read` gives them).
+@dataclass(frozen=True)
+class Accuracy:
+    """Errors of energies, forces and stresses on labelled structures, with intervals.
 
     mobile               symbol of the conducting ion: its errors on the way between sites stand apart
     reference            lattice whose sites tell who is on the way, see migrating.py; threshold in Å
@@ -88,43 +80,59 @@ def part(
     MAE is over Cartesian components and so depends a little on the axes; everything else does not.
     Raises ValueError where no structure has a label.
     """
-    if not structures:
-        raise ValueError("accuracy needs labelled structures, got none")
-    trajectories = list(trajectories) if trajectories is not None else [trajectory(atoms) for atoms in structures]
-    energy, force, stress = compared(structures, predicted(calculator, structures, atoms_per_call))
-    if not len(energy) + len(force) + len(stress):
-        raise ValueError(f"none of the {len(structures)} structures has a label: they need ref_energy, ref_forces or ref_stress "
-                         "(mlip.data.structures.read gives labels these names)")  # fmt: skip
-    table = Table(blocks(trajectories))
-    notes = [f"{len(structures)} structures; {table.blocks}",
-             "force_error and stress_error quantiles are of the length of the error vector, stress / 3: rms over its nine components"]
-    if fit_atomic_energies and len(energy):
-        energy, fitted = without_atomic_energies(energy, structures)
-        notes.append(f"energy errors are without a fitted constant per element: {fitted}")
-    elif len(energy) > 1 and abs(energy.error.mean()) > 10 * energy.error.std():
-        notes.append(f"energies are off by {energy.error.mean():.3g} eV per atom, nearly the same everywhere: another level of "
-                     "theory or other atomic energies. fit_atomic_energies=true takes a constant per element out")  # fmt: skip
-    for name, unit, factor, rows in quantities(energy, force, stress):
-        if len(rows):
-            table.rows(name, unit, factor, rows, {}, tails=True)
-    data = {"parity": {name: thinned(rows, factor) for name, _, factor, rows in quantities(energy, force, stress) if len(rows)}}
-    for kind, of_frame in frame_groups(structures).items():
-        for value in dict.fromkeys(of_frame):
-            chosen = np.array([other == value for other in of_frame])
-            for name, unit, factor, rows in quantities(energy, force, stress):
-                if value is not None and chosen[rows.frame].sum() >= FEWEST:
-                    table.rows(name, unit, factor, rows[chosen[rows.frame]], {kind: value})
-    if len(force):
-        of_forces(table, force)
-        masks, how = migrating_ions(structures, mobile, reference, migrating_threshold, trajectories)
-        moving = np.concatenate([mask[labelled_atoms(atoms)] for mask, atoms in zip(masks, structures, strict=True)])
-        data["cumulative"] = of_migrating(table, force, moving, how, mobile)
-        notes.append(told(how, moving, force, mobile))
-    data["uncertainty"] = {}
-    for name, unit, rows in (("energy", "eV", of_whole_structures(energy, structures)), ("force", "eV/Å", force)):
-        if len(rows) and rows.sigma is not None:
-            data["uncertainty"][name] = of_sigma(table, name, unit, rows)
-    return Section("accuracy", table.results, data, notes)
+
+    structures: Sequence[Atoms]
+    mobile: str | None = None
+    reference: Atoms | None = None
+    migrating_threshold: float = THRESHOLD
+    fit_atomic_energies: bool = False
+    trajectories: Sequence[Hashable] | None = None
+    atoms_per_call: int = 1000
+
+    def evaluate(self, calculator) -> Section:
+        """Compare predictions with labels, in total and by group."""
+        if not self.structures:
+            raise ValueError("accuracy needs labelled structures, got none")
+        trajectories = list(self.trajectories) if self.trajectories is not None else [trajectory(atoms) for atoms in self.structures]
+        energy, force, stress = compared(self.structures, predicted(calculator, self.structures, self.atoms_per_call))
+        if not len(energy) + len(force) + len(stress):
+            raise ValueError(f"none of the {len(self.structures)} structures has a label: they need ref_energy, ref_forces or ref_stress "
+                             "(mlip.data.structures.read gives labels these names)")  # fmt: skip
+        table = Table(blocks(trajectories))
+        notes = [f"{len(self.structures)} structures; {table.blocks}",
+                 "force_error and stress_error quantiles are of the length of the error vector, stress / 3: rms over its nine components"]
+        if self.fit_atomic_energies and len(energy):
+            energy, fitted = without_atomic_energies(energy, self.structures)
+            notes.append(f"energy errors are without a fitted constant per element: {fitted}")
+        elif len(energy) > 1 and abs(energy.error.mean()) > 10 * energy.error.std():
+            notes.append(f"energies are off by {energy.error.mean():.3g} eV per atom, nearly the same everywhere: another level of "
+                         "theory or other atomic energies. fit_atomic_energies=true takes a constant per element out")  # fmt: skip
+        for name, unit, factor, rows in quantities(energy, force, stress):
+            if len(rows):
+                table.rows(name, unit, factor, rows, {}, tails=True)
+        data = {"parity": {name: thinned(rows, factor) for name, _, factor, rows in quantities(energy, force, stress) if len(rows)}}
+        for kind, of_frame in frame_groups(self.structures).items():
+            for value in dict.fromkeys(of_frame):
+                chosen = np.array([other == value for other in of_frame])
+                for name, unit, factor, rows in quantities(energy, force, stress):
+                    if value is not None and chosen[rows.frame].sum() >= FEWEST:
+                        table.rows(name, unit, factor, rows[chosen[rows.frame]], {kind: value})
+        if len(force):
+            of_forces(table, force)
+            masks, how = migrating_ions(self.structures, self.mobile, self.reference, self.migrating_threshold, trajectories)
+            moving = np.concatenate([mask[labelled_atoms(atoms)] for mask, atoms in zip(masks, self.structures, strict=True)])
+            data["cumulative"] = of_migrating(table, force, moving, how, self.mobile)
+            notes.append(told(how, moving, force, self.mobile))
+        data["uncertainty"] = {}
+        for name, unit, rows in (("energy", "eV", of_whole_structures(energy, self.structures)), ("force", "eV/Å", force)):
+            if len(rows) and rows.sigma is not None:
+                data["uncertainty"][name] = of_sigma(table, name, unit, rows)
+        return Section("accuracy", table.results, data, notes)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot parity, force errors and calibration."""
+        return plot_accuracy(data)
 
 
 def quantities(energy: Rows, force: Rows, stress: Rows):

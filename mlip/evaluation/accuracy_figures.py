@@ -1,5 +1,7 @@
 """Figures of accuracy, from the plain data of its section alone: parity, cumulative errors of migrating ions, calibration."""
 
+from collections.abc import Mapping
+
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,7 +13,7 @@ UNITS = {"energy": "energy (eV/atom)", "force": "force component (eV/Å)", "stre
 LINES = (("-", BLUE), ("--", RED), (":", GREEN))
 
 
-def draw(data: dict) -> dict[str, Figure]:
+def plot_accuracy(data: Mapping) -> dict[str, Figure]:
     """Every figure that the data of an accuracy section can show, by name."""
     figures = {}
     with matplotlib.rc_context(STYLE):

@@ -24,7 +24,7 @@ class Arrhenius:
     covariance [2, 2]       of (ln y0, E_a), enlarged by chi^2 / freedom where the points scatter more than they say
     chi2_per_freedom        near 1 for a straight line with honest errors
     curvature_sigma         how many sigma the best parabola in 1/T is away from the line
-    phase_changes           (T below, T above, reason) from host.phase_changes
+    phase_changes           (T below, T above, reason) from framework.phase_changes
     unit                    of y
     """
 
@@ -105,7 +105,7 @@ def from_results(results: Sequence[Result], phase_changes: Sequence[tuple[float,
     """The fit of one quantity's Results at many temperatures, and notes on what was left out.
 
     Conductivities are fitted as sigma T. The error of a logarithm is a quarter of ln(high / low), the 2 sigma
-    interval; limits and failed points (a molten host) are left out and named.
+    interval; limits and failed points (a molten framework) are left out and named.
     """
     rows, notes = [], []
     for result in results:

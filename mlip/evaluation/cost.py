@@ -116,39 +116,47 @@ def moving(cell: Atoms, calculator, positions: Iterator[np.ndarray]) -> Callable
     return step
 
 
-def part(
-    calculator,
-    atoms: Atoms,
-    largest: int = 2000,
-    seconds: float = 5.0,
-    timestep_fs: float = 1.0,
-    temperature_K: float = 600.0,
-) -> Section:
-    """Time, memory and reach of energy and forces through the ASE calculator, neighbour list included.
+@dataclass(frozen=True)
+class Cost:
+    """Time per atom and step, its scaling, speed, memory and the largest system, through ASE.
 
     atoms          a cell of the material; it is repeated up to `largest` atoms
     seconds        of timing for each size
     timestep_fs    for ns/day, and for how far atoms move between calls
     """
-    if not atoms.pbc.any():
-        raise ValueError("cost needs a periodic structure, which it repeats; got pbc False in all directions")
-    device = torch.device(getattr(calculator, "device", "cpu") or "cpu")
-    synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    cells = sizes(atoms, largest)
-    steps = [moving(cell, calculator, motion(cell, timestep_fs, temperature_K)) for cell in cells]
-    memory = [peak_bytes(step, device) for step in steps]  # from small to large: the largest leaves the most behind
-    for step in steps:
-        for _ in range(WARM_UP):
-            step()
-    blocks = np.empty((N_BLOCKS, len(cells)))
-    for block in blocks:  # sizes in turn: what else runs on the machine hits all alike
-        for size, step in enumerate(steps):
-            step()  # another structure than before: the list is new
-            block[size] = timed(step, seconds / N_BLOCKS, synchronise)
-    error = 1.2533 * blocks.std(axis=0, ddof=1) / np.sqrt(N_BLOCKS)  # of a median
-    rows = [{"n_atoms": len(cell), "seconds": float(t), "error": float(e), "memory_bytes": m}
-            for cell, t, e, m in zip(cells, np.median(blocks, axis=0), error, memory, strict=True)]  # fmt: skip
-    return summarised(calculator, atoms, rows, device, timestep_fs)
+
+    atoms: Atoms
+    largest: int = 2000
+    seconds: float = 5.0
+    timestep_fs: float = 1.0
+    temperature_K: float = 600.0
+
+    def evaluate(self, calculator) -> Section:
+        """Time energy and forces of growing cells, neighbour list included."""
+        if not self.atoms.pbc.any():
+            raise ValueError("cost needs a periodic structure, which it repeats; got pbc False in all directions")
+        device = torch.device(getattr(calculator, "device", "cpu") or "cpu")
+        synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+        cells = sizes(self.atoms, self.largest)
+        steps = [moving(cell, calculator, motion(cell, self.timestep_fs, self.temperature_K)) for cell in cells]
+        memory = [peak_bytes(step, device) for step in steps]  # from small to large: the largest leaves the most behind
+        for step in steps:
+            for _ in range(WARM_UP):
+                step()
+        blocks = np.empty((N_BLOCKS, len(cells)))
+        for block in blocks:  # sizes in turn: what else runs on the machine hits all alike
+            for size, step in enumerate(steps):
+                step()  # another structure than before: the list is new
+                block[size] = timed(step, self.seconds / N_BLOCKS, synchronise)
+        error = 1.2533 * blocks.std(axis=0, ddof=1) / np.sqrt(N_BLOCKS)  # of a median
+        rows = [{"n_atoms": len(cell), "seconds": float(t), "error": float(e), "memory_bytes": m}
+                for cell, t, e, m in zip(cells, np.median(blocks, axis=0), error, memory, strict=True)]  # fmt: skip
+        return summarised(calculator, self.atoms, rows, device, self.timestep_fs)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot time per step against size."""
+        return plot_cost(data)
 
 
 def summarised(calculator, atoms: Atoms, rows: list[dict], device: torch.device, timestep_fs: float) -> Section:

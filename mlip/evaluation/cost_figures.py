@@ -11,7 +11,7 @@ from mlip.evaluation.plots import BLUE, GREEN, MARKERS, ORANGE, RED
 from mlip.evaluation.section import Section
 
 
-def draw(data: dict) -> dict[str, Figure]:
+def plot_cost(data: Mapping) -> dict[str, Figure]:
     """Time per step against the number of atoms, with the fit, and ns per day on the other side."""
     rows = data["rows"]
     n_atoms, seconds, error = (np.array([row[key] for row in rows]) for key in ("n_atoms", "seconds", "error"))

@@ -12,7 +12,7 @@ from scipy.stats import f as f_law
 from mlip.evaluation import conductivity as formulas
 from mlip.evaluation.conductivity import CM2_PER_S
 from mlip.evaluation.displacements import Trajectory
-from mlip.evaluation.host import host_intact
+from mlip.evaluation.framework import framework_intact
 from mlip.evaluation.increments import TWO_SIGMA, Estimate, estimate
 from mlip.evaluation.result import Result
 from mlip.evaluation.van_hove import hop_counts
@@ -54,8 +54,8 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
     tracer = estimate(ions, interval)
     lags, msd, msd_error = mean_square_displacement(ions, interval)
     hops = hop_counts(ions, interval, hop_length)
-    host = host_intact(trajectory, **where)
-    results = [host, Result("hops", hops.sum(), "", conditions=where)]
+    framework = framework_intact(trajectory, **where)
+    results = [framework, Result("hops", hops.sum(), "", conditions=where)]
 
     def sigma(name: str, d: Result) -> Result:
         ends = [
@@ -72,8 +72,8 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
 
     collective = estimate(together(ions), interval, least_tau_ps=tracer.tau_ps)
     n_eff = formulas.effective_hops(msd.max(), n_ions, hop_length)
-    d = diffusivity("tracer_diffusivity", tracer, where, n_eff, host.verdict == "fail")
-    d_sigma = diffusivity("collective_diffusivity", collective, where, None, host.verdict == "fail")
+    d = diffusivity("tracer_diffusivity", tracer, where, n_eff, framework.verdict == "fail")
+    d_sigma = diffusivity("collective_diffusivity", collective, where, None, framework.verdict == "fail")
     results += [
         d,
         *tensor_results(tracer, where),
@@ -101,7 +101,7 @@ def diffusivity(name: str, at: Estimate, where: dict, n_eff: float | None, molte
     if n_eff is not None and n_eff < FEW_HOPS:
         notes.append(f"only {n_eff:.0f} effective hops: the interval is a rough one below {FEW_HOPS}")
     if molten:
-        notes.append("the host has moved away: this is the diffusion of another phase, or of a melt")
+        notes.append("the framework has moved away: this is the diffusion of another phase, or of a melt")
     verdict = "fail" if molten else "warn" if len(notes) > 1 else "pass"
     if at.freedom == 0:
         verdict = "limit"

@@ -1,4 +1,4 @@
-"""From frames of a trajectory to unwrapped positions of every atom, seen from the host.
+"""From frames of a trajectory to unwrapped positions of every atom, seen from the framework.
 
 Positions are followed in fractional coordinates and measured in the mean cell, so that the breathing of an NPT
 cell moves nobody (von Bülow, Bullerjahn, Hummer, J. Chem. Phys. 153, 021101, 2020, tell what it does otherwise).
@@ -19,14 +19,14 @@ SAFE_PART = 0.8
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Positions at equal times, unwrapped, without the drift of the host.
+    """Positions at equal times, unwrapped, without the drift of the framework.
 
     positions    [n_frames, n_atoms, 3]  Å, in the mean cell
     numbers      [n_atoms]               atomic numbers
     cells        [n_frames, 3, 3]        Å, rows are lattice vectors
     interval_ps                          time between frames
     mobile       symbol of the ions whose diffusion is asked
-    host         [n_atoms] bool          atoms whose mean displacement was subtracted
+    framework         [n_atoms] bool          atoms whose mean displacement was subtracted
     drift        [n_frames, 3]           Å, that mean displacement
     """
 
@@ -35,7 +35,7 @@ class Trajectory:
     cells: np.ndarray
     interval_ps: float
     mobile: str
-    host: np.ndarray
+    framework: np.ndarray
     drift: np.ndarray
 
     @property
@@ -62,21 +62,21 @@ def read_trajectory(
     files,
     mobile: str,
     frame_interval_fs: float | None = None,
-    host: Sequence[str] | None = None,
+    framework: Sequence[str] | None = None,
     elements: Sequence[str] | Mapping[int, str] | None = None,
 ) -> Trajectory:
     """A trajectory from what mlip.data.structures.read takes: extxyz, ASE traj, XDATCAR, LAMMPS dump; in pieces too.
 
     mobile             symbol of the diffusing ion, e.g. "Li"
     frame_interval_fs  between saved frames (not the MD step); needed unless every frame has `time_fs`, as ours have
-    host               symbols that hold the frame of reference; None: all but the mobile one
+    framework               symbols that hold the frame of reference; None: all but the mobile one
     elements           symbols of LAMMPS types 1, 2, ... where the dump has no `element` column
     """
-    return from_frames(_renamed(iread(files), elements), mobile, frame_interval_fs, host)
+    return from_frames(_renamed(iread(files), elements), mobile, frame_interval_fs, framework)
 
 
 def from_frames(
-    frames: Iterable[Atoms], mobile: str, frame_interval_fs: float | None = None, host: Sequence[str] | None = None
+    frames: Iterable[Atoms], mobile: str, frame_interval_fs: float | None = None, framework: Sequence[str] | None = None
 ) -> Trajectory:
     """The same from Atoms in memory. Errors name the frame: composition, NaN, cells, times, distances."""
     fractional, cells, times, first = [], [], [], None
@@ -89,7 +89,7 @@ def from_frames(
     if len(cells) < 2:
         raise ValueError(f"diffusion needs many frames, got {len(cells)}; give the trajectory, not one structure of it")
     interval = frame_interval(times, frame_interval_fs) * 1e-3
-    return assemble(np.array(fractional), np.array(cells), first.numbers, interval, mobile, host, first.pbc)
+    return assemble(np.array(fractional), np.array(cells), first.numbers, interval, mobile, framework, first.pbc)
 
 
 def assemble(
@@ -98,33 +98,33 @@ def assemble(
     numbers: np.ndarray,
     interval_ps: float,
     mobile: str,
-    host: Sequence[str] | None = None,
+    framework: Sequence[str] | None = None,
     periodic: Sequence[bool] = (True, True, True),
 ) -> Trajectory:
     """The same from arrays: fractional [n_frames, n_atoms, 3], wrapped or not; cells [n_frames, 3, 3] Å.
 
-    host=() subtracts nothing, for ions without a host.
+    framework=() subtracts nothing, for ions without a framework.
     """
     if not (np.isfinite(interval_ps) and interval_ps > 0):
         raise ValueError(f"the time between frames must be positive, got {interval_ps} ps")
     numbers = np.asarray(numbers)
     present = [chemical_symbols[number] for number in np.unique(numbers)]
-    if host is None:
-        host = [symbol for symbol in present if symbol != mobile]
-        if not host:
-            raise ValueError(f"every atom is {mobile}: nothing holds the frame of reference. host=() takes the frame of the box")
-    for symbol in (mobile, *host):
+    if framework is None:
+        framework = [symbol for symbol in present if symbol != mobile]
+        if not framework:
+            raise ValueError(f"every atom is {mobile}: nothing holds the frame of reference. framework=() takes the frame of the box")
+    for symbol in (mobile, *framework):
         if symbol not in present:
             raise ValueError(f"no {symbol} in the trajectory; it has {', '.join(present)}")
-    if mobile in host:
-        raise ValueError(f"{mobile} cannot be both the mobile ion and a part of the host")
-    is_host = np.isin(numbers, [atomic_numbers[symbol] for symbol in host])
+    if mobile in framework:
+        raise ValueError(f"{mobile} cannot be both the mobile ion and a part of the framework")
+    is_framework = np.isin(numbers, [atomic_numbers[symbol] for symbol in framework])
     mean_cell = cells.mean(axis=0)
     positions = unwrap(fractional, cells, periodic) @ mean_cell
     drift = np.zeros((len(positions), 3))
-    if is_host.any():
-        drift = (positions[:, is_host] - positions[0, is_host]).mean(axis=1)
-    return Trajectory(positions - drift[:, None], numbers, cells, float(interval_ps), mobile, is_host, drift)
+    if is_framework.any():
+        drift = (positions[:, is_framework] - positions[0, is_framework]).mean(axis=1)
+    return Trajectory(positions - drift[:, None], numbers, cells, float(interval_ps), mobile, is_framework, drift)
 
 
 def unwrap(fractional: np.ndarray, cells: np.ndarray, periodic: Sequence[bool] = (True, True, True)) -> np.ndarray:

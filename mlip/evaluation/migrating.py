@@ -47,14 +47,14 @@ def migrating_ions(
             moved = displaced(structures[i], structures[i + 1], mobile, threshold)
             found[i], found[i + 1] = found[i] | moved, found[i + 1] | moved
             pairs += 1
-    how = f"{mobile} displaced by more than {threshold:g} Å from the frame before or after, the mean motion of the host taken out"
+    how = f"{mobile} displaced by more than {threshold:g} Å from the frame before or after, the mean motion of the framework taken out"
     return found, how if pairs else ""
 
 
 def off_site(atoms: Atoms, reference: Atoms, mobile: str, threshold: float) -> np.ndarray:
     """Ions farther than the threshold from every site, [n_atoms] bool.
 
-    The sites are stretched with the cell, repeated to its size, and moved with the host where the structure has the
+    The sites are stretched with the cell, repeated to its size, and moved with the framework where the structure has the
     atoms of the reference in their order.
     """
     repeats = np.maximum(np.rint(atoms.cell.lengths() / reference.cell.lengths()).astype(int), 1)
@@ -63,8 +63,8 @@ def off_site(atoms: Atoms, reference: Atoms, mobile: str, threshold: float) -> n
     ions = np.flatnonzero(atoms.numbers == atomic_numbers[mobile])
     if len(sites) == 0:
         raise ValueError(f"the reference lattice has no {mobile}: it holds {lattice.get_chemical_formula()}")
-    if np.array_equal(lattice.numbers, atoms.numbers) and (host := atoms.numbers != atomic_numbers[mobile]).any():
-        moved = atoms.positions[host] - lattice.get_scaled_positions()[host] @ atoms.cell.array
+    if np.array_equal(lattice.numbers, atoms.numbers) and (framework := atoms.numbers != atomic_numbers[mobile]).any():
+        moved = atoms.positions[framework] - lattice.get_scaled_positions()[framework] @ atoms.cell.array
         sites = sites + find_mic(moved, atoms.cell, atoms.pbc)[0].mean(axis=0)
     between = (atoms.positions[ions][:, None] - sites[None]).reshape(-1, 3)
     distance = find_mic(between, atoms.cell, atoms.pbc)[1].reshape(len(ions), len(sites)).min(axis=1)
@@ -74,9 +74,9 @@ def off_site(atoms: Atoms, reference: Atoms, mobile: str, threshold: float) -> n
 
 
 def displaced(before: Atoms, after: Atoms, mobile: str, threshold: float) -> np.ndarray:
-    """Ions displaced by more than the threshold between two frames, relative to the mean motion of the host; [n_atoms] bool."""
+    """Ions displaced by more than the threshold between two frames, relative to the mean motion of the framework; [n_atoms] bool."""
     fractional = after.get_scaled_positions(wrap=False) - before.get_scaled_positions(wrap=False)
     vectors = find_mic(fractional @ after.cell.array, after.cell, after.pbc)[0]
-    host = after.numbers != atomic_numbers[mobile]
-    drift = vectors[host].mean(axis=0) if host.any() else np.zeros(3)
-    return ~host & (np.linalg.norm(vectors - drift, axis=1) > threshold)
+    framework = after.numbers != atomic_numbers[mobile]
+    drift = vectors[framework].mean(axis=0) if framework.any() else np.zeros(3)
+    return ~framework & (np.linalg.norm(vectors - drift, axis=1) > threshold)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mlip.evaluation.arrhenius import Arrhenius
@@ -145,9 +146,9 @@ def plane(cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([length, 0.0]), np.array([along, np.sqrt(max(cell[1] @ cell[1] - along**2, 0.0))])
 
 
-def canvas(xlabel: str, ylabel: str):
-    """An empty figure with one pair of axes."""
-    figure = Figure(figsize=(5.2, 3.8), layout="constrained")
+def canvas(xlabel: str, ylabel: str, size: tuple[float, float] = (5.2, 3.8)) -> tuple[Figure, Axes]:
+    """Empty figure with one pair of axes and their labels."""
+    figure = Figure(figsize=size, layout="constrained")
     axis = figure.subplots()
     axis.set(xlabel=xlabel, ylabel=ylabel)
     return figure, axis

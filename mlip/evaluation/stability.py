@@ -1,6 +1,7 @@
 """Stability: is energy kept without a thermostat, and does the structure survive? The test of a potential's smoothness."""
 
 from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
@@ -19,50 +20,58 @@ from mlip.md.run import read_thermo, run
 SHOWN = 1000  # points of a curve
 
 
-def part(
-    calculator,
-    atoms: Atoms,
-    folder: str | Path,
-    temperature_K: float = 600.0,
-    time_ps: float = 10.0,
-    timestep_fs: float = 1.0,
-    settle_ps: float = 1.0,
-    guard: Guard | None = None,
-    seed: int = 0,
-) -> Section:
-    """NVE after settle_ps at temperature_K with a thermostat: drift of the total energy per atom, and its fluctuation.
+@dataclass(frozen=True)
+class Stability:
+    """Drift and fluctuation of the total energy in NVE, after settle_ps with a thermostat.
 
     folder  holds both runs, nvt and nve, and goes on after a kill. The drift has an interval from the four quarters
     """
-    folder, guard = Path(folder), guard or Guard()
-    n_settle, n_steps = (round(ps * 1e3 / timestep_fs) for ps in (settle_ps, time_ps))
-    settings = {"timestep_fs": timestep_fs, "guard": guard, "seed": seed}
-    check_same(folder / "nvt", atoms, calculator)
-    try:
-        run(atoms, calculator, folder / "nvt", Bussi(temperature_K, damping_fs=50.0), steps=n_settle, frame_every=n_settle, **settings)
-        with AseTrajectory(str(folder / "nvt" / "trajectory.traj")) as frames:
-            settled = frames[-1]
-        settled.info.update(atoms.info)
-        run(settled, calculator, folder / "nve", NVE(temperature_K), steps=n_steps, frame_every=max(1, n_steps // 50),
-            thermo_every=max(1, n_steps // 2000), **settings)  # fmt: skip
-    except GuardStop as stop:
-        where = {"temperature_K": float(temperature_K)}
-        return Section("stability", [Result("energy_drift", None, "eV/atom/ps", verdict="fail", notes=(str(stop),), conditions=where)])
-    table = read_thermo(folder / "nve")
-    ps, energy = table["time_fs"] * 1e-3, table["total_energy_eV"] / len(atoms)
-    drift, error = slope(ps, energy)
-    where = {"temperature_K": round(table["temperature_K"].mean()), "time_ps": float(time_ps), "timestep_fs": float(timestep_fs), "n_atoms": len(atoms)}
-    residue = energy - np.polyval(np.polyfit(ps, energy, 1), ps)
-    results = [
-        Result("energy_drift", drift, "eV/atom/ps", drift - 2 * error, drift + 2 * error, conditions=where),
-        Result("energy_fluctuation", 1e3 * residue.std(), "meV/atom", conditions=where),
-    ]
-    every = max(1, len(ps) // SHOWN)
-    data = {
-        "time_ps": ps[::every].tolist(), "energy_meV_per_atom": (1e3 * (energy - energy[0]))[::every].tolist(),
-        "temperature_K": table["temperature_K"][::every].tolist(),
-    }  # fmt: skip
-    return Section("stability", results, data)
+
+    atoms: Atoms
+    folder: str | Path
+    temperature_K: float = 600.0
+    time_ps: float = 10.0
+    timestep_fs: float = 1.0
+    settle_ps: float = 1.0
+    guard: Guard | None = None
+    seed: int = 0
+
+    def evaluate(self, calculator) -> Section:
+        """Run NVT, then NVE, and fit the total energy."""
+        folder, guard = Path(self.folder), self.guard or Guard()
+        n_settle, n_steps = (round(ps * 1e3 / self.timestep_fs) for ps in (self.settle_ps, self.time_ps))
+        settings = {"timestep_fs": self.timestep_fs, "guard": guard, "seed": self.seed}
+        check_same(folder / "nvt", self.atoms, calculator)
+        try:
+            run(self.atoms, calculator, folder / "nvt", Bussi(self.temperature_K, damping_fs=50.0), steps=n_settle, frame_every=n_settle, **settings)
+            with AseTrajectory(str(folder / "nvt" / "trajectory.traj")) as frames:
+                settled = frames[-1]
+            settled.info.update(self.atoms.info)
+            run(settled, calculator, folder / "nve", NVE(self.temperature_K), steps=n_steps, frame_every=max(1, n_steps // 50),
+                thermo_every=max(1, n_steps // 2000), **settings)  # fmt: skip
+        except GuardStop as stop:
+            where = {"temperature_K": float(self.temperature_K)}
+            return Section("stability", [Result("energy_drift", None, "eV/atom/ps", verdict="fail", notes=(str(stop),), conditions=where)])
+        table = read_thermo(folder / "nve")
+        ps, energy = table["time_fs"] * 1e-3, table["total_energy_eV"] / len(self.atoms)
+        drift, error = slope(ps, energy)
+        where = {"temperature_K": round(table["temperature_K"].mean()), "time_ps": float(self.time_ps), "timestep_fs": float(self.timestep_fs), "n_atoms": len(self.atoms)}
+        residue = energy - np.polyval(np.polyfit(ps, energy, 1), ps)
+        results = [
+            Result("energy_drift", drift, "eV/atom/ps", drift - 2 * error, drift + 2 * error, conditions=where),
+            Result("energy_fluctuation", 1e3 * residue.std(), "meV/atom", conditions=where),
+        ]
+        every = max(1, len(ps) // SHOWN)
+        data = {
+            "time_ps": ps[::every].tolist(), "energy_meV_per_atom": (1e3 * (energy - energy[0]))[::every].tolist(),
+            "temperature_K": table["temperature_K"][::every].tolist(),
+        }  # fmt: skip
+        return Section("stability", results, data)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot the total energy against time."""
+        return plot_stability(data)
 
 
 def slope(time: np.ndarray, values: np.ndarray, n_pieces: int = 4) -> tuple[float, float]:
@@ -74,7 +83,7 @@ def slope(time: np.ndarray, values: np.ndarray, n_pieces: int = 4) -> tuple[floa
     return float(np.polyfit(time, values, 1)[0]), float(np.sqrt((n_pieces - 1) * np.var(rest)))
 
 
-def draw(data: dict) -> dict[str, Figure]:
+def plot_stability(data: Mapping) -> dict[str, Figure]:
     """Total energy against time; nothing where dynamics was stopped."""
     if not data:
         return {}

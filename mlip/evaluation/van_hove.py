@@ -65,11 +65,11 @@ def probability_density(trajectory: Trajectory, spacing: float = 0.25) -> np.nda
 
 
 def write_density(path: str | Path, trajectory: Trajectory, density: np.ndarray) -> None:
-    """A .cube file (VESTA, OVITO) of the density in Å^-3, with the mean positions of the host."""
+    """A .cube file (VESTA, OVITO) of the density in Å^-3, with the mean positions of the framework."""
     # imported late: few write one
     from ase.io.cube import write_cube
 
-    host = trajectory.host
-    atoms = Atoms(trajectory.numbers[host], trajectory.positions[:, host].mean(axis=0), cell=trajectory.mean_cell, pbc=True)
+    framework = trajectory.framework
+    atoms = Atoms(trajectory.numbers[framework], trajectory.positions[:, framework].mean(axis=0), cell=trajectory.mean_cell, pbc=True)
     with whole_file(path) as part, open(part, "w") as file:
         write_cube(file, atoms, data=density)

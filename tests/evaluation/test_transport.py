@@ -28,8 +28,8 @@ def axes_of(figures):
 
 
 def vibrating(rng, ions):
-    """The ions in a host whose vibrations are those of a crystal."""
-    return crystal(ions, host_motion=0.1 * rng.normal(size=(len(ions), 8, 3)))
+    """The ions in a framework whose vibrations are those of a crystal."""
+    return crystal(ions, framework_motion=0.1 * rng.normal(size=(len(ions), 8, 3)))
 
 
 def has_unit(label):
@@ -98,9 +98,9 @@ def test_a_host_that_melts_fails_and_is_left_out_of_the_line():
     rng = np.random.default_rng(4)
     ions = hoppers(rng, 1, 201, 10, 0.1, hop=2.0)[0]
     wander = (0.3 * rng.normal(size=(201, 8, 3))).cumsum(axis=0)
-    section = transport.section([(1500.0, crystal(ions, host_motion=wander - wander.mean(axis=1, keepdims=True)))], 1, 2.0)
+    section = transport.section([(1500.0, crystal(ions, framework_motion=wander - wander.mean(axis=1, keepdims=True)))], 1, 2.0)
     verdicts = {result.name: result.verdict for result in section.results}
-    assert verdicts["host_shift"] == "fail" and verdicts["tracer_diffusivity"] == "fail" and verdicts["conductivity"] == "fail"
+    assert verdicts["framework_shift"] == "fail" and verdicts["tracer_diffusivity"] == "fail" and verdicts["conductivity"] == "fail"
 
 
 def frames_of(n_frames, **changes):

@@ -141,7 +141,7 @@ def test_drift_and_wrapping_change_nothing_and_a_shifted_reference_finds_its_pla
     reference.positions += [1.3, -7.0, 4.4]
     found = []
     for trajectory in (still, drifting):
-        host = Atoms("O8", trajectory.positions[:, trajectory.host].mean(axis=0), cell=trajectory.mean_cell, pbc=True)
+        host = Atoms("O8", trajectory.positions[:, trajectory.framework].mean(axis=0), cell=trajectory.mean_cell, pbc=True)
         sites = reference_sites(reference, "Li", host)
         found.append(site_hops(trajectory.ions, trajectory.interval_ps, sites))
     same_events(found[0], events)

@@ -1,9 +1,11 @@
 """Phonons by finite displacements (phonopy): bands, density of states, stability, free energy and heat capacity."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from matplotlib.figure import Figure
 from phonopy import Phonopy
 from phonopy.harmonic.dynmat_to_fc import get_commensurate_points
 from phonopy.structure.atoms import PhonopyAtoms
@@ -13,7 +15,8 @@ from scipy.spatial.transform import Rotation
 from mlip import units
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
-from mlip.evaluation.static.relaxation import Progress, calculate, conditions, relax, repeats, unconverged
+from mlip.evaluation.static.phonon_figures import plot_phonons
+from mlip.evaluation.static.relaxation import calculate, conditions, relax, repeats, unconverged
 
 PLANCK = 4.135667696e-3  # eV/THz
 IMAGINARY = -0.1  # THz; shallower ones at the ends of acoustic branches are interpolation and noise
@@ -23,57 +26,64 @@ MESH = 50.0  # Å, phonopy's measure of how dense a mesh of wave vectors is
 TURN = Rotation.from_rotvec((0.3, 0.5, 0.7)).as_matrix()  # any rotation: forces must turn with the crystal
 
 
-def evaluate(
-    calculator,
-    atoms: Atoms,
-    width: float = 10.0,
-    displacement: float = 0.02,
-    temperature_K: float = 300.0,
-    reference=None,
-    fmax: float = 0.001,
-    steps: int = 500,
-    progress: Progress | None = None,
-) -> Section:
-    """Frequencies of the relaxed crystal and what follows from them in the harmonic approximation.
+@dataclass(frozen=True)
+class Phonons:
+    """Frequencies of the relaxed crystal, and its thermodynamics in the harmonic approximation.
 
     width         Å, of the supercell between opposite faces
     displacement  Å, 0.01 to 0.03; forces in float32 need the larger
     reference     another calculator (DFT), whose forces on the same displaced cells give the frequencies beside ours
     No splitting of longitudinal and transverse optical branches at Gamma.
     """
-    if not 0.005 <= displacement <= 0.05:
-        raise ValueError(f"a displacement of 0.01 to 0.03 Å probes the harmonic force, got {displacement} Å")
-    start = relax(atoms, calculator, fmax=fmax, steps=steps, progress=progress)
-    notes = unconverged([start], "the cell")
-    phonon = displaced(start.atoms, repeats(start.atoms.cell.array, width), displacement)
-    drift = force_constants(phonon, calculator)
-    noise = rounding(phonon, calculator) / displacement
-    if noise > NOISE:
-        notes.append(f"rounding of the forces adds {noise:.3f} eV/Å^2 to the force constants: give a calculator in float64 "
-                     "(load_calculator(dtype='float64')), or a larger displacement")  # fmt: skip
-    where = {**conditions(start.atoms), "supercell_atoms": len(phonon.supercell), "displacement_A": displacement}
-    exact, data, (mesh, weights) = exact_frequencies(phonon), curves(phonon), on_mesh(phonon)
-    lowest = min(np.min(data["bands_THz"]), mesh.min())
-    verdict, sentence = stability(exact, lowest)
-    notes += [sentence] if sentence else []
-    results = [
-        Result("lowest_frequency", lowest, "THz", verdict=verdict, notes=[sentence] if sentence else [], conditions=where),
-        Result("highest_frequency", mesh.max(), "THz", conditions=where),
-        *thermal(mesh, weights, temperature_K, len(phonon.primitive), where),
-        Result("acoustic_sum_rule_violation", drift, "eV/Å^2", conditions=where),
-        Result("force_noise", noise, "eV/Å^2", conditions=where),
-        Result("displaced_supercells", len(phonon.supercells_with_displacements), "", conditions=where),
-    ]
-    if reference is not None:
-        force_constants(phonon, reference)
-        other = curves(phonon)
-        data |= {"bands_reference_THz": other["bands_THz"], "dos_reference_THz": other["dos_THz"], "dos_reference": other["dos"]}
-        beside = exact - exact_frequencies(phonon)
-        results += [
-            Result("frequency_rmse", np.sqrt(np.mean(beside**2)), "THz", conditions=where),
-            Result("frequency_bias", beside.mean(), "THz", conditions=where),
+
+    atoms: Atoms
+    width: float = 10.0
+    displacement: float = 0.02
+    temperature_K: float = 300.0
+    reference: object = None
+    fmax: float = 0.001
+    steps: int = 500
+
+    def evaluate(self, calculator) -> Section:
+        """Displace atoms in a supercell and diagonalise the force constants."""
+        if not 0.005 <= self.displacement <= 0.05:
+            raise ValueError(f"a displacement of 0.01 to 0.03 Å probes the harmonic force, got {self.displacement} Å")
+        start = relax(self.atoms, calculator, fmax=self.fmax, steps=self.steps)
+        notes = unconverged([start], "the cell")
+        phonon = displaced(start.atoms, repeats(start.atoms.cell.array, self.width), self.displacement)
+        drift = force_constants(phonon, calculator)
+        noise = rounding(phonon, calculator) / self.displacement
+        if noise > NOISE:
+            notes.append(f"rounding of the forces adds {noise:.3f} eV/Å^2 to the force constants: give a calculator in float64 "
+                         "(load_calculator(dtype='float64')), or a larger displacement")  # fmt: skip
+        where = {**conditions(start.atoms), "supercell_atoms": len(phonon.supercell), "displacement_A": self.displacement}
+        exact, data, (mesh, weights) = exact_frequencies(phonon), curves(phonon), on_mesh(phonon)
+        lowest = min(np.min(data["bands_THz"]), mesh.min())
+        verdict, sentence = stability(exact, lowest)
+        notes += [sentence] if sentence else []
+        results = [
+            Result("lowest_frequency", lowest, "THz", verdict=verdict, notes=[sentence] if sentence else [], conditions=where),
+            Result("highest_frequency", mesh.max(), "THz", conditions=where),
+            *thermal(mesh, weights, self.temperature_K, len(phonon.primitive), where),
+            Result("acoustic_sum_rule_violation", drift, "eV/Å^2", conditions=where),
+            Result("force_noise", noise, "eV/Å^2", conditions=where),
+            Result("displaced_supercells", len(phonon.supercells_with_displacements), "", conditions=where),
         ]
-    return Section("phonons", results, data, notes)
+        if self.reference is not None:
+            force_constants(phonon, self.reference)
+            other = curves(phonon)
+            data |= {"bands_reference_THz": other["bands_THz"], "dos_reference_THz": other["dos_THz"], "dos_reference": other["dos"]}
+            beside = exact - exact_frequencies(phonon)
+            results += [
+                Result("frequency_rmse", np.sqrt(np.mean(beside**2)), "THz", conditions=where),
+                Result("frequency_bias", beside.mean(), "THz", conditions=where),
+            ]
+        return Section("phonons", results, data, notes)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot bands and density of states."""
+        return plot_phonons(data)
 
 
 def displaced(atoms: Atoms, repeat: tuple[int, int, int], displacement: float) -> Phonopy:

@@ -1,7 +1,7 @@
 """Relaxation of one or many crystals at once, which every static property begins with."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,6 @@ from mlip.calculator import calculate_many
 
 AT_ONCE = 4000  # atoms in one call of the calculator: its memory grows with them
 MOST_STRAIN = 0.5  # of the volume; a crystal that swells or shrinks more is no longer the one that was asked about
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,11 @@ def relax_many(
     fmax: float = 0.005,
     max_stress: float = 0.1 * units.KBAR,
     steps: int = 500,
-    progress: Progress | None = None,
 ) -> list[Relaxed]:
     """The structures at their nearest minima; one LBFGS each, one call of the calculator per step for all.
 
     cell       relax the cell as well, until no component of the stress is beyond max_stress (eV/Å^3)
     fmax       eV/Å, the largest force left on an atom
-    progress   is told one line per step
     The caller's atoms are not changed; constraints are dropped. What does not converge in `steps` says so.
     Raises ValueError for a cell that is not periodic, for results that are not finite, for a runaway cell.
     """
@@ -72,9 +68,6 @@ def relax_many(
             stress = float(np.abs(copies[i].get_stress()).max()) if "stress" in answer.calc.results else float("nan")
             converged = force < fmax and (not cell or stress < max_stress)
             found[i] = Relaxed(copies[i], converged, step, force, stress)
-        if progress is not None:
-            worst = max(found[i].max_force for i in waiting)
-            progress(f"step {step}: {len(waiting)} of {len(copies)} still relaxing, largest force {worst:.4f} eV/Å")
         waiting = [i for i in waiting if not found[i].converged]
         if not waiting or step == steps:
             break

@@ -1,17 +1,17 @@
 """Size transfer: what a calculator says of a crystal must not depend on how large the cell is that describes it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
 
 from mlip import keys, units
-from mlip.evaluation.plots import BLUE, ORANGE
+from mlip.evaluation.plots import BLUE, ORANGE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
-from mlip.evaluation.static.canvas import canvas
-from mlip.evaluation.static.relaxation import Progress, calculate, conditions, unconstrained
+from mlip.evaluation.static.relaxation import calculate, conditions, unconstrained
 from mlip.transitions.endpoints import vacancy_hops
 from mlip.transitions.neb import neb
 from mlip.transitions.quench import quench_ends
@@ -20,21 +20,9 @@ LIMITS = {"energy": (0.01, "meV/atom"), "force": (1.0, "meV/Å"), "stress": (0.0
 SAME_HOP = 0.05  # Å between the lengths of one hop in cells of different size
 
 
-def evaluate(
-    calculator,
-    structures: Sequence[Atoms],
-    repeat: Sequence[int] = (2, 2, 2),
-    labelled: Sequence[Atoms] = (),
-    host: Atoms | None = None,
-    species: str | None = None,
-    host_repeats: Sequence[Sequence[int]] = ((1, 1, 1), (2, 1, 1)),
-    max_length: float = 4.0,
-    others: Sequence[Result] = (),
-    fmax: float = 0.03,
-    steps: int = 300,
-    progress: Progress | None = None,
-) -> Section:
-    """Perfect repeats give the same energy per atom, forces and stress; errors against DFT and barriers by size.
+@dataclass(frozen=True)
+class SizeTransfer:
+    """Changes of energy per atom, forces, stress, errors and barriers with the size of the cell.
 
     structures    small cells, each compared with its own repeat
     labelled      structures of different sizes with ref_energy, ref_forces: errors by number of atoms
@@ -42,26 +30,45 @@ def evaluate(
     others        results from elsewhere at several sizes (diffusivities), with `atoms` among their conditions: D(N).
                   A warning where the intervals of the smallest and the largest cell do not meet
     """
-    if not structures or int(np.prod(repeat)) < 2:
-        raise ValueError(f"size transfer needs structures and a repeat of more than one cell, got {len(structures)} and {repeat}")
-    results = repeat_differences(calculator, structures, repeat)
-    data = {"errors": errors_by_size(calculator, labelled), "barriers": [], "others": []}
-    for row in data["errors"]:
-        here = {"atoms": row["atoms"], "structures": row["structures"]}
-        results += [Result(f"{name}_rmse_by_size", row[name], unit, conditions=here)
-                    for name, unit in (("energy", "meV/atom"), ("force", "meV/Å")) if row[name] is not None]  # fmt: skip
-    if host is not None:
-        if species is None:
-            raise ValueError("barriers by size are of one species: give species, e.g. Li")
-        for n in host_repeats:
-            found = barrier(calculator, unconstrained(host).repeat(n), species, max_length, fmax, steps, progress)
-            results.append(found)
-            data["barriers"].append([found.conditions["atoms"], found.value, found.conditions["length_A"]])
-    notes = one_hop(data["barriers"])
-    for result in by_size(others):
-        results.append(result)
-        data["others"].append([result.name, result.conditions["atoms"], result.value, result.low, result.high, result.unit])
-    return Section("size_transfer", results, data, notes)
+
+    structures: Sequence[Atoms]
+    repeat: Sequence[int] = (2, 2, 2)
+    labelled: Sequence[Atoms] = ()
+    host: Atoms | None = None
+    species: str | None = None
+    host_repeats: Sequence[Sequence[int]] = ((1, 1, 1), (2, 1, 1))
+    max_length: float = 4.0
+    others: Sequence[Result] = ()
+    fmax: float = 0.03
+    steps: int = 300
+
+    def evaluate(self, calculator) -> Section:
+        """Compare cells with their repeats, and sizes with each other."""
+        if not self.structures or int(np.prod(self.repeat)) < 2:
+            raise ValueError(f"size transfer needs structures and a repeat of more than one cell, got {len(self.structures)} and {self.repeat}")
+        results = repeat_differences(calculator, self.structures, self.repeat)
+        data = {"errors": errors_by_size(calculator, self.labelled), "barriers": [], "others": []}
+        for row in data["errors"]:
+            here = {"atoms": row["atoms"], "structures": row["structures"]}
+            results += [Result(f"{name}_rmse_by_size", row[name], unit, conditions=here)
+                        for name, unit in (("energy", "meV/atom"), ("force", "meV/Å")) if row[name] is not None]  # fmt: skip
+        if self.host is not None:
+            if self.species is None:
+                raise ValueError("barriers by size are of one species: give species, e.g. Li")
+            for n in self.host_repeats:
+                found = barrier(calculator, unconstrained(self.host).repeat(n), self.species, self.max_length, self.fmax, self.steps)
+                results.append(found)
+                data["barriers"].append([found.conditions["atoms"], found.value, found.conditions["length_A"]])
+        notes = one_hop(data["barriers"])
+        for result in by_size(self.others):
+            results.append(result)
+            data["others"].append([result.name, result.conditions["atoms"], result.value, result.low, result.high, result.unit])
+        return Section("size_transfer", results, data, notes)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot errors, barriers and other numbers by size."""
+        return plot_size_transfer(data)
 
 
 def repeat_differences(calculator, structures: Sequence[Atoms], repeat: Sequence[int]) -> list[Result]:
@@ -101,12 +108,10 @@ def errors_by_size(calculator, labelled: Sequence[Atoms]) -> list[dict]:
 
 
 def barrier(
-    calculator, host: Atoms, species: str, max_length: float, fmax: float, steps: int, progress: Progress | None
+    calculator, host: Atoms, species: str, max_length: float, fmax: float, steps: int
 ) -> Result:
     """Of the shortest hop into one vacancy of this cell."""
     hop = vacancy_hops(host, species, max_length)[0]
-    if progress is not None:
-        progress(f"barrier of {hop.name} in {len(host)} atoms")
     path = neb(*quench_ends(hop.start, hop.end, calculator, fmax=fmax / 2, steps=steps), calculator, fmax=fmax, steps=steps)
     notes = [] if path.converged else [f"the band has not converged: {path.fmax:.3f} eV/Å are left"]
     where = {**conditions(host), "species": species, "length_A": round(hop.length, 3)}
@@ -139,7 +144,7 @@ def _rmse(differences: Sequence) -> float | None:
     return 1e3 * float(np.sqrt(np.nanmean(square))) if np.isfinite(square).any() else None
 
 
-def draw(data: Mapping) -> dict[str, Figure]:
+def plot_size_transfer(data: Mapping) -> dict[str, Figure]:
     """size_errors, size_barrier and size_others against the number of atoms, where there are such numbers."""
     figures = {}
     if len(data["errors"]) > 1:

@@ -1,4 +1,4 @@
-"""Is the host still the crystal it was? Melting within a run, and phase changes between temperatures."""
+"""Framework of the mobile ions: melting within a run, and phase changes between temperatures."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,45 +13,45 @@ MOVED = 0.7  # Å; sites of a crystal are 2-4 Å apart, and averages over a quar
 STRAIN_JUMP = 0.01  # beyond thermal expansion, between neighbouring temperatures
 
 
-def host_shift(trajectory: Trajectory) -> dict[str, float]:
+def framework_shift(trajectory: Trajectory) -> dict[str, float]:
     """By element: how far its atoms' mean positions moved from the first quarter of the run to the last, rms, Å."""
     quarter = max(1, len(trajectory.positions) // 4)
     shift = trajectory.positions[-quarter:].mean(axis=0) - trajectory.positions[:quarter].mean(axis=0)
     square = (shift**2).sum(axis=1)
-    elements = np.unique(trajectory.numbers[trajectory.host])
-    return {chemical_symbols[z]: float(np.sqrt(square[trajectory.host & (trajectory.numbers == z)].mean())) for z in elements}
+    elements = np.unique(trajectory.numbers[trajectory.framework])
+    return {chemical_symbols[z]: float(np.sqrt(square[trajectory.framework & (trajectory.numbers == z)].mean())) for z in elements}
 
 
-def host_rmsd(trajectory: Trajectory) -> float:
-    """Rms distance of the host's atoms from their mean positions, Å: sqrt(3) u of vibrations in a crystal."""
-    host = trajectory.positions[:, trajectory.host]
-    return float(np.sqrt(((host - host.mean(axis=0)) ** 2).sum(axis=-1).mean()))
+def framework_rmsd(trajectory: Trajectory) -> float:
+    """Rms distance of the framework's atoms from their mean positions, Å: sqrt(3) u of vibrations in a crystal."""
+    framework = trajectory.positions[:, trajectory.framework]
+    return float(np.sqrt(((framework - framework.mean(axis=0)) ** 2).sum(axis=-1).mean()))
 
 
-def host_intact(trajectory: Trajectory, moved: float = MOVED, **conditions) -> Result:
-    """Verdict fail where every element of the host has moved away (molten), warn where some have (turning anions)."""
-    shifts = host_shift(trajectory)
+def framework_intact(trajectory: Trajectory, moved: float = MOVED, **conditions) -> Result:
+    """Verdict fail where every element of the framework has moved away (molten), warn where some have (turning anions)."""
+    shifts = framework_shift(trajectory)
     if not shifts:
-        return Result("host_shift", None, "A", verdict="warn", notes=("no host: melting cannot be seen",), conditions=conditions)
+        return Result("framework_shift", None, "A", verdict="warn", notes=("no framework: melting cannot be seen",), conditions=conditions)
     gone = [symbol for symbol, shift in shifts.items() if shift > moved]
     told = ", ".join(f"{symbol} {shift:.2f} Å" for symbol, shift in shifts.items())
     if len(gone) == len(shifts):
-        verdict, note = "fail", f"the host has melted or moved as a whole: mean positions shifted by {told}"
+        verdict, note = "fail", f"the framework has melted or moved as a whole: mean positions shifted by {told}"
     elif gone:
         verdict, note = "warn", f"{', '.join(gone)} left their sites (turning or exchanging anions?): {told}"
     else:
         verdict, note = "pass", f"mean positions shifted by {told}"
-    return Result("host_shift", min(shifts.values()), "A", verdict=verdict, notes=(note,), conditions=conditions)
+    return Result("framework_shift", min(shifts.values()), "A", verdict=verdict, notes=(note,), conditions=conditions)
 
 
 def phase_changes(
-    temperatures_K: Sequence[float], mean_cells: np.ndarray | None = None, host_rmsds: Sequence[float] | None = None
+    temperatures_K: Sequence[float], mean_cells: np.ndarray | None = None, framework_rmsds: Sequence[float] | None = None
 ) -> list[tuple[float, float, str]]:
-    """Pairs of neighbouring temperatures between which the host changed, with the reason.
+    """Pairs of neighbouring temperatures between which the framework changed, with the reason.
 
     mean_cells  [n_temperatures, 3, 3] Å, of one supercell: the volume^(1/3) or an edge jumps by more than 1 % beyond
                 the usual expansion (median over the other pairs). Edges see tetragonal -> cubic, which keeps the volume
-    host_rmsds  [n_temperatures] Å: u^2 / T of a crystal is constant; more than doubled from one to the next is a change
+    framework_rmsds  [n_temperatures] Å: u^2 / T of a crystal is constant; more than doubled from one to the next is a change
     """
     order = np.argsort(temperatures_K)
     t = np.asarray(temperatures_K, float)[order]
@@ -67,9 +67,9 @@ def phase_changes(
                 jump = (value - usual) * (t[i + 1] - t[i])
                 if abs(jump) > STRAIN_JUMP:
                     reasons[i][name] = f"{name} jumps by {jump:+.1%}"
-    if host_rmsds is not None:
-        softness = np.asarray(host_rmsds, float)[order] ** 2 / t
+    if framework_rmsds is not None:
+        softness = np.asarray(framework_rmsds, float)[order] ** 2 / t
         for i, (one, other) in enumerate(pairwise(softness)):
-            if min(one, other) > 0 and not 0.5 <= other / one <= 2:  # a host held fixed says nothing
-                reasons[i]["host"] = f"host u^2/T changes by a factor {other / one:.1f}"
+            if min(one, other) > 0 and not 0.5 <= other / one <= 2:  # a framework held fixed says nothing
+                reasons[i]["framework"] = f"framework u^2/T changes by a factor {other / one:.1f}"
     return [(float(t[i]), float(t[i + 1]), ", ".join(why.values())) for i, why in enumerate(reasons) if why]

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from mlip.evaluation.plots import BLUE, ORANGE
 
 
-def draw(data: Mapping) -> dict[str, Figure]:
+def plot_phonons(data: Mapping) -> dict[str, Figure]:
     """phonons: bands along the standard path and density of states, the reference's in orange."""
     figure = Figure(figsize=(6.2, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import combinations_with_replacement
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
@@ -18,15 +19,9 @@ from mlip.evaluation.static.relaxation import unconstrained
 BLOCKS = 5  # pieces of a trajectory from whose scatter the interval comes
 
 
-def evaluate(
-    calculator,
-    trajectory,
-    reference=None,
-    cutoff: float = 6.0,
-    width: float = 0.05,
-    conditions: Mapping[str, float | str] | None = None,
-) -> Section:
-    """g(r) of every pair of elements; with a reference trajectory (AIMD at the same temperature) their overlap.
+@dataclass(frozen=True)
+class RadialDistribution:
+    """g(r) of every pair of elements, and its overlap with that of a reference trajectory.
 
     calculator             is not asked again: the trajectory is what it made
     trajectory, reference  Atoms frames, or files that mlip.data.structures reads; the equilibrated part only
@@ -34,29 +29,43 @@ def evaluate(
     The interval of an overlap is two standard errors from leaving out blocks of frames (jackknife). A short reference
     does not overlap fully with itself either: `rdf_ceiling` is the overlap of its own two halves.
     """
-    if not 0 < width <= cutoff / 4:
-        raise ValueError(f"the histogram needs a positive width of at most a quarter of the cutoff, got {width} and {cutoff} Å")
-    ours = blocks(frames(trajectory), cutoff, width)
-    theirs = ours if reference is None else blocks(frames(reference), cutoff, width)
-    if ours.keys() != theirs.keys():
-        raise ValueError(f"the trajectory has the pairs {', '.join(ours)}, the reference {', '.join(theirs)}: not the same crystal")
-    ours = {pair: g for pair, g in ours.items() if g.any() or theirs[pair].any()}  # pairs that never meet agree in nothing
-    where, centres = dict(conditions or {}), width * (np.arange(round(cutoff / width)) + 0.5)
-    data = {"r_A": centres.tolist(), "pairs": {pair: {"g": g.mean(0).tolist()} for pair, g in ours.items()}}
-    results = peaks(centres, ours, where)
-    if reference is None:
+
+    trajectory: object
+    reference: object = None
+    cutoff: float = 6.0
+    width: float = 0.05
+    conditions: Mapping[str, float | str] | None = None
+
+    def evaluate(self, calculator) -> Section:
+        """Average g(r) over the trajectory; the calculator is not called."""
+        if not 0 < self.width <= self.cutoff / 4:
+            raise ValueError(f"the histogram needs a positive width of at most a quarter of the cutoff, got {self.width} and {self.cutoff} Å")
+        ours = blocks(frames(self.trajectory), self.cutoff, self.width)
+        theirs = ours if self.reference is None else blocks(frames(self.reference), self.cutoff, self.width)
+        if ours.keys() != theirs.keys():
+            raise ValueError(f"the trajectory has the pairs {', '.join(ours)}, the reference {', '.join(theirs)}: not the same crystal")
+        ours = {pair: g for pair, g in ours.items() if g.any() or theirs[pair].any()}  # pairs that never meet agree in nothing
+        where, centres = dict(self.conditions or {}), self.width * (np.arange(round(self.cutoff / self.width)) + 0.5)
+        data = {"r_A": centres.tolist(), "pairs": {pair: {"g": g.mean(0).tolist()} for pair, g in ours.items()}}
+        results = peaks(centres, ours, where)
+        if self.reference is None:
+            return Section("rdf", results, data)
+        for pair, g in ours.items():
+            g0 = theirs[pair]
+            data["pairs"][pair]["g_reference"] = g0.mean(0).tolist()
+            value, error = jackknife(g, g0)
+            low, high = (None, None) if error is None else (max(0.0, value - 2 * error), min(1.0, value + 2 * error))
+            results.append(Result("rdf_overlap", value, "", low, high, conditions={**where, "pair": pair}))
+            if len(g0) > 1:
+                half = len(g0) // 2
+                results.append(Result("rdf_ceiling", overlap(g0[:half].mean(0), g0[half:].mean(0)), "",
+                                      conditions={**where, "pair": pair}))  # fmt: skip
         return Section("rdf", results, data)
-    for pair, g in ours.items():
-        g0 = theirs[pair]
-        data["pairs"][pair]["g_reference"] = g0.mean(0).tolist()
-        value, error = jackknife(g, g0)
-        low, high = (None, None) if error is None else (max(0.0, value - 2 * error), min(1.0, value + 2 * error))
-        results.append(Result("rdf_overlap", value, "", low, high, conditions={**where, "pair": pair}))
-        if len(g0) > 1:
-            half = len(g0) // 2
-            results.append(Result("rdf_ceiling", overlap(g0[:half].mean(0), g0[half:].mean(0)), "",
-                                  conditions={**where, "pair": pair}))  # fmt: skip
-    return Section("rdf", results, data)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot g(r) of every pair."""
+        return plot_rdf(data)
 
 
 def frames(trajectory) -> Iterable[Atoms]:
@@ -122,7 +131,7 @@ def peaks(centres: np.ndarray, found: Mapping[str, np.ndarray], where: Mapping) 
             for pair, g in found.items() if g.any()]  # fmt: skip
 
 
-def draw(data: Mapping) -> dict[str, Figure]:
+def plot_rdf(data: Mapping) -> dict[str, Figure]:
     """rdf: one panel per pair, with the reference where there is one."""
     r, pairs = data["r_A"], data["pairs"]
     columns = min(3, len(pairs))

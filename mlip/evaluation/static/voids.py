@@ -32,7 +32,7 @@ def distinct_sites(atoms: Atoms, species: str) -> list[int]:
     return [int(np.flatnonzero(classes == label)[0]) for label in dict.fromkeys(classes[chosen].tolist())]
 
 
-def largest_holes(atoms: Atoms, n: int) -> np.ndarray:
+def largest_voids(atoms: Atoms, n: int) -> np.ndarray:
     """Up to n points farther from all atoms than the points around them, with different surroundings, largest hole first, [m, 3] Å."""
     shape = np.ceil(atoms.cell.lengths() / SPACING).astype(int)
     grid = [np.arange(count) / count for count in shape]
