@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 PACKAGE = Path(__file__).resolve().parent
@@ -40,15 +40,52 @@ def compose(verb: str, overrides: list[str], config_dirs: list[Path], **how) -> 
     OwnConfigs.folders = tuple(config_dirs[:-1])
     with hydra.initialize_config_dir(str(config_dirs[-1]), version_base="1.3"):
         try:
-            return hydra.compose(verb.replace(" ", "_"), overrides, **how)
+            cfg = hydra.compose(verb.replace(" ", "_"), [*properties(verb, config_dirs), *overrides], **how)
+            return presented(cfg) if verb == "report" else cfg
         except HydraException as error:
             reason = error
     raise ValueError(explain(verb, overrides, config_dirs) or str(reason))
 
 
+LEVELS = ("short", "standard", "full")  # of `evaluation`
+PRESENTATION = ("_target_", "title", "order", "thresholds")  # what a report reads of a property
+
+
+def of_level(*values, _root_):
+    """Value of `${level:a,b,c}` for evaluation=short, standard, full."""
+    if _root_.evaluation not in LEVELS:
+        raise ValueError(f"evaluation={_root_.evaluation}: choose one of {', '.join(LEVELS)}")
+    return values[LEVELS.index(_root_.evaluation)]
+
+
+OmegaConf.register_new_resolver("level", of_level, replace=True)
+
+
+def properties(verb: str, config_dirs: list[Path]) -> list[str]:
+    """Overrides that put every file of the group `property` into the tree `properties` of a verb that has one."""
+    if verb not in ("evaluate", "report"):
+        return []
+    return [f"+property@properties.{name}={name}" for name in options("property", config_dirs)]
+
+
+def presented(cfg: DictConfig) -> DictConfig:
+    """Config of a report: of every property only how it is presented."""
+    shown = {name: OmegaConf.masked_copy(node, [key for key in PRESENTATION if key in node])
+             for name, node in cfg.properties.items() if node is not None}  # fmt: skip
+    OmegaConf.set_struct(cfg, False)
+    cfg.properties = shown
+    OmegaConf.set_struct(cfg, True)
+    return cfg
+
+
 def make(config: DictConfig, **arguments):
     """The object that a config names."""
     return instantiate(config, _convert_="all", **arguments)
+
+
+def class_of(config: DictConfig) -> type:
+    """Class that a config names, not made."""
+    return get_class(config["_target_"])
 
 
 def build(config: dict, statistics: dict):

@@ -1,24 +1,24 @@
 """Computational cost: time per atom and step, how it grows, ns per day, memory, the largest system that fits."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from ase import Atoms
+from matplotlib.figure import Figure
 from scipy.optimize import least_squares
 from scipy.stats import t as t_law
 
 from mlip.data.graph import neighbour_list
-from mlip.evaluation.cost_figures import accuracy_cost, draw
+from mlip.evaluation.cost_figures import plot_cost
 from mlip.evaluation.increments import TWO_SIGMA
 from mlip.evaluation.peak_memory import peak_bytes, total_bytes
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
 from mlip.units import ATOMIC_MASS, BOLTZMANN
 
-__all__ = ["accuracy_cost", "draw", "part"]
 N_BLOCKS = 5
 WARM_UP = 3  # steps that are not timed: compilation, first touch of memory
 PERIOD_FS = 150.0  # of the atoms' motion; Li in an oxide vibrates about so

@@ -111,7 +111,8 @@ class Diffusion:
         if not runs:
             return Section("diffusion", times, {"runs": []}, ["dynamics was stopped at every temperature"])
         section = self.analysis.section(runs)
-        return replace(section, results=[*times, *section.results], notes=[f"{len(self.atoms)} atoms, {dynamics}", *section.notes])
+        data = {**section.data, "n_atoms": len(self.atoms)}
+        return replace(section, data=data, results=[*times, *section.results], notes=[f"{len(self.atoms)} atoms, {dynamics}", *section.notes])
 
     @staticmethod
     def figures(data: Mapping) -> dict[str, Figure]:

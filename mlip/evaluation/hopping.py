@@ -63,7 +63,7 @@ def rate_interval(n_events: int) -> tuple[float, float]:
     return (float(gamma.ppf(tail, n_events)) if n_events else 0.0), float(gamma.ppf(1 - tail, n_events + 1))
 
 
-def draw(runs: list[dict]) -> Figure | None:
+def plot_hop_lengths(runs: list[dict]) -> Figure | None:
     """Distribution of hop lengths at every temperature; None where nothing hopped."""
     moving = [run for run in runs if run["hopping"]["lengths_A"]]
     if not moving:

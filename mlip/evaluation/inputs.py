@@ -1,4 +1,4 @@
-"""What an evaluation is made on: one structure, labelled frames, the frames that a training never saw."""
+"""Inputs of an evaluation: one structure, labelled frames, the test frames of a training."""
 
 import json
 from collections import defaultdict
@@ -23,19 +23,21 @@ def structure(file: str, repeat=(1, 1, 1), times: int = 1) -> Atoms:
     return atoms.repeat(repeat)
 
 
-def labelled(files, most: int | None = None) -> list[Atoms]:
-    """Labelled frames of files (as data.files of a training), at most so many of them, evenly drawn.
+def labelled(files, max_frames: int | None = None) -> list[Atoms]:
+    """Labelled frames of files (as data.files of a training), at most max_frames, evenly spaced; none of None.
 
     A folder of a training means the frames that it held out to test.
     """
+    if files is None:
+        return []
     entries = [files] if isinstance(files, str | dict) else list(files)
     structures = []
     for entry in entries:
         is_run = isinstance(entry, str) and (Path(entry) / "split.json").is_file()
         structures += held_out(Path(entry)) if is_run else read(entry)
-    if most is None or most >= len(structures):
+    if max_frames is None or max_frames >= len(structures):
         return structures
-    return [structures[i] for i in np.linspace(0, len(structures) - 1, most).round().astype(int)]
+    return [structures[i] for i in np.linspace(0, len(structures) - 1, max_frames).round().astype(int)]
 
 
 def held_out(run: Path) -> list[Atoms]:

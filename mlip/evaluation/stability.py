@@ -1,7 +1,8 @@
 """Stability: is energy kept without a thermostat, and does the structure survive? The test of a potential's smoothness."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms

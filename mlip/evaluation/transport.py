@@ -181,7 +181,7 @@ def plot_diffusion(data: Mapping) -> dict[str, Figure]:
         shown = [point for point in found["points"] if point["high"] is not None]
         if shown and (line or known or len(shown) > 1):
             figures[f"arrhenius_{name}"] = plots.arrhenius(shown, line, unit, known, data["extrapolate_to_K"])
-    if lengths := hopping.draw(runs):
+    if lengths := hopping.plot_hop_lengths(runs):
         figures["hop_lengths"] = lengths
     figures |= {f"van_hove_{run['temperature_K']:g}K": plots.van_hove(run) for run in runs}
     return figures | {f"density_{run['temperature_K']:g}K": plots.density(run) for run in runs}

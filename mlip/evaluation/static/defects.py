@@ -25,7 +25,7 @@ class Defects:
     charge              formal charge of the ion (Li: 1): vacancies carry -charge, interstitials +charge. Only for a
                         calculator with charges; None keeps every cell as neutral as the bulk
     dielectric          static dielectric constant or tensor for the Makov-Payne correction of charged cells
-    interstitials       [n, 3] fractional positions in `atoms`; None takes the largest holes
+    interstitials       [n, 3] fractional positions in `atoms`; None takes the largest voids
     n_sites             of all distinct sites, so many of lowest unrelaxed energy are relaxed; the lowest is the result
     """
 
@@ -50,10 +50,10 @@ class Defects:
         charge, notes = usable_charge(calculator, self.charge, self.dielectric)
         notes = unconverged([start], "the cell") + notes
         mu = potential(calculator, self.species, self.chemical_potential, self.metal, self.steps)
-        holes = largest_voids(start.atoms, self.n_sites) if self.interstitials is None else np.atleast_2d(self.interstitials) @ start.atoms.cell.array
+        voids = largest_voids(start.atoms, self.n_sites) if self.interstitials is None else np.atleast_2d(self.interstitials) @ start.atoms.cell.array
         kinds = {
             "vacancy": [without(bulk, site, charge) for site in distinct_sites(start.atoms, self.species)],
-            "interstitial": [with_one_more(bulk, self.species, hole, charge) for hole in holes],
+            "interstitial": [with_one_more(bulk, self.species, void, charge) for void in voids],
         }
         (energy,) = (each.get_potential_energy() for each in calculate(calculator, [bulk]))
         where = {**conditions(bulk), "species": self.species, "supercell": "x".join(map(str, repeat)), "charge": charge or 0.0}

@@ -1,7 +1,8 @@
-"""Size transfer: what a calculator says of a crystal must not depend on how large the cell is that describes it."""
+"""Size transfer: energies, forces, errors and barriers must not depend on the size of the cell."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
@@ -10,13 +11,13 @@ from matplotlib.figure import Figure
 from mlip import keys, units
 from mlip.evaluation.plots import BLUE, ORANGE, canvas
 from mlip.evaluation.result import Result
-from mlip.evaluation.section import Section
+from mlip.evaluation.section import Section, read_section, section_file
 from mlip.evaluation.static.relaxation import calculate, conditions, unconstrained
 from mlip.transitions.endpoints import vacancy_hops
 from mlip.transitions.neb import neb
 from mlip.transitions.quench import quench_ends
 
-LIMITS = {"energy": (0.01, "meV/atom"), "force": (1.0, "meV/Å"), "stress": (0.01, "GPa")}  # above float32's rounding
+UNITS = {"energy": "meV/atom", "force": "meV/Å", "stress": "GPa"}
 SAME_HOP = 0.05  # Å between the lengths of one hop in cells of different size
 
 
@@ -24,19 +25,19 @@ SAME_HOP = 0.05  # Å between the lengths of one hop in cells of different size
 class SizeTransfer:
     """Changes of energy per atom, forces, stress, errors and barriers with the size of the cell.
 
-    structures    small cells, each compared with its own repeat
-    labelled      structures of different sizes with ref_energy, ref_forces: errors by number of atoms
-    host, species the shortest hop into a vacancy of the species, in every one of host_repeats: barrier(N)
-    others        results from elsewhere at several sizes (diffusivities), with `atoms` among their conditions: D(N).
-                  A warning where the intervals of the smallest and the largest cell do not meet
+    structures       small cells, each compared with its own repeat
+    labelled         structures with ref_energy, ref_forces: errors by number of atoms
+    atoms, species   the shortest hop into a vacancy of the species in these atoms, repeated by every one of barrier_repeats
+    others           results from elsewhere at several sizes, with `atoms` among their conditions: diffusivities(). A
+                     warning if the intervals of the smallest and the largest cell do not meet
     """
 
     structures: Sequence[Atoms]
     repeat: Sequence[int] = (2, 2, 2)
     labelled: Sequence[Atoms] = ()
-    host: Atoms | None = None
+    atoms: Atoms | None = None
     species: str | None = None
-    host_repeats: Sequence[Sequence[int]] = ((1, 1, 1), (2, 1, 1))
+    barrier_repeats: Sequence[Sequence[int]] = ((1, 1, 1), (2, 1, 1))
     max_length: float = 4.0
     others: Sequence[Result] = ()
     fmax: float = 0.03
@@ -52,11 +53,11 @@ class SizeTransfer:
             here = {"atoms": row["atoms"], "structures": row["structures"]}
             results += [Result(f"{name}_rmse_by_size", row[name], unit, conditions=here)
                         for name, unit in (("energy", "meV/atom"), ("force", "meV/Å")) if row[name] is not None]  # fmt: skip
-        if self.host is not None:
+        if self.atoms is not None:
             if self.species is None:
                 raise ValueError("barriers by size are of one species: give species, e.g. Li")
-            for n in self.host_repeats:
-                found = barrier(calculator, unconstrained(self.host).repeat(n), self.species, self.max_length, self.fmax, self.steps)
+            for n in self.barrier_repeats:
+                found = barrier(calculator, unconstrained(self.atoms).repeat(n), self.species, self.max_length, self.fmax, self.steps)
                 results.append(found)
                 data["barriers"].append([found.conditions["atoms"], found.value, found.conditions["length_A"]])
         notes = one_hop(data["barriers"])
@@ -79,7 +80,7 @@ def repeat_differences(calculator, structures: Sequence[Atoms], repeat: Sequence
     for one, many in zip(small, large, strict=True):
         if keys.TOTAL_CHARGE in one.info:
             many.info[keys.TOTAL_CHARGE] = n * one.info[keys.TOTAL_CHARGE]
-    worst = dict.fromkeys(LIMITS, 0.0)
+    worst = dict.fromkeys(UNITS, 0.0)
     for one, many in zip(calculate(calculator, small), calculate(calculator, large), strict=True):
         apart = {
             "energy": 1e3 * (many.get_potential_energy() / n - one.get_potential_energy()) / len(one),
@@ -89,8 +90,7 @@ def repeat_differences(calculator, structures: Sequence[Atoms], repeat: Sequence
             apart["stress"] = units.EV_PER_A3_IN_GPA * (many.get_stress() - one.get_stress())
         worst = {name: max(value, float(np.abs(apart.get(name, 0.0)).max())) for name, value in worst.items()}
     where = {"material": conditions(small[0])["material"], "repeat": "x".join(map(str, repeat)), "structures": len(small)}
-    return [Result(f"{name}_change_on_repeat", worst[name], unit, verdict="pass" if worst[name] <= limit else "fail", conditions=where)
-            for name, (limit, unit) in LIMITS.items()]  # fmt: skip
+    return [Result(f"{name}_change_on_repeat", worst[name], unit, conditions=where) for name, unit in UNITS.items()]
 
 
 def errors_by_size(calculator, labelled: Sequence[Atoms]) -> list[dict]:
@@ -107,14 +107,12 @@ def errors_by_size(calculator, labelled: Sequence[Atoms]) -> list[dict]:
     ]  # fmt: skip
 
 
-def barrier(
-    calculator, host: Atoms, species: str, max_length: float, fmax: float, steps: int
-) -> Result:
+def barrier(calculator, atoms: Atoms, species: str, max_length: float, fmax: float, steps: int) -> Result:
     """Of the shortest hop into one vacancy of this cell."""
-    hop = vacancy_hops(host, species, max_length)[0]
+    hop = vacancy_hops(atoms, species, max_length)[0]
     path = neb(*quench_ends(hop.start, hop.end, calculator, fmax=fmax / 2, steps=steps), calculator, fmax=fmax, steps=steps)
     notes = [] if path.converged else [f"the band has not converged: {path.fmax:.3f} eV/Å are left"]
-    where = {**conditions(host), "species": species, "length_A": round(hop.length, 3)}
+    where = {**conditions(atoms), "species": species, "length_A": round(hop.length, 3)}
     return Result("barrier_by_size", path.barrier, "eV", verdict="warn" if notes else "", notes=notes, conditions=where)
 
 
@@ -126,17 +124,32 @@ def one_hop(barriers: Sequence[Sequence]) -> list[str]:
     return []
 
 
+def diffusivities(folder: str | Path, names: Sequence[str] = ("diffusion", "diffusion_large")) -> list[Result]:
+    """Tracer diffusivity at the lowest temperature of evaluated sections, with their atoms; none unless all are there."""
+    files = [section_file(folder, name) for name in names]
+    if not all(file.is_file() for file in files):
+        return []
+    results = []
+    for section in map(read_section, files):
+        rows = [result for result in section.results if result.name == "tracer_diffusivity"]
+        if not rows or "n_atoms" not in section.data:
+            return []
+        coldest = min(rows, key=lambda result: result.conditions["temperature_K"])
+        results.append(replace(coldest, conditions={**coldest.conditions, "atoms": section.data["n_atoms"]}))
+    return results
+
+
 def by_size(others: Sequence[Result]) -> list[Result]:
     """The same numbers, smallest cell first; the last warns where it disagrees with the first."""
     if missing := [result.name for result in others if "atoms" not in result.conditions]:
         raise ValueError(f"{missing[0]} does not say how many atoms it is of: its conditions need 'atoms'")
-    found = sorted(others, key=lambda result: result.conditions["atoms"])
-    if len(found) > 1 and None not in (found[0].low, found[0].high, found[-1].low, found[-1].high):
-        first, last = found[0], found[-1]
+    ordered = sorted(others, key=lambda result: result.conditions["atoms"])
+    if len(ordered) > 1 and None not in (ordered[0].low, ordered[0].high, ordered[-1].low, ordered[-1].high):
+        first, last = ordered[0], ordered[-1]
         if first.low > last.high or last.low > first.high:
-            told = f"depends on the size of the cell: {first} beside {last}"
-            found[-1] = Result(last.name, last.value, last.unit, last.low, last.high, "warn", (*last.notes, told), last.conditions)
-    return found
+            note = f"depends on the size of the cell: {first} beside {last}"
+            ordered[-1] = replace(last, verdict="warn", notes=(*last.notes, note))
+    return ordered
 
 
 def _rmse(differences: Sequence) -> float | None:

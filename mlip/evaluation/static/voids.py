@@ -1,4 +1,4 @@
-"""Places for defects: symmetry-distinct atoms to take out, and the largest holes to put one more into."""
+"""Sites of defects: symmetry-distinct atoms for vacancies, largest voids for interstitials."""
 
 import warnings
 
@@ -13,10 +13,10 @@ with warnings.catch_warnings():  # spglib announces its next error handling on i
     warnings.simplefilter("ignore", DeprecationWarning)
     import spglib
 
-SPACING = 0.3  # Å of the grid on which holes are looked for
-REACH = 5.0  # Å, around the cell in which neighbours of a hole are looked for
+SPACING = 0.3  # Å of the grid on which voids are looked for
+REACH = 5.0  # Å, around the cell in which neighbours of a void are looked for
 SYMMETRY = 0.01  # Å
-NEIGHBOURS = 8  # whose distances tell two holes apart
+NEIGHBOURS = 8  # whose distances tell two voids apart
 ALIKE = 0.4  # Å, between such distances: what a grid leaves uncertain
 
 
@@ -33,7 +33,7 @@ def distinct_sites(atoms: Atoms, species: str) -> list[int]:
 
 
 def largest_voids(atoms: Atoms, n: int) -> np.ndarray:
-    """Up to n points farther from all atoms than the points around them, with different surroundings, largest hole first, [m, 3] Å."""
+    """Up to n points farther from all atoms than the points around them, with different surroundings, largest void first, [m, 3] Å."""
     shape = np.ceil(atoms.cell.lengths() / SPACING).astype(int)
     grid = [np.arange(count) / count for count in shape]
     points = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1).reshape(-1, 3) @ atoms.cell.array

@@ -1,41 +1,45 @@
-"""Evaluated folders side by side: every number in one table, figures next to each other, accuracy against cost."""
+"""Comparison of evaluated folders: every number in one table, figures side by side, accuracy against cost."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from mlip.errors import InputError
 from mlip.evaluation import html, report
 from mlip.evaluation.cost_figures import accuracy_cost
 from mlip.evaluation.evaluate import is_failed
+from mlip.evaluation.property import Presentation
 from mlip.evaluation.result import write_csv
 from mlip.evaluation.section import Section
 from mlip.evaluation.thresholds import Judged, judge
 from mlip.files import whole_file
 
 
-def compare(folders: Sequence[str], folder: str | Path, layout: Mapping[str, Mapping], thresholds: Mapping) -> Path:
+def compare(folders: Sequence[str], folder: str | Path, properties: Mapping[str, Presentation]) -> Path:
     """Writes comparison.html, comparison.csv and figures/ into folder; returns the page.
 
-    folders  at least two that mlip evaluate wrote; layout, thresholds as report.build takes them
+    folders  at least two that mlip evaluate wrote; properties as report.build takes them
     """
     if len(folders) < 2:
-        raise ValueError(f"compare needs at least two evaluated folders, got {list(folders)}")
+        raise InputError(f"compare needs at least two evaluated folders, got {list(folders)}")
     folder = Path(folder)
-    evaluated = [report.read(Path(each), list(layout)) for each in folders]
+    evaluated = [report.read(Path(each), list(properties)) for each in folders]
     names = distinct([about["name"] for about, _ in evaluated], folders)
-    sections = [{section.name: section for section in found} for _, found in evaluated]
-    judged = {name: judge(found, thresholds) for name, (_, found) in zip(names, evaluated, strict=True)}
-    order = list(dict.fromkeys(section for found in sections for section in found))
-    order = [name for name in layout if name in order] + [name for name in order if name not in layout]
+    sections = [{section.name: section for section in of_folder} for _, of_folder in evaluated]
+    thresholds = {name: each.thresholds for name, each in properties.items()}
+    judged = {name: judge(of_folder.values(), thresholds) for name, of_folder in zip(names, sections, strict=True)}
+    order = list(dict.fromkeys(section for of_folder in sections for section in of_folder))
+    order = [name for name in properties if name in order] + [name for name in order if name not in properties]
     body = [f"<h1>{escape(' · '.join(names))}</h1>", *accuracy_against_cost(dict(zip(names, sections, strict=True)), folder)]
     for section in order:
-        body += [f"<h2>{escape(layout.get(section, {}).get('title', section))}</h2>", table(judged, section)]
+        shown = properties.get(section, Presentation(section))
+        body += [f"<h2>{escape(shown.title)}</h2>", quantity_table(judged, section)]
         drawn = {}
-        for name, found in zip(names, sections, strict=True):
-            if section in found:
-                pictures, complaint = report.save(folder / "figures" / name, found[section], layout.get(section, {}).get("draw"))
+        for name, of_folder in zip(names, sections, strict=True):
+            if section in of_folder:
+                pictures, remarks = report.save(folder / "figures" / name, of_folder[section], shown.figures)
                 drawn |= {(kind, name): png for kind, png in pictures.items()}
-                body += report.sentences([f"{name}: {text}" for text in complaint])
+                body += report.sentences([f"{name}: {text}" for text in remarks])
         body += side_by_side(drawn)
     page = folder / "comparison.html"
     with whole_file(page) as part:
@@ -55,13 +59,13 @@ def key(row: Judged) -> tuple:
     return row.result.name, row.result.unit, tuple(sorted((k, str(v)) for k, v in row.result.conditions.items()))
 
 
-def table(judged: Mapping[str, list[Judged]], section: str) -> str:
+def quantity_table(judged: Mapping[str, list[Judged]], section: str) -> str:
     """One row per quantity, one column per model."""
-    found = {name: {key(row): row for row in rows if row.section == section} for name, rows in judged.items()}
-    keys = list(dict.fromkeys(each for rows in found.values() for each in rows))
+    by_model = {name: {key(row): row for row in rows if row.section == section} for name, rows in judged.items()}
+    keys = list(dict.fromkeys(each for rows in by_model.values() for each in rows))
     lines = []
     for each in keys:
-        rows = [found[name].get(each) for name in judged]
+        rows = [by_model[name].get(each) for name in judged]
         first = next(row.result for row in rows if row)
         cells = [f"{html.value(row.result)} <small>{html.interval(row.result)}</small> {html.verdict(row.result.verdict)}"
                  if row else "" for row in rows]  # fmt: skip
@@ -80,8 +84,8 @@ def side_by_side(drawn: Mapping[tuple[str, str], bytes]) -> list[str]:
 
 def accuracy_against_cost(sections: Mapping[str, Mapping[str, Section]], folder: Path) -> list[str]:
     """Force error against time per atom and step, where at least two models have both."""
-    both = {name: (found["accuracy"], found["cost"]) for name, found in sections.items()
-            if all(part in found and not is_failed(found[part]) for part in ("accuracy", "cost"))}  # fmt: skip
+    both = {name: (of_model["accuracy"], of_model["cost"]) for name, of_model in sections.items()
+            if all(each in of_model and not is_failed(of_model[each]) for each in ("accuracy", "cost"))}  # fmt: skip
     if len(both) < 2:
         return []
     figure = accuracy_cost(both)
