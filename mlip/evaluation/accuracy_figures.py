@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlip.evaluation.plots import BLUE, GREEN, ORANGE, RED
+from mlip.evaluation.plots import BLUE, GREEN, ORANGE, RED, log_ticks
 
 STYLE = {"font.size": 9, "pdf.fonttype": 42}
 UNITS = {"energy": "energy (eV/atom)", "force": "force component (eV/Å)", "stress": "stress component (GPa)"}
@@ -54,6 +54,7 @@ def cumulative(curves: dict) -> Figure:
     for axis in (size, direction):  # the smallest hundredth would take half of a logarithmic axis
         starts = [np.interp(0.01, line.get_ydata(), line.get_xdata()) for line in axis.lines]
         axis.set(xscale="log", xlim=(max(min(starts, default=1e-3), 1e-6), None))
+        log_ticks(axis.xaxis, *axis.get_xlim())
     size.set(xlabel="error of the force's magnitude (meV/Å)", ylabel="part of the ions", ylim=(0, 1))
     direction.set(xlabel="angle between the forces (degree)")
     size.legend(frameon=False, fontsize=8, loc="upper left")

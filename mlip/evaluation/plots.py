@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from mlip.evaluation.arrhenius import Arrhenius
 from mlip.evaluation.literature import LiteraturePoint
@@ -152,6 +154,14 @@ def canvas(xlabel: str, ylabel: str, size: tuple[float, float] = (5.2, 3.8)) -> 
     axis = figure.subplots()
     axis.set(xlabel=xlabel, ylabel=ylabel)
     return figure, axis
+
+
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Label a logarithmic axis so that labels do not touch: 1, 2, 5 of each decade, or powers of ten above two decades."""
+    is_short = high < 100 * low
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_short else (1,), numticks=6))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def title(axis, text: str) -> None:

@@ -11,7 +11,6 @@ from mlip import keys
 from mlip.calculator import calculate_many
 from mlip.data.structures import write
 from mlip.evaluation.static import barriers
-from mlip.evaluation.static.barrier_plots import draw
 
 MODEL, DFT = 0.30, 0.42  # eV
 
@@ -47,7 +46,7 @@ def test_three_numbers_of_a_hop_are_the_barriers_of_model_and_dft():
     assert found["barrier_dft_on_own_saddle"] == pytest.approx(DFT, abs=2e-3)  # C
     assert found["barrier_own_error"] == pytest.approx(MODEL - DFT, abs=4e-3)
     assert section.notes == []
-    assert list(draw(section.data)) == ["barrier_0"]
+    assert list(barriers.Barriers.figures(section.data)) == ["barrier_0"]
 
 
 def test_hops_come_from_files_and_saddles_without_labels_wait_in_a_file(tmp_path):
