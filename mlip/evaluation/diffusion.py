@@ -15,7 +15,7 @@ from mlip.evaluation.displacements import Trajectory
 from mlip.evaluation.framework import framework_intact
 from mlip.evaluation.increments import TWO_SIGMA, Estimate, estimate
 from mlip.evaluation.result import Result
-from mlip.evaluation.van_hove import hop_counts
+from mlip.evaluation.van_hove import settled_displacements
 
 FEW_HOPS = 160  # below, 2 sigma intervals of hopping walkers are less sure than they say
 
@@ -26,7 +26,7 @@ class Diffusion:
 
     tracer, collective  Å^2/ps; None where nothing hops
     lags_ps, msd, msd_error   [n_lags] ps, Å^2, Å^2 (jackknife over ions)
-    hops                [n_ions] settled hops of every ion
+    settled             [n_ions] settled displacements of every ion by more than half a hop
     results             rows of the report
     """
 
@@ -35,7 +35,7 @@ class Diffusion:
     lags_ps: np.ndarray
     msd: np.ndarray
     msd_error: np.ndarray
-    hops: np.ndarray
+    settled: np.ndarray
     results: list[Result]
 
 
@@ -43,7 +43,7 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
     """Everything a trajectory at one temperature says about transport.
 
     charge      of the mobile ion, e; never guessed
-    hop_length  distance between neighbouring sites, Å (2-4 Å): decides what is a hop, N_eff and the upper limit; D
+    hop_length  distance between neighbouring sites, Å (2-4 Å): decides whether anything hops, N_eff and the upper limit; D
                 does not depend on it
     """
     formulas.check_charge(charge)
@@ -53,9 +53,9 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
     n_ions, where = ions.shape[1], {"species": trajectory.mobile, "temperature_K": float(temperature_K)}
     tracer = estimate(ions, interval)
     lags, msd, msd_error = mean_square_displacement(ions, interval)
-    hops = hop_counts(ions, interval, hop_length)
+    settled = settled_displacements(ions, interval, hop_length / 2)
     framework = framework_intact(trajectory, **where)
-    results = [framework, Result("hops", hops.sum(), "", conditions=where)]
+    results = [framework, Result("settled_displacements", settled.sum(), "", conditions=where)]
 
     def sigma(name: str, d: Result) -> Result:
         ends = [
@@ -64,11 +64,11 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
         ]
         return Result(name, ends[0], "S/cm", ends[1], ends[2], d.verdict, d.notes, {**where, "charge_e": float(charge)})
 
-    if hops.sum() == 0:
+    if settled.sum() == 0:
         limit = formulas.upper_limit(n_ions, trajectory.duration_ps, hop_length) * CM2_PER_S
         note = f"no hop of {n_ions} ions in {trajectory.duration_ps:g} ps: D < 3 a^2 / (6 N t), a = {hop_length:g} Å"
         d = Result("tracer_diffusivity", None, "cm2/s", 0.0, limit, "limit", (note,), where)
-        return Diffusion(None, None, lags, msd, msd_error, hops, [*results, d, sigma("conductivity_nernst_einstein", d)])
+        return Diffusion(None, None, lags, msd, msd_error, settled, [*results, d, sigma("conductivity_nernst_einstein", d)])
 
     collective = estimate(together(ions), interval, least_tau_ps=tracer.tau_ps)
     n_eff = formulas.effective_hops(msd.max(), n_ions, hop_length)
@@ -85,7 +85,7 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
         Result("relative_error_he_zhu_mo", formulas.hop_count_error(n_eff), "", conditions=where),
         Result("relative_error", tracer.error / tracer.value if tracer.value > 0 else None, "", conditions=where),
     ]
-    return Diffusion(tracer, collective, lags, msd, msd_error, hops, results)
+    return Diffusion(tracer, collective, lags, msd, msd_error, settled, results)
 
 
 def together(ions: np.ndarray) -> np.ndarray:

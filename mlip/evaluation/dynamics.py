@@ -16,9 +16,11 @@ from mlip.evaluation.displacements import Trajectory, from_frames
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
 from mlip.evaluation.transport import TransportAnalysis, plot_diffusion, without_beginning
+from mlip.evaluation.van_hove import write_density
 from mlip.md.ensemble import NPT, Bussi
 from mlip.md.guard import Guard
 from mlip.md.run import run
+from mlip.transitions.density import ion_density
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Dynamics:
 
 @dataclass(frozen=True)
 class Diffusion:
-    """Diffusion and conductivity from dynamics at every temperature, in folder/600K/...
+    """Diffusion and conductivity from dynamics at every temperature, in folder/600K/ with the ions' density.cube.
 
     analysis         mobile ion, charge, hop length and what else transport.py needs
     devices          ["cuda:0", "cuda:1"]: temperatures run at the same time, one process for each device, with calculators
@@ -106,8 +108,10 @@ class Diffusion:
             if stop:
                 times.append(Result("md_time", None, "ps", verdict="fail", notes=(stop,), conditions=where))
             else:
-                runs.append((t, dynamics.production(folders[t], self.analysis.mobile, self.analysis.framework)))
-                times.append(Result("md_time", runs[-1][1].duration_ps, "ps", conditions=where))
+                trajectory = dynamics.production(folders[t], self.analysis.mobile, self.analysis.framework)
+                write_density(folders[t] / "density.cube", trajectory, ion_density(trajectory.ions, trajectory.mean_cell))
+                runs.append((t, trajectory))
+                times.append(Result("md_time", trajectory.duration_ps, "ps", conditions=where))
         if not runs:
             return Section("diffusion", times, {"runs": []}, ["dynamics was stopped at every temperature"])
         section = self.analysis.section(runs)

@@ -118,9 +118,9 @@ def _inverse(x):
 def van_hove(run: Mapping) -> Figure:
     """Self part: how far ions are after several lags, as a probability per Å."""
     figure, axis = canvas("displacement r (Å)", "4πr$^2$ G$_s$(r, t) (1/Å)")
-    found = run["van_hove"]
-    for lag, row, colour in zip(found["lags_ps"], found["density"], colours(len(found["lags_ps"])), strict=True):
-        axis.plot(found["r_A"], row, color=colour, linewidth=1.2, label=f"t = {lag:.3g} ps")
+    curves = run["van_hove"]
+    for lag, row, colour in zip(curves["lags_ps"], curves["density"], colours(len(curves["lags_ps"])), strict=True):
+        axis.plot(curves["r_A"], row, color=colour, linewidth=1.2, label=f"t = {lag:.3g} ps")
     axis.set(ylim=(0, None), xlim=(0, None))
     title(axis, f"{run['temperature_K']:g} K")
     return legend(figure)
@@ -128,11 +128,11 @@ def van_hove(run: Mapping) -> Figure:
 
 def density(run: Mapping) -> Figure:
     """Where the ions were: their density summed along c, over the a and b axes of the cell."""
-    found = run["density"]
-    values = np.array(found["projected"], float)
-    cell = np.array(found["cell"], float)
+    values = np.array(run["density"]["projected"], float)
+    cell = np.array(run["density"]["cell"], float)
     a, b = plane(cell)
-    i, j = np.meshgrid(*(np.linspace(0, 1, n + 1) for n in values.shape), indexing="ij")
+    begin = 0.5 if run["density"].get("centred") else 0.0  # of a voxel; older files have their grid point at its corner
+    i, j = np.meshgrid(*((np.arange(n + 1) - begin) / n for n in values.shape), indexing="ij")
     figure, axis = canvas("along a (Å)", "in the a-b plane, across a (Å)")
     mesh = axis.pcolormesh(i * a[0] + j * b[0], i * a[1] + j * b[1], values, cmap="cividis", rasterized=True, vmin=0)
     axis.set_aspect("equal")

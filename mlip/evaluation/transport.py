@@ -16,7 +16,8 @@ from mlip.evaluation.increments import Estimate
 from mlip.evaluation.literature import LiteraturePoint, points, read_points
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
-from mlip.evaluation.van_hove import probability_density, van_hove_self
+from mlip.evaluation.van_hove import van_hove_self
+from mlip.transitions.density import ion_density
 
 FITTED = {"tracer_diffusivity": "cm2/s", "conductivity": "S/cm"}  # what gets an Arrhenius line
 LAGS = (0.005, 0.02, 0.1, 0.3)  # of the duration, for the van Hove function
@@ -132,13 +133,13 @@ def displaced(trajectory: Trajectory) -> dict:
 
 
 def projected(trajectory: Trajectory) -> dict:
-    """Ions per Å^2 of the a-b plane: the density summed along c."""
+    """Ions per Å^2 of the a-b plane, in voxels centred on their grid points: the density summed along c."""
     cell = trajectory.mean_cell
-    grid = probability_density(trajectory, spacing=0.3)
+    grid = ion_density(trajectory.ions, cell, spacing=0.3)
     volume = abs(np.linalg.det(cell))
     area = np.linalg.norm(np.cross(cell[0], cell[1]))
     per_area = grid.mean(axis=2) * volume / area
-    return {"cell": cell.tolist(), "projected": np.round(per_area, 5).tolist()}
+    return {"cell": cell.tolist(), "centred": True, "projected": np.round(per_area, 5).tolist()}
 
 
 def fitted(results: Sequence[Result], changes: list, to_K: float) -> tuple[Arrhenius | None, list[Result], list[str]]:

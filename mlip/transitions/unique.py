@@ -1,6 +1,5 @@
 """Which hops are the same: by the symmetry of a crystal, or by what surrounds them where there is none."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,10 +8,7 @@ from ase import Atoms
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from mlip.data.graph import neighbour_list
-
-with warnings.catch_warnings():  # spglib announces its next error handling on import
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import spglib
+from mlip.data.symmetry import symmetry_dataset
 
 
 @dataclass(frozen=True)
@@ -34,9 +30,7 @@ def symmetry_of(atoms: Atoms, tolerance: float = 0.05) -> Symmetry:
     """
     if not atoms.pbc.all():
         raise ValueError(f"symmetry needs three periodic directions, got pbc {atoms.pbc.tolist()}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        found = spglib.get_symmetry_dataset((atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec=tolerance)
+    found = symmetry_dataset(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers, tolerance)
     if found is None:
         raise ValueError(f"no symmetry found in {atoms.symbols} within {tolerance} Å: overlapping atoms, or a tolerance too large")
     return Symmetry(found.rotations, found.translations, atoms.cell.array.copy())

@@ -1,17 +1,12 @@
 """Sites of defects: symmetry-distinct atoms for vacancies, largest voids for interstitials."""
 
-import warnings
-
 import numpy as np
 from ase import Atoms
 from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
+from mlip.data.symmetry import symmetry_dataset
 from mlip.evaluation.static.relaxation import repeats
-
-with warnings.catch_warnings():  # spglib announces its next error handling on import
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import spglib
 
 SPACING = 0.3  # Å of the grid on which voids are looked for
 REACH = 5.0  # Å, around the cell in which neighbours of a void are looked for
@@ -25,10 +20,8 @@ def distinct_sites(atoms: Atoms, species: str) -> list[int]:
     chosen = np.flatnonzero(np.array(atoms.get_chemical_symbols()) == species)
     if len(chosen) == 0:
         raise ValueError(f"no {species} in {atoms.symbols}: there is none to take out")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        found = spglib.get_symmetry((atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec=SYMMETRY)
-    classes = np.arange(len(atoms)) if found is None else found["equivalent_atoms"]
+    symmetry = symmetry_dataset(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers, SYMMETRY)
+    classes = np.arange(len(atoms)) if symmetry is None else symmetry.equivalent_atoms
     return [int(np.flatnonzero(classes == label)[0]) for label in dict.fromkeys(classes[chosen].tolist())]
 
 
