@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from matplotlib.figure import Figure
 
+from mlip.errors import InputError
 from mlip.evaluation import calibration, error_statistics
 from mlip.evaluation.accuracy_figures import plot_accuracy
 from mlip.evaluation.bootstrap import blocks, trajectory
@@ -62,11 +63,11 @@ class Accuracy:
     def evaluate(self, calculator) -> Section:
         """Compare predictions with labels, in total and by group."""
         if not self.structures:
-            raise ValueError("accuracy needs labelled structures, got none")
+            raise InputError("accuracy needs labelled structures, got none")
         trajectories = list(self.trajectories) if self.trajectories is not None else [trajectory(atoms) for atoms in self.structures]
         energy, force, stress = compared(self.structures, predicted(calculator, self.structures, self.atoms_per_call))
         if not len(energy) + len(force) + len(stress):
-            raise ValueError(f"none of the {len(self.structures)} structures has a label: they need ref_energy, ref_forces or ref_stress "
+            raise InputError(f"none of the {len(self.structures)} structures has a label: they need ref_energy, ref_forces or ref_stress "
                              "(mlip.data.structures.read gives labels these names)")  # fmt: skip
         table = ErrorTable(blocks(trajectories))
         notes = [f"{len(self.structures)} structures; {table.blocks}", QUANTILE_NOTE]

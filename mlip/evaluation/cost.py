@@ -12,6 +12,7 @@ from scipy.optimize import least_squares
 from scipy.stats import t as t_law
 
 from mlip.data.graph import neighbour_list
+from mlip.errors import InputError
 from mlip.evaluation.cost_figures import plot_cost
 from mlip.evaluation.increments import TWO_SIGMA
 from mlip.evaluation.peak_memory import peak_bytes, total_bytes
@@ -134,7 +135,7 @@ class Cost:
     def evaluate(self, calculator) -> Section:
         """Time energy and forces of growing cells, neighbour list included."""
         if not self.atoms.pbc.any():
-            raise ValueError("cost needs a periodic structure, which it repeats; got pbc False in all directions")
+            raise InputError("cost needs a periodic structure, which it repeats; got pbc False in all directions")
         device = torch.device(getattr(calculator, "device", "cpu") or "cpu")
         synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
         cells = sizes(self.atoms, self.largest)

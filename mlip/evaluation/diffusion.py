@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import f as f_law
 
+from mlip.errors import InputError
 from mlip.evaluation import conductivity as formulas
 from mlip.evaluation.conductivity import CM2_PER_S
 from mlip.evaluation.displacements import Trajectory
@@ -48,7 +49,7 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
     """
     formulas.check_charge(charge)
     if not hop_length > 0:
-        raise ValueError(f"hop_length must be positive, got {hop_length} Å")
+        raise InputError(f"hop_length must be positive, got {hop_length} Å")
     ions, interval = trajectory.ions, trajectory.interval_ps
     n_ions, where = ions.shape[1], {"species": trajectory.mobile, "temperature_K": float(temperature_K)}
     tracer = estimate(ions, interval)

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
 from mlip.data.structures import iread
+from mlip.errors import InputError
 
 # a displacement is known up to whole cells; above this part of half the width, others may have been beyond it
 SAFE_PART = 0.8
@@ -87,7 +88,7 @@ def from_frames(
         cells.append(atoms.cell.array.copy())
         times.append(atoms.info.get("time_fs"))
     if len(cells) < 2:
-        raise ValueError(f"diffusion needs many frames, got {len(cells)}; give the trajectory, not one structure of it")
+        raise InputError(f"diffusion needs many frames, got {len(cells)}; give the trajectory, not one structure of it")
     interval = frame_interval(times, frame_interval_fs) * 1e-3
     return assemble(np.array(fractional), np.array(cells), first.numbers, interval, mobile, framework, first.pbc)
 
@@ -106,18 +107,18 @@ def assemble(
     framework=() subtracts nothing, for ions without a framework.
     """
     if not (np.isfinite(interval_ps) and interval_ps > 0):
-        raise ValueError(f"the time between frames must be positive, got {interval_ps} ps")
+        raise InputError(f"the time between frames must be positive, got {interval_ps} ps")
     numbers = np.asarray(numbers)
     present = [chemical_symbols[number] for number in np.unique(numbers)]
     if framework is None:
         framework = [symbol for symbol in present if symbol != mobile]
         if not framework:
-            raise ValueError(f"every atom is {mobile}: nothing holds the frame of reference. framework=() takes the frame of the box")
+            raise InputError(f"every atom is {mobile}: nothing holds the frame of reference. framework=() takes the frame of the box")
     for symbol in (mobile, *framework):
         if symbol not in present:
-            raise ValueError(f"no {symbol} in the trajectory; it has {', '.join(present)}")
+            raise InputError(f"no {symbol} in the trajectory; it has {', '.join(present)}")
     if mobile in framework:
-        raise ValueError(f"{mobile} cannot be both the mobile ion and a part of the framework")
+        raise InputError(f"{mobile} cannot be both the mobile ion and a part of the framework")
     is_framework = np.isin(numbers, [atomic_numbers[symbol] for symbol in framework])
     mean_cell = cells.mean(axis=0)
     positions = unwrap(fractional, cells, periodic) @ mean_cell
@@ -140,7 +141,7 @@ def unwrap(fractional: np.ndarray, cells: np.ndarray, periodic: Sequence[bool] =
     if far.max(initial=0.0) > SAFE_PART / 2:
         frame, atom, axis = np.unravel_index(far.argmax(), far.shape)
         width = widths(cells[frame + 1])[axis]
-        raise ValueError(
+        raise InputError(
             f"atom {atom} moved {far.max() * width:.2f} Å between frames {frame} and {frame + 1}, half the width of the cell "
             f"along axis {axis} is {width / 2:.2f} Å: beyond it an atom cannot be told from its image, and moves over "
             f"{SAFE_PART:.0%} of it say that some were. Save frames more often, or use a larger cell"
@@ -160,33 +161,33 @@ def widths(cell: np.ndarray) -> np.ndarray:
 def frame_interval(times: Sequence[float | None], asked_fs: float | None) -> float:
     """Time between frames in fs, from the frames' own times or as told; raises ValueError where they leave a doubt."""
     if asked_fs is not None and not (np.isfinite(asked_fs) and asked_fs > 0):
-        raise ValueError(f"frame_interval_fs must be positive, got {asked_fs}")
+        raise InputError(f"frame_interval_fs must be positive, got {asked_fs}")
     if any(time is None for time in times):
         if asked_fs is None:
-            raise ValueError("the frames do not say when they were taken (info time_fs); give frame_interval_fs, the time "
+            raise InputError("the frames do not say when they were taken (info time_fs); give frame_interval_fs, the time "
                              "between saved frames in fs: MD step times the saving stride")
         return float(asked_fs)
     steps = np.diff(np.asarray(times, float))
     wrong = np.flatnonzero(~(np.abs(steps - steps[0]) <= 1e-3 * abs(steps[0])) | ~(steps > 0))
     if len(wrong):
-        raise ValueError(f"frames must be at equal times: frames {wrong[0]} and {wrong[0] + 1} are {steps[wrong[0]]:g} fs "
+        raise InputError(f"frames must be at equal times: frames {wrong[0]} and {wrong[0] + 1} are {steps[wrong[0]]:g} fs "
                          f"apart, the first two {steps[0]:g} fs; cut the trajectory there, or drop the repeated frame")
     if asked_fs is not None and abs(asked_fs - steps[0]) > 1e-3 * steps[0]:
-        raise ValueError(f"frame_interval_fs is {asked_fs:g}, the frames' own times are {steps[0]:g} fs apart; leave it out")
+        raise InputError(f"frame_interval_fs is {asked_fs:g}, the frames' own times are {steps[0]:g} fs apart; leave it out")
     return float(steps.mean())
 
 
 def _check_frame(atoms: Atoms, first: Atoms, count: int) -> None:
     where = atoms.info.get("source", f"frame {count}")
     if len(atoms) != len(first) or (atoms.numbers != first.numbers).any():
-        raise ValueError(f"{where} holds {atoms.symbols}, the first frame {first.symbols}: atoms and their order must not "
+        raise InputError(f"{where} holds {atoms.symbols}, the first frame {first.symbols}: atoms and their order must not "
                          "change along a trajectory (LAMMPS: dump_modify sort id)")
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-        raise ValueError(f"{where} has positions or a cell that are not finite (atoms {bad[:5].tolist()}): the run has "
+        raise InputError(f"{where} has positions or a cell that are not finite (atoms {bad[:5].tolist()}): the run has "
                          "broken up there; use the frames before it")
     if atoms.cell.rank < 3:
-        raise ValueError(f"{where} has no full cell, and atoms cannot be unwrapped without one; write it as extxyz with "
+        raise InputError(f"{where} has no full cell, and atoms cannot be unwrapped without one; write it as extxyz with "
                          'Lattice="..."')
 
 
@@ -198,6 +199,6 @@ def _renamed(frames: Iterable[Atoms], elements) -> Iterable[Atoms]:
     for atoms in frames:  # without names, ASE reads type n of a LAMMPS dump as the element of number n
         missing = sorted(set(atoms.numbers.tolist()) - set(symbols))
         if missing:
-            raise ValueError(f"the dump has types {missing} that elements={symbols} does not name")
+            raise InputError(f"the dump has types {missing} that elements={symbols} does not name")
         atoms.numbers = [atomic_numbers[symbols[kind]] for kind in atoms.numbers.tolist()]
         yield atoms

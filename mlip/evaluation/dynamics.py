@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.io.trajectory import Trajectory as AseTrajectory
 from matplotlib.figure import Figure
 
-from mlip.errors import GuardStop
+from mlip.errors import GuardStop, InputError, MissingFileError
 from mlip.evaluation.displacements import Trajectory, from_frames
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
@@ -95,7 +95,7 @@ class Diffusion:
         """Run dynamics at every temperature, lowest first, and analyse the trajectories."""
         dynamics, temperatures = self.dynamics, sorted({float(t) for t in self.temperatures_K})
         if not temperatures or temperatures[0] <= 0 or dynamics.production_ps <= 0:
-            raise ValueError(f"dynamics needs temperatures and a production time, got {list(self.temperatures_K)} K, "
+            raise InputError(f"dynamics needs temperatures and a production time, got {list(self.temperatures_K)} K, "
                              f"{dynamics.production_ps} ps")  # fmt: skip
         folders = {t: Path(self.folder) / f"{t:g}K" for t in temperatures}
         if self.devices:
@@ -144,11 +144,11 @@ def check_same(folder: Path, atoms: Atoms, calculator) -> None:
     message = f"{folder} holds dynamics of another %s: delete it, or choose another folder"
     same_atoms = len(first) == len(atoms) and np.allclose(first.positions, atoms.positions, atol=1e-6)
     if not (same_atoms and np.allclose(first.cell.array, atoms.cell.array, atol=1e-6)):
-        raise ValueError(message % "start")
+        raise InputError(message % "start")
     fresh = atoms.copy()
     fresh.calc = calculator
     if abs(fresh.get_potential_energy() - first.get_potential_energy()) > 1e-5 * len(atoms):
-        raise ValueError(message % "potential")
+        raise InputError(message % "potential")
 
 
 def production_frames(
@@ -157,7 +157,7 @@ def production_frames(
     """Production frames of a temperature that Diffusion ran in this folder, at most max_frames, evenly spaced."""
     file = Path(folder) / f"{temperature_K:g}K" / "nvt" / "trajectory.traj"
     if not file.is_file():
-        raise FileNotFoundError(f"no dynamics at {temperature_K:g} K: {file} is missing; it must be one of temperatures_K")
+        raise MissingFileError(f"no dynamics at {temperature_K:g} K: {file} is missing; it must be one of temperatures_K")
     ends = 1e3 * equilibration_ps, 1e3 * (equilibration_ps + production_ps)
     with AseTrajectory(str(file)) as frames:
         kept = [i for i in range(len(frames)) if ends[0] <= frames[i].info["time_fs"] <= ends[1]]
@@ -170,7 +170,7 @@ def in_processes(
 ) -> dict[float, str]:
     """Run temperature i on device i, i + n, ...: one process for each device; messages of the guard by temperature."""
     if open_calculator is None:
-        raise ValueError("devices needs open_calculator, which makes a calculator for a device")
+        raise InputError("devices needs open_calculator, which makes a calculator for a device")
     shares = [dict(list(folders.items())[first :: len(devices)]) for first in range(len(devices))]
     stops = {}
     with ProcessPoolExecutor(len(devices), multiprocessing.get_context("spawn")) as pool:

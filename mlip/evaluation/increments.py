@@ -14,6 +14,8 @@ import numpy as np
 from scipy.stats import chi2
 from scipy.stats import t as t_law
 
+from mlip.errors import InputError
+
 TWO_SIGMA = 0.954499736  # probability of |x| < 2 for a normal number
 LEAST_FRAMES = 41  # a twentieth of the trajectory must hold two strides
 SCANS = (20, 8)  # tau up to 1/20 of the trajectory, and to 1/8 where that shows no plateau: longer is noisier
@@ -67,7 +69,7 @@ def estimate(positions: np.ndarray, interval_ps: float, least_tau_ps: float = 0.
     least_tau_ps  the plateau is looked for from here on. Raises ValueError below 41 frames.
     """
     if len(positions) < LEAST_FRAMES:
-        raise ValueError(f"diffusion needs at least {LEAST_FRAMES} frames, got {len(positions)}: save more often or run longer")
+        raise InputError(f"diffusion needs at least {LEAST_FRAMES} frames, got {len(positions)}: save more often or run longer")
     duration = (len(positions) - 1) * interval_ps
     for part in SCANS:
         points = [point(positions, stride, interval_ps) for stride in strides(len(positions), part)]

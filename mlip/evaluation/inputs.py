@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from mlip.data.structures import read
+from mlip.errors import InputError
 
 
 def structure(file: str, repeat=(1, 1, 1), times: int = 1) -> Atoms:
@@ -16,7 +17,7 @@ def structure(file: str, repeat=(1, 1, 1), times: int = 1) -> Atoms:
     repeat = tuple(times * n for n in repeat)
     found = ase.io.read(file)
     if isinstance(found, list):
-        raise ValueError(f"{file} names {len(found)} structures, one is needed: start.xyz@0")  # noqa: TRY004
+        raise InputError(f"{file} names {len(found)} structures, one is needed: start.xyz@0")
     atoms = Atoms(found.numbers, found.positions, cell=found.cell, pbc=found.pbc)
     if "total_charge" in found.info:
         atoms.info["total_charge"] = found.info["total_charge"] * int(np.prod(repeat))
@@ -48,7 +49,7 @@ def held_out(run: Path) -> list[Atoms]:
         file, _, index = source.rpartition(":")
         wanted[file].append(int(index))
     if not wanted:
-        raise ValueError(f"{run} held out no frames to test: name labelled frames that it never saw, data.files=other.xyz")
+        raise InputError(f"{run} held out no frames to test: name labelled frames that it never saw, data.files=other.xyz")
     found = []
     for file, indices in wanted.items():
         frames = read(file)

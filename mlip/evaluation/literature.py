@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlip.data.structures import CHECKOUT
+from mlip.errors import InputError, MissingFileError
 
 TABLE = CHECKOUT / "datasets" / "literature" / "solid_electrolytes.csv"
 COLUMNS = ("material", "quantity", "value", "unit", "kind", "source", "verified")
@@ -48,7 +49,7 @@ def read_table(material: str | None = None, path: str | Path = TABLE) -> list[En
         try:
             values = tuple(float(part) for part in (ends.groups() if ends else text.split(",")))
         except ValueError as error:
-            raise ValueError(f"{path}: {row['material']} {row['quantity']} has value {text!r}; write 1.2, 1-2 or '1, 2'") from error
+            raise InputError(f"{path}: {row['material']} {row['quantity']} has value {text!r}; write 1.2, 1-2 or '1, 2'") from error
         rest = {name: row[name].strip() for name in COLUMNS if name != "value"}
         entries.append(Entry(values=values, is_range=bool(ends), **rest))
     chosen = [entry for entry in entries if material in (None, entry.material)]
@@ -80,13 +81,13 @@ def read_points(path: str | Path) -> list[LiteraturePoint]:
     for line, row in enumerate(_rows(path, ("temperature_K", "value", "unit", "error", "source")), 2):
         unit = row["unit"].strip()
         if unit not in ("cm2/s", "S/cm"):
-            raise ValueError(f"{path}, line {line}: unit must be cm2/s or S/cm, got {unit!r}")
+            raise InputError(f"{path}, line {line}: unit must be cm2/s or S/cm, got {unit!r}")
         try:
             t, value, error = float(row["temperature_K"]), float(row["value"]), float(row["error"] or "nan")
         except ValueError as wrong:
-            raise ValueError(f"{path}, line {line}: {wrong}") from wrong
+            raise InputError(f"{path}, line {line}: {wrong}") from wrong
         if not (t > 0 and value > 0):
-            raise ValueError(f"{path}, line {line}: temperature and value must be positive, got {t} K and {value}")
+            raise InputError(f"{path}, line {line}: temperature and value must be positive, got {t} K and {value}")
         low, high = (value - error, value + error) if math.isfinite(error) else (None, None)
         found.append(LiteraturePoint(t, value, unit, low, high, row["source"].strip()))
     return found
@@ -95,10 +96,10 @@ def read_points(path: str | Path) -> list[LiteraturePoint]:
 def _rows(path: str | Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no table {path}; the shipped one lies in datasets/literature of the checkout")
+        raise MissingFileError(f"no table {path}; the shipped one lies in datasets/literature of the checkout")
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file, restval="")
         missing = [name for name in columns if name not in (reader.fieldnames or [])]
         if missing:
-            raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(reader.fieldnames or [])}")
+            raise InputError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(reader.fieldnames or [])}")
         return list(reader)

@@ -10,6 +10,8 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from ase.geometry import find_mic
 
+from mlip.errors import InputError
+
 THRESHOLD = 1.0  # Å from the nearest site, or of displacement between neighbouring frames; about a third of a Li hop
 
 
@@ -30,7 +32,7 @@ def migrating_ions(
     trajectories  of each frame: only frames of the same one are neighbours
     """
     if threshold <= 0:
-        raise ValueError(f"threshold must be positive, got {threshold} Å")
+        raise InputError(f"threshold must be positive, got {threshold} Å")
     nobody = [np.zeros(len(atoms), dtype=bool) for atoms in structures]
     if any("migrating" in atoms.arrays for atoms in structures):
         named = [atoms.arrays.get("migrating", none).astype(bool) for atoms, none in zip(structures, nobody, strict=True)]
@@ -62,7 +64,7 @@ def off_site(atoms: Atoms, reference: Atoms, mobile: str, threshold: float) -> n
     sites = lattice.get_scaled_positions()[lattice.numbers == atomic_numbers[mobile]] @ atoms.cell.array
     ions = np.flatnonzero(atoms.numbers == atomic_numbers[mobile])
     if len(sites) == 0:
-        raise ValueError(f"the reference lattice has no {mobile}: it holds {lattice.get_chemical_formula()}")
+        raise InputError(f"the reference lattice has no {mobile}: it holds {lattice.get_chemical_formula()}")
     if np.array_equal(lattice.numbers, atoms.numbers) and (framework := atoms.numbers != atomic_numbers[mobile]).any():
         moved = atoms.positions[framework] - lattice.get_scaled_positions()[framework] @ atoms.cell.array
         sites = sites + find_mic(moved, atoms.cell, atoms.pbc)[0].mean(axis=0)

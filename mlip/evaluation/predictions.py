@@ -9,6 +9,7 @@ from ase.data import chemical_symbols
 
 from mlip import keys
 from mlip.calculator import calculate_many
+from mlip.errors import InputError
 
 
 @dataclass
@@ -61,7 +62,7 @@ def compared(structures: Sequence[Atoms], answered: Sequence[Atoms]) -> tuple[Ro
     for frame, (atoms, answer) in enumerate(zip(structures, answered, strict=True)):
         results, n = answer.calc.results, len(atoms)
         if not (np.isfinite(results[keys.ENERGY]) and np.isfinite(results[keys.FORCES]).all()):
-            raise ValueError(f"the calculator's energy or forces of structure {frame} ({atoms.info.get('source', 'no source')}) "
+            raise InputError(f"the calculator's energy or forces of structure {frame} ({atoms.info.get('source', 'no source')}) "
                              "are not finite: no error can be given")  # fmt: skip
         if np.isfinite(label := atoms.info.get(keys.REF_ENERGY, np.nan)):
             sigma = results.get(keys.ENERGY_SIGMA)

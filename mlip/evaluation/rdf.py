@@ -1,8 +1,8 @@
 """Radial distribution functions of every pair of elements in a trajectory, and their overlap with a reference."""
 
 from collections.abc import Iterable, Mapping
-from itertools import combinations_with_replacement
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 from ase import Atoms
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from mlip.data.graph import neighbour_list
 from mlip.data.structures import iread
+from mlip.errors import InputError
 from mlip.evaluation.plots import BLUE, ORANGE
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
@@ -39,11 +40,11 @@ class RadialDistribution:
     def evaluate(self, calculator) -> Section:
         """Average g(r) over the trajectory; the calculator is not called."""
         if not 0 < self.width <= self.cutoff / 4:
-            raise ValueError(f"the histogram needs a positive width of at most a quarter of the cutoff, got {self.width} and {self.cutoff} Å")
+            raise InputError(f"the histogram needs a positive width of at most a quarter of the cutoff, got {self.width} and {self.cutoff} Å")
         ours = blocks(frames(self.trajectory), self.cutoff, self.width)
         theirs = ours if self.reference is None else blocks(frames(self.reference), self.cutoff, self.width)
         if ours.keys() != theirs.keys():
-            raise ValueError(f"the trajectory has the pairs {', '.join(ours)}, the reference {', '.join(theirs)}: not the same crystal")
+            raise InputError(f"the trajectory has the pairs {', '.join(ours)}, the reference {', '.join(theirs)}: not the same crystal")
         ours = {pair: g for pair, g in ours.items() if g.any() or theirs[pair].any()}  # pairs that never meet agree in nothing
         where, centres = dict(self.conditions or {}), self.width * (np.arange(round(self.cutoff / self.width)) + 0.5)
         data = {"r_A": centres.tolist(), "pairs": {pair: {"g": g.mean(0).tolist()} for pair, g in ours.items()}}
@@ -71,7 +72,7 @@ class RadialDistribution:
 def frames(trajectory) -> Iterable[Atoms]:
     """The frames themselves, or those of the files."""
     if isinstance(trajectory, Atoms):
-        raise ValueError("a trajectory is a list of frames or of files, got one structure; write [atoms]")  # noqa: TRY004
+        raise InputError("a trajectory is a list of frames or of files, got one structure; write [atoms]")
     trajectory = list(trajectory) if not isinstance(trajectory, str | Mapping) else trajectory
     return trajectory if trajectory and isinstance(trajectory[0], Atoms) else list(iread(trajectory))
 
@@ -81,7 +82,7 @@ def blocks(trajectory: Iterable[Atoms], cutoff: float, width: float) -> dict[str
     each = [partial_rdfs(atoms, cutoff, width) for atoms in trajectory]
     for count, found in enumerate(each):
         if found.keys() != each[0].keys():
-            raise ValueError(f"frame {count} has other elements than frame 0: {', '.join(found)} beside {', '.join(each[0])}")
+            raise InputError(f"frame {count} has other elements than frame 0: {', '.join(found)} beside {', '.join(each[0])}")
     pieces = np.array_split(np.arange(len(each)), min(BLOCKS, len(each)))
     return {pair: np.array([np.mean([each[i][pair] for i in piece], axis=0) for piece in pieces]) for pair in each[0]}
 

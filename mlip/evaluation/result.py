@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mlip import files
+from mlip.errors import InputError
 from mlip.files import whole_file
 
 VERDICTS = ("", "pass", "warn", "fail", "limit")
@@ -38,7 +39,7 @@ class Result:
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
-            raise ValueError(f"verdict of {self.name} must be one of {', '.join(map(repr, VERDICTS))}, got {self.verdict!r}")
+            raise InputError(f"verdict of {self.name} must be one of {', '.join(map(repr, VERDICTS))}, got {self.verdict!r}")
         object.__setattr__(self, "notes", tuple(self.notes))
         for name in ("value", "low", "high"):
             number = getattr(self, name)
@@ -65,7 +66,7 @@ def read_json(path: str | Path) -> list[Result]:
     try:
         return [Result(**row) for row in json.loads(Path(path).read_text(encoding="utf-8"))]
     except TypeError as error:
-        raise ValueError(f"{path} is not a list of results: {error}") from error
+        raise InputError(f"{path} is not a list of results: {error}") from error
 
 
 def write_csv(path: str | Path, results: Sequence[Result]) -> None:

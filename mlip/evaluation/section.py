@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from mlip.errors import InputError
 from mlip.evaluation.result import Result, plain
 from mlip.files import write_json
 
@@ -43,4 +44,4 @@ def read_section(path: str | Path) -> Section:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         return Section(**{**found, "results": [Result(**row) for row in found["results"]]})
     except (TypeError, KeyError) as error:
-        raise ValueError(f"{path} is not a section of a report: {error}") from error
+        raise InputError(f"{path} is not a section of a report: {error}") from error

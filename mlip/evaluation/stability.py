@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.io.trajectory import Trajectory as AseTrajectory
 from matplotlib.figure import Figure
 
-from mlip.errors import GuardStop
+from mlip.errors import GuardStop, InputError
 from mlip.evaluation.dynamics import check_same
 from mlip.evaluation.plots import BLUE, canvas
 from mlip.evaluation.result import Result
@@ -78,7 +78,7 @@ class Stability:
 def slope(time: np.ndarray, values: np.ndarray, n_pieces: int = 4) -> tuple[float, float]:
     """Slope of a straight line, and its standard error from leaving out each quarter of the time in turn (jackknife)."""
     if len(time) < 2 * n_pieces:
-        raise ValueError(f"a drift needs at least {2 * n_pieces} rows, got {len(time)}: run longer")
+        raise InputError(f"a drift needs at least {2 * n_pieces} rows, got {len(time)}: run longer")
     pieces = np.array_split(np.arange(len(time)), n_pieces)
     rest = [np.polyfit(np.delete(time, piece), np.delete(values, piece), 1)[0] for piece in pieces]
     return float(np.polyfit(time, values, 1)[0]), float(np.sqrt((n_pieces - 1) * np.var(rest)))

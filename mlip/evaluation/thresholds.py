@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from mlip.errors import InputError
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
 
@@ -50,12 +51,12 @@ def check(section: str, result: Result, rule: Mapping) -> tuple[str, tuple[float
     kinds = [kind for kind in KINDS if kind in rule]
     unknown = sorted(set(rule) - {"unit", "where", *KINDS})
     if len(kinds) != 1 or unknown or len(rule[kinds[0]]) != 2:
-        raise ValueError(f"{where} must have one of {', '.join(KINDS)} with two numbers, for pass and for warn, got {dict(rule)}")
+        raise InputError(f"{where} must have one of {', '.join(KINDS)} with two numbers, for pass and for warn, got {dict(rule)}")
     if rule.get("unit", "") != result.unit:
-        raise ValueError(f"{where} is in {rule.get('unit', '')!r}, the result in {result.unit!r}")
+        raise InputError(f"{where} is in {rule.get('unit', '')!r}, the result in {result.unit!r}")
     good, fair = map(float, rule[kinds[0]])
     if (good < fair) if kinds[0] == "at_least" else (good > fair):
-        raise ValueError(f"{where}: the limit for pass must be stricter than that for warn, got {good:g} and {fair:g}")
+        raise InputError(f"{where}: the limit for pass must be stricter than that for warn, got {good:g} and {fair:g}")
     return kinds[0], (good, fair)
 
 

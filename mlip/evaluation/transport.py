@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from matplotlib.figure import Figure
 
+from mlip.errors import InputError
 from mlip.evaluation import hopping, plots
 from mlip.evaluation.arrhenius import LEAST_TEMPERATURES, Arrhenius, activation_energy, extrapolate, from_results
 from mlip.evaluation.conductivity import CM2_PER_S
@@ -90,14 +91,14 @@ class TrajectoryDiffusion:
     def evaluate(self, calculator) -> Section:
         """Read the trajectories and analyse them; the calculator is not called."""
         if not self.trajectories:
-            raise ValueError("diffusion needs at least one trajectory: {files: ..., temperature_K: ...}")
+            raise InputError("diffusion needs at least one trajectory: {files: ..., temperature_K: ...}")
         return self.analysis.section([self.read(entry) for entry in self.trajectories])
 
     def read(self, entry: Mapping) -> tuple[float, Trajectory]:
         """Temperature in K and trajectory of one entry."""
         known = {"files", "temperature_K", "frame_interval_fs", "elements", "skip_ps"}
         if set(entry) - known or not {"files", "temperature_K"} <= set(entry):
-            raise ValueError(f"a trajectory has files, temperature_K, and may have {', '.join(sorted(known))}; got {dict(entry)}")
+            raise InputError(f"a trajectory has files, temperature_K, and may have {', '.join(sorted(known))}; got {dict(entry)}")
         trajectory = read_trajectory(entry["files"], self.analysis.mobile, entry.get("frame_interval_fs"), self.analysis.framework,
                                      entry.get("elements"))  # fmt: skip
         return float(entry["temperature_K"]), without_beginning(trajectory, entry.get("skip_ps") or 0.0)
@@ -112,7 +113,7 @@ def without_beginning(trajectory: Trajectory, skip_ps: float) -> Trajectory:
     """The trajectory from skip_ps on. Raises ValueError if nothing is left."""
     first = int(np.ceil(skip_ps / trajectory.interval_ps - 1e-9))
     if first >= len(trajectory.positions) - 1:
-        raise ValueError(f"nothing is left of {trajectory.duration_ps:g} ps after {skip_ps:g} ps of equilibration")
+        raise InputError(f"nothing is left of {trajectory.duration_ps:g} ps after {skip_ps:g} ps of equilibration")
     return replace(trajectory, positions=trajectory.positions[first:], cells=trajectory.cells[first:], drift=trajectory.drift[first:])
 
 

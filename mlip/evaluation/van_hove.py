@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from mlip.errors import InputError
 from mlip.evaluation.displacements import Trajectory
 from mlip.files import whole_file
 
@@ -21,7 +22,7 @@ def settled_displacements(ions: np.ndarray, interval_ps: float, distance: float,
     length = max(1, round(window_ps / interval_ps))
     n_windows = len(ions) // length
     if n_windows < 2:
-        raise ValueError(f"settled displacements need at least two windows of {window_ps} ps, got {len(ions) * interval_ps:g} ps")
+        raise InputError(f"settled displacements need at least two windows of {window_ps} ps, got {len(ions) * interval_ps:g} ps")
     settled = np.median(ions[: n_windows * length].reshape(n_windows, length, *ions.shape[1:]), axis=1)
     counts, home = np.zeros(ions.shape[1], int), settled[0].copy()
     for now in settled[1:]:
@@ -45,7 +46,7 @@ def van_hove_self(
     for lag in lags_ps:
         stride = round(lag / interval_ps)
         if not 1 <= stride < len(ions):
-            raise ValueError(f"a lag of {lag} ps is not between one frame ({interval_ps:g} ps) and all of them "
+            raise InputError(f"a lag of {lag} ps is not between one frame ({interval_ps:g} ps) and all of them "
                              f"({(len(ions) - 1) * interval_ps:g} ps)")
         distance = np.linalg.norm(ions[stride:] - ions[:-stride], axis=-1)
         rows.append(np.histogram(distance, edges)[0] / distance.size / np.diff(edges))

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from mlip import keys
 from mlip.data.structures import read, write
+from mlip.errors import InputError
 from mlip.evaluation.plots import BLUE, GREEN, ORANGE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
@@ -69,10 +70,10 @@ class Barriers:
         wanted = [hop if isinstance(hop, Hop) else read_hop(hop) for hop in self.hops]
         if self.atoms is not None:
             if self.species is None:
-                raise ValueError("hops are looked for of one species: give species, e.g. Li")
+                raise InputError("hops are looked for of one species: give species, e.g. Li")
             wanted += [Hop(hop.name, hop.start, hop.end) for hop in vacancy_hops(unconstrained(self.atoms), self.species, self.max_length)[:self.n_hops]]
         if not wanted:
-            raise ValueError("no hop was given: give hops (files of start and end), or atoms and species")
+            raise InputError("no hop was given: give hops (files of start and end), or atoms and species")
         results, data, notes, to_label = [], {"hops": {}}, [], []
         for hop in wanted:
             where = {**conditions(hop.start), "hop": hop.name}
@@ -103,7 +104,7 @@ def read_hop(entry: Mapping[str, str]) -> Hop:
     """A hop from its files: {name, start, end, images}."""
     unknown = sorted(set(entry) - {"name", "start", "end", "images"})
     if unknown or not ("images" in entry or {"start", "end"} <= set(entry)):
-        raise ValueError(f"a hop is {{name, start, end, images}}, with start and end or with images; got {dict(entry)}")
+        raise InputError(f"a hop is {{name, start, end, images}}, with start and end or with images; got {dict(entry)}")
     images = read(entry["images"]) if entry.get("images") else []
     start = read(entry["start"])[0] if "start" in entry else images[0]
     end = read(entry["end"])[0] if "end" in entry else images[-1]
@@ -166,7 +167,7 @@ def reference_energy(atoms: Atoms) -> float:
         return float(atoms.info[keys.REF_ENERGY])
     if atoms.calc is not None and "energy" in atoms.calc.results:
         return float(atoms.calc.results["energy"])
-    raise ValueError(f"{atoms.info.get('source', atoms.symbols)} carries no DFT energy (REF_energy): a barrier needs it on every image")
+    raise InputError(f"{atoms.info.get('source', atoms.symbols)} carries no DFT energy (REF_energy): a barrier needs it on every image")
 
 
 def tagged(atoms: Atoms, hop: str, role: str) -> Atoms:

@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 
 from mlip import keys
 from mlip.electrostatics.response import makov_payne
+from mlip.errors import InputError
 from mlip.evaluation.plots import BLUE, ORANGE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
-from mlip.evaluation.static.voids import distinct_sites, largest_voids
 from mlip.evaluation.static.relaxation import calculate, conditions, relax, relax_many, repeats, unconverged
+from mlip.evaluation.static.voids import distinct_sites, largest_voids
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,14 @@ def usable_charge(calculator, charge: float | None, dielectric) -> tuple[float |
 def potential(calculator, species: str, given: float | None, metal: Atoms | None, steps: int) -> float | None:
     """Chemical potential, eV per atom."""
     if given is not None and metal is not None:
-        raise ValueError("give a chemical_potential or a metal, not both")
+        raise InputError("give a chemical_potential or a metal, not both")
     if metal is None:
         return given
     if set(metal.get_chemical_symbols()) != {species}:
-        raise ValueError(f"the metal of {species} must hold {species} only, got {metal.symbols}")
+        raise InputError(f"the metal of {species} must hold {species} only, got {metal.symbols}")
     found = relax(metal, calculator, steps=steps)
     if not found.converged:
-        raise ValueError(f"{metal.symbols} did not relax in {steps} steps: the calculator may not know the metal; give a "
+        raise InputError(f"{metal.symbols} did not relax in {steps} steps: the calculator may not know the metal; give a "
                          "chemical_potential instead")  # fmt: skip
     return float(found.energy) / len(metal)
 

@@ -12,6 +12,7 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from mlip import units
+from mlip.errors import InputError
 from mlip.evaluation.plots import canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
@@ -40,7 +41,7 @@ class ElasticTensor:
         """Strain the relaxed cell, relax its ions and take the slopes of the stress."""
         strains = sorted(self.strains)
         if not strains or strains[0] <= 0 or strains[-1] > 0.05 or len(set(strains)) < len(strains):
-            raise ValueError(f"strains must be distinct, positive and at most 0.05, got {strains}")
+            raise InputError(f"strains must be distinct, positive and at most 0.05, got {strains}")
         start = relax(self.atoms, calculator, fmax=self.fmax, steps=self.steps)
         signed = [sign * size for size in strains for sign in (1, -1)]
         cells = [strained(start.atoms, component, strain) for component in range(6) for strain in signed]

@@ -10,6 +10,7 @@ from scipy.optimize import curve_fit
 from scipy.stats import t as student
 
 from mlip import units
+from mlip.errors import InputError
 from mlip.evaluation.plots import BLUE, RED, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
@@ -46,7 +47,7 @@ class EquationOfState:
     def evaluate(self, calculator) -> Section:
         """Relax the ions at every volume and fit Birch-Murnaghan."""
         if self.n_volumes < FEWEST or not 0 < self.span <= 0.2:
-            raise ValueError(f"an equation of state needs at least {FEWEST} volumes within at most 20 %, got {self.n_volumes} and {self.span}")
+            raise InputError(f"an equation of state needs at least {FEWEST} volumes within at most 20 %, got {self.n_volumes} and {self.span}")
         start = relax(self.atoms, calculator, fmax=self.fmax, steps=self.steps)
         scales = 1 + np.linspace(-self.span, self.span, self.n_volumes)
         cells = [scaled(start.atoms, scale) for scale in scales]
@@ -97,7 +98,7 @@ def fit(volumes: np.ndarray, energies: np.ndarray) -> BirchMurnaghanFit:
     volumes, energies = np.asarray(volumes, float), np.asarray(energies, float)
     free = len(volumes) - 4
     if free < 1:
-        raise ValueError(f"a fit of four parameters needs more than four volumes, got {len(volumes)}")
+        raise InputError(f"a fit of four parameters needs more than four volumes, got {len(volumes)}")
     lowest, middle = energies.min(), volumes[energies.argmin()]
     curvature = 2 * np.polynomial.Polynomial.fit(volumes, energies, 2).convert().coef[2]
     start = (0.0, middle, max(curvature * middle, 1e-3), 4.0)

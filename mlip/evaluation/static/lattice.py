@@ -8,6 +8,7 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from mlip import units
+from mlip.errors import InputError
 from mlip.evaluation.plots import BLUE, ORANGE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
@@ -80,7 +81,7 @@ def check_reference(reference: Mapping[str, float], atoms: Atoms) -> None:
         if name not in UNITS:
             raise KeyError(f"a lattice has no {name!r}; a reference may give {', '.join(UNITS)}")
         if not abs(value / own[name] - 1) < OTHER_CELL:
-            raise ValueError(f"reference {name} = {value:g} {UNITS[name]}, the cell has {own[name]:g}: give the reference of the "
+            raise InputError(f"reference {name} = {value:g} {UNITS[name]}, the cell has {own[name]:g}: give the reference of the "
                              "same cell; that of a supercell is a multiple, that of a primitive cell another")
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from mlip import keys
+from mlip.errors import InputError
 from mlip.evaluation.plots import BLUE, ORANGE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
@@ -67,10 +68,10 @@ class Orderings:
 def check_one_composition(structures: Sequence[Atoms]) -> None:
     """ValueError for energies that cannot be compared."""
     if len(structures) < 2:
-        raise ValueError(f"a ranking needs at least two orderings, got {len(structures)}")
+        raise InputError(f"a ranking needs at least two orderings, got {len(structures)}")
     formulas = {atoms.get_chemical_formula("metal", empirical=True) for atoms in structures}
     if len(formulas) > 1:
-        raise ValueError(f"orderings must have one composition, got {', '.join(sorted(formulas))}: rank them separately")
+        raise InputError(f"orderings must have one composition, got {', '.join(sorted(formulas))}: rank them separately")
 
 
 def energy_label(atoms: Atoms) -> float:

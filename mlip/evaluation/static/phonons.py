@@ -13,6 +13,7 @@ from phonopy.structure.cells import guess_primitive_matrix
 from scipy.spatial.transform import Rotation
 
 from mlip import units
+from mlip.errors import InputError
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
 from mlip.evaluation.static.phonon_figures import plot_phonons
@@ -47,7 +48,7 @@ class Phonons:
     def evaluate(self, calculator) -> Section:
         """Displace atoms in a supercell and diagonalise the force constants."""
         if not 0.005 <= self.displacement <= 0.05:
-            raise ValueError(f"a displacement of 0.01 to 0.03 Å probes the harmonic force, got {self.displacement} Å")
+            raise InputError(f"a displacement of 0.01 to 0.03 Å probes the harmonic force, got {self.displacement} Å")
         start = relax(self.atoms, calculator, fmax=self.fmax, steps=self.steps)
         notes = unconverged([start], "the cell")
         phonon = displaced(start.atoms, repeats(start.atoms.cell.array, self.width), self.displacement)
@@ -193,7 +194,7 @@ def harmonic(frequencies: np.ndarray, weights: np.ndarray, temperature: float) -
 def thermal(frequencies: np.ndarray, weights: np.ndarray, temperature: float, n_atoms: int, where: Mapping) -> list[Result]:
     """Per atom, at one temperature; a note where imaginary modes are missing in it."""
     if not temperature > 0:
-        raise ValueError(f"the temperature must be positive, got {temperature} K")
+        raise InputError(f"the temperature must be positive, got {temperature} K")
     free, entropy, capacity = (value / n_atoms for value in harmonic(frequencies, weights, temperature))
     lost = float(((frequencies < IMAGINARY) * weights[:, None]).sum() / (weights.sum() * frequencies.shape[1]))
     notes = [f"{lost:.1%} of the modes are imaginary and left out"] if lost > 0 else []

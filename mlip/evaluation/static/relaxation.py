@@ -11,6 +11,7 @@ from ase.optimize import LBFGS
 
 from mlip import units
 from mlip.calculator import calculate_many
+from mlip.errors import InputError
 
 AT_ONCE = 4000  # atoms in one call of the calculator: its memory grows with them
 MOST_STRAIN = 0.5  # of the volume; a crystal that swells or shrinks more is no longer the one that was asked about
@@ -53,7 +54,7 @@ def relax_many(
     Raises ValueError for a cell that is not periodic, for results that are not finite, for a runaway cell.
     """
     if not (fmax > 0 and max_stress > 0 and steps >= 0):
-        raise ValueError(f"fmax and max_stress must be positive, steps not negative; got {fmax}, {max_stress}, {steps}")
+        raise InputError(f"fmax and max_stress must be positive, steps not negative; got {fmax}, {max_stress}, {steps}")
     copies = [unconstrained(atoms) for atoms in structures]
     volumes = [atoms.get_volume() for atoms in copies]
     # sqrt(n) makes a strain about as stiff as an atom; ASE's n leaves the cells of many atoms far too soft
@@ -90,10 +91,10 @@ def calculate(calculator, structures: Sequence[Atoms], stress: bool = False) -> 
     for atoms in answered:
         results = atoms.calc.results
         if stress and "stress" not in results:
-            raise ValueError(f"{atoms.calc.name} gives no stress, which this property needs; use a calculator that does")
+            raise InputError(f"{atoms.calc.name} gives no stress, which this property needs; use a calculator that does")
         for name in ("energy", "forces", "stress"):
             if name in results and not np.isfinite(results[name]).all():
-                raise ValueError(f"{atoms.calc.name} gives a {name} that is not finite for {atoms.symbols}: it does not "
+                raise InputError(f"{atoms.calc.name} gives a {name} that is not finite for {atoms.symbols}: it does not "
                                  "hold this structure; look at it, or train on structures like it")
     return answered
 
@@ -101,13 +102,13 @@ def calculate(calculator, structures: Sequence[Atoms], stress: bool = False) -> 
 def unconstrained(atoms: Atoms) -> Atoms:
     """A copy without constraints. ValueError for what is no crystal: open directions, no atoms, NaN positions."""
     if len(atoms) == 0:
-        raise ValueError("a crystal needs at least one atom, got none")
+        raise InputError("a crystal needs at least one atom, got none")
     if not (atoms.pbc.all() and atoms.cell.rank == 3):
-        raise ValueError(f"a crystal is periodic in three directions, got pbc={atoms.pbc.tolist()} and cell "
+        raise InputError(f"a crystal is periodic in three directions, got pbc={atoms.pbc.tolist()} and cell "
                          f"{atoms.cell.lengths().tolist()} Å; set atoms.cell and atoms.pbc = True")
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-        raise ValueError(f"positions and cell must be finite, atoms {bad[:5].tolist()} are not; look at the file")
+        raise InputError(f"positions and cell must be finite, atoms {bad[:5].tolist()} are not; look at the file")
     copy = atoms.copy()
     copy.set_constraint()
     return copy
@@ -116,7 +117,7 @@ def unconstrained(atoms: Atoms) -> Atoms:
 def _check_volume(atoms: Atoms, start: float, step: int) -> None:
     change = atoms.get_volume() / start - 1
     if not abs(change) < MOST_STRAIN:
-        raise ValueError(f"the volume of {atoms.symbols} changed by {change:+.0%} in {step + 1} steps: the calculator does "
+        raise InputError(f"the volume of {atoms.symbols} changed by {change:+.0%} in {step + 1} steps: the calculator does "
                          "not hold this crystal; begin nearer to its minimum, or train on strained cells")
 
 
@@ -129,7 +130,7 @@ def widths(cell) -> np.ndarray:
 def repeats(cell, width: float) -> tuple[int, int, int]:
     """How often a cell must be repeated for every width to reach `width` Å."""
     if not width > 0:
-        raise ValueError(f"the width of a supercell must be positive, got {width} Å")
+        raise InputError(f"the width of a supercell must be positive, got {width} Å")
     return tuple(int(np.ceil(width / each - 1e-6)) for each in widths(cell))
 
 

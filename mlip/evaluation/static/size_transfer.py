@@ -9,6 +9,7 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from mlip import keys, units
+from mlip.errors import InputError
 from mlip.evaluation.plots import BLUE, ORANGE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section, read_section, section_file
@@ -46,7 +47,7 @@ class SizeTransfer:
     def evaluate(self, calculator) -> Section:
         """Compare cells with their repeats, and sizes with each other."""
         if not self.structures or int(np.prod(self.repeat)) < 2:
-            raise ValueError(f"size transfer needs structures and a repeat of more than one cell, got {len(self.structures)} and {self.repeat}")
+            raise InputError(f"size transfer needs structures and a repeat of more than one cell, got {len(self.structures)} and {self.repeat}")
         results = repeat_differences(calculator, self.structures, self.repeat)
         data = {"errors": errors_by_size(calculator, self.labelled), "barriers": [], "others": []}
         for row in data["errors"]:
@@ -55,7 +56,7 @@ class SizeTransfer:
                         for name, unit in (("energy", "meV/atom"), ("force", "meV/Å")) if row[name] is not None]  # fmt: skip
         if self.atoms is not None:
             if self.species is None:
-                raise ValueError("barriers by size are of one species: give species, e.g. Li")
+                raise InputError("barriers by size are of one species: give species, e.g. Li")
             for n in self.barrier_repeats:
                 found = barrier(calculator, unconstrained(self.atoms).repeat(n), self.species, self.max_length, self.fmax, self.steps)
                 results.append(found)
@@ -142,7 +143,7 @@ def diffusivities(folder: str | Path, names: Sequence[str] = ("diffusion", "diff
 def by_size(others: Sequence[Result]) -> list[Result]:
     """The same numbers, smallest cell first; the last warns where it disagrees with the first."""
     if missing := [result.name for result in others if "atoms" not in result.conditions]:
-        raise ValueError(f"{missing[0]} does not say how many atoms it is of: its conditions need 'atoms'")
+        raise InputError(f"{missing[0]} does not say how many atoms it is of: its conditions need 'atoms'")
     ordered = sorted(others, key=lambda result: result.conditions["atoms"])
     if len(ordered) > 1 and None not in (ordered[0].low, ordered[0].high, ordered[-1].low, ordered[-1].high):
         first, last = ordered[0], ordered[-1]

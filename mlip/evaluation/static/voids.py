@@ -6,6 +6,7 @@ from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
 from mlip.data.symmetry import symmetry_dataset
+from mlip.errors import InputError
 from mlip.evaluation.static.relaxation import repeats
 
 SPACING = 0.3  # Å of the grid on which voids are looked for
@@ -19,7 +20,7 @@ def distinct_sites(atoms: Atoms, species: str) -> list[int]:
     """One atom of the species from each class that symmetry makes equal."""
     chosen = np.flatnonzero(np.array(atoms.get_chemical_symbols()) == species)
     if len(chosen) == 0:
-        raise ValueError(f"no {species} in {atoms.symbols}: there is none to take out")
+        raise InputError(f"no {species} in {atoms.symbols}: there is none to take out")
     symmetry = symmetry_dataset(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers, SYMMETRY)
     classes = np.arange(len(atoms)) if symmetry is None else symmetry.equivalent_atoms
     return [int(np.flatnonzero(classes == label)[0]) for label in dict.fromkeys(classes[chosen].tolist())]
