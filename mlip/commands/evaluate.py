@@ -153,7 +153,7 @@ def missing(cfg: DictConfig, node: DictConfig) -> list[str]:
 
 
 def settings(node: DictConfig, subject: Subject) -> dict:
-    """What decides the numbers of a property: its config, the files that it names, and the model or calculator."""
+    """Settings that decide the numbers of a property: its config, the files that it names, the model or calculator."""
     config = hashed(resolved(node))
     return {"subject": subject.identity, "property": config, "files": file_hashes(config)}
 

@@ -38,7 +38,7 @@ def in_order(properties: DictConfig) -> dict[str, DictConfig]:
 def presentations(properties: DictConfig) -> dict[str, Presentation]:
     """Title, figures and thresholds of every property, in the order of the report."""
     return {
-        name: Presentation(node.get("title", name), class_of(node).figures,
+        name: Presentation(node.get("title", name), getattr(class_of(node), "figures", None),
                            OmegaConf.to_container(node.thresholds, resolve=True) if "thresholds" in node else {})
         for name, node in in_order(properties).items()
     }  # fmt: skip

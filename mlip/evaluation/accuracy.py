@@ -1,4 +1,4 @@
-"""Accuracy of fit: errors of energies, forces and stresses, in total and by group, with intervals."""
+"""Accuracy of fit: errors of energies, forces and stresses, with intervals."""
 
 import itertools
 from collections.abc import Hashable, Mapping, Sequence
@@ -43,9 +43,9 @@ class Accuracy:
     """Errors of energies, forces and stresses on labelled structures, with intervals.
 
     mobile               symbol of the conducting ion: its errors on the way between sites stand apart
-    reference            lattice whose sites tell who is on the way, see migrating.py; threshold in Å
+    reference            lattice whose sites define migrating ions, see migrating.py; threshold in Å
     fit_atomic_energies  takes one constant per element out of the energy errors, for a calculator of another level of theory
-    trajectories         of each structure; None: file, `trajectory` and config_type. They are drawn again as a whole
+    trajectories         of each structure; None: file, `trajectory` and config_type. They are resampled as a whole
     atoms_per_call       upper limit of atoms in one batched call
 
     MAE is over Cartesian components and so depends a little on the axes; everything else does not.
@@ -67,8 +67,8 @@ class Accuracy:
         trajectories = list(self.trajectories) if self.trajectories is not None else [trajectory(atoms) for atoms in self.structures]
         energy, force, stress = compared(self.structures, predicted(calculator, self.structures, self.atoms_per_call))
         if not len(energy) + len(force) + len(stress):
-            raise InputError(f"none of the {len(self.structures)} structures has a label: they need ref_energy, ref_forces or ref_stress "
-                             "(mlip.data.structures.read gives labels these names)")  # fmt: skip
+            raise InputError(f"none of the {len(self.structures)} structures has a label: they need ref_energy, ref_forces or "
+                             "ref_stress (mlip.data.structures.read gives labels these names)")  # fmt: skip
         table = ErrorTable(blocks(trajectories))
         notes = [f"{len(self.structures)} structures; {table.blocks}", QUANTILE_NOTE]
         if self.fit_atomic_energies and len(energy):
@@ -112,7 +112,7 @@ def of_frame_groups(table: ErrorTable, labelled: Sequence[Quantity], structures:
 
 
 def frame_groups(structures: Sequence[Atoms]) -> dict[str, list]:
-    """config_type and temperature_K of every structure, where they differ or are known."""
+    """config_type and temperature_K of every structure, if they differ or are known."""
     temperatures = [next((float(a.info[name]) for name in TEMPERATURES if name in a.info), None) for a in structures]
     config_types = [str(atoms.info.get("config_type", "default")) for atoms in structures]
     groups = {"config_type": config_types} if len(set(config_types)) > 1 else {}
@@ -149,7 +149,8 @@ def of_angles(table: ErrorTable, strong: Rows, where: dict) -> None:
     """Quantiles of the angle between predicted and labelled force."""
     angle, block = angles(strong.predicted, strong.label), table.blocks.of_frame[strong.frame]
     for q in QUANTILES[:2]:
-        table.add(f"force_angle_q{100 * q:g}", "degree", partial(error_statistics.quantile, q=q), (angle,), block, where, notes=(STRONG,))
+        measure = partial(error_statistics.quantile, q=q)
+        table.add(f"force_angle_q{100 * q:g}", "degree", measure, (angle,), block, where, notes=(STRONG,))
 
 
 def of_migrating(table: ErrorTable, force: Rows, moving: np.ndarray, how: str, mobile: str | None) -> dict:
@@ -184,23 +185,23 @@ def of_migrating(table: ErrorTable, force: Rows, moving: np.ndarray, how: str, m
 
 
 def migrating_note(how: str, moving: np.ndarray, force: Rows, mobile: str | None) -> str:
-    """How migrating ions were found and how many, and whether that can be right."""
+    """Note on migrating ions: criterion and number, with a warning if they are too many."""
     if not how:
-        return "migrating ions: nothing tells them; give `mobile`, a reference lattice, or an array `migrating`"
+        return "migrating ions: not identified; give `mobile`, a reference lattice, or an array `migrating`"
     among = np.isin(force.number, np.unique(force.number[moving])) if mobile is None else force.number == atomic_numbers[mobile]
     share = moving.sum() / max(among.sum(), 1)
-    doubt = " That is no rare event: frames too far apart in time, a low threshold, or a melt." if share > MANY else ""
-    return f"migrating ions: {how}; {int(moving.sum())} of {int(among.sum())}.{doubt}"
+    warning = " That is no rare event: frames too far apart in time, a low threshold, or a melt." if share > MANY else ""
+    return f"migrating ions: {how}; {int(moving.sum())} of {int(among.sum())}.{warning}"
 
 
 def of_sigma(table: ErrorTable, name: str, unit: str, rows: Rows) -> dict:
     """Calibration of a spread as the calculator gives it, and after one factor per element from the other half of the blocks."""
     block = table.blocks.of_frame[rows.frame]
     scaled = calibration.cross_fitted(rows.sigma, rows.error, rows.number, block)
-    found = {"unit": unit}
+    curves = {"unit": unit}
     for state, sigma in (("as given", rows.sigma), ("rescaled", scaled)):
-        found[state] = summary = calibration.summary(sigma, rows.error)
+        curves[state] = summary = calibration.summary(sigma, rows.error)
         note = () if state == "as given" else ("one factor per element, fitted to the other half of the frames",)
         for measure, label in (("alpha", "rms_error_over_sigma"), ("area", "miscalibration_area"), ("spearman", "spearman")):
             table.results.append(Result(f"{name}_sigma_{label}", summary[measure], "", notes=note, conditions={"sigma": state}))
-    return found
+    return curves

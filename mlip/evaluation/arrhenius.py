@@ -1,4 +1,4 @@
-"""Activation energy and extrapolation, with the interval that the points allow.
+"""Activation energy and extrapolation of diffusivities and conductivities, with intervals.
 
 ln y = ln y0 - E_a / (k_B T), with y = D, or y = sigma T; weighted by the full covariance of the points' logarithms.
 """
@@ -41,7 +41,7 @@ class Arrhenius:
     unit: str
 
     def line(self, temperatures_K) -> tuple[np.ndarray, np.ndarray]:
-        """ln y and its 1 sigma error at any temperatures; no question asked."""
+        """ln y and its 1 sigma error at any temperatures."""
         rows = design(temperatures_K)
         return rows @ [self.log_prefactor, self.energy], np.sqrt(np.einsum("ti,ij,tj->t", rows, self.covariance, rows))
 
@@ -69,7 +69,7 @@ def fit(
     t, y = np.asarray(temperatures_K, float), np.asarray(values, float)
     if len(np.unique(t)) < LEAST_TEMPERATURES:
         raise InputError(f"an Arrhenius line needs at least {LEAST_TEMPERATURES} temperatures, got {sorted(set(t.tolist()))} K: "
-                         "with fewer, nothing tells a line from a curve")
+                         "with fewer, a line cannot be distinguished from a curve")
     if not (np.isfinite(t).all() and (t > 0).all()):
         raise InputError(f"temperatures must be positive, got {t.tolist()} K")
     if not (np.isfinite(y).all() and (y > 0).all()):
@@ -145,8 +145,8 @@ def activation_energy(line: Arrhenius) -> Result:
 def extrapolate(line: Arrhenius, temperature_K: float, across_phase_change: bool = False) -> Result:
     """y at another temperature with its 2 sigma interval; sigma is given back as S/cm.
 
-    Raises ValueError where a known phase change lies between the points or on the way to temperature_K, unless told
-    to go across: the line of one phase says nothing about another.
+    Raises ValueError if a known phase change lies between the points or on the way to temperature_K, unless
+    across_phase_change: the line of one phase says nothing about another.
     """
     low, high = min(temperature_K, *line.temperatures_K), max(temperature_K, *line.temperatures_K)
     crossed = [change for change in line.phase_changes if change[1] > low and change[0] < high]

@@ -1,4 +1,4 @@
-"""Comparison of evaluated folders: every number in one table, figures side by side, accuracy against cost."""
+"""Comparison of evaluated folders: one table of numbers, figures side by side."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlip.errors import InputError
 from mlip.evaluation import html, report
-from mlip.evaluation.cost_figures import accuracy_cost
+from mlip.evaluation.cost_figures import plot_accuracy_cost
 from mlip.evaluation.evaluate import is_failed
 from mlip.evaluation.property import Presentation
 from mlip.evaluation.result import write_csv
@@ -50,12 +50,12 @@ def compare(folders: Sequence[str], folder: str | Path, properties: Mapping[str,
 
 
 def distinct(names: list[str], folders: Sequence[str]) -> list[str]:
-    """The names, or the folders' own paths where two are the same."""
+    """The names, or the folders' own paths if two are the same."""
     return names if len(set(names)) == len(names) else [str(each).replace("/", "_") for each in folders]
 
 
 def key(row: Judged) -> tuple:
-    """What makes two numbers of different models the same quantity."""
+    """Key of a quantity, equal for the same quantity of different models."""
     return row.result.name, row.result.unit, tuple(sorted((k, str(v)) for k, v in row.result.conditions.items()))
 
 
@@ -83,12 +83,12 @@ def side_by_side(drawn: Mapping[tuple[str, str], bytes]) -> list[str]:
 
 
 def accuracy_against_cost(sections: Mapping[str, Mapping[str, Section]], folder: Path) -> list[str]:
-    """Force error against time per atom and step, where at least two models have both."""
+    """Force error against time per atom and step, if at least two models have both."""
     both = {name: (of_model["accuracy"], of_model["cost"]) for name, of_model in sections.items()
             if all(each in of_model and not is_failed(of_model[each]) for each in ("accuracy", "cost"))}  # fmt: skip
     if len(both) < 2:
         return []
-    figure = accuracy_cost(both)
+    figure = plot_accuracy_cost(both)
     data = report.png(figure)
     for suffix in ("png", "pdf"):
         with whole_file(folder / "figures" / f"accuracy_cost.{suffix}") as part:

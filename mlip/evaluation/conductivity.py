@@ -1,4 +1,4 @@
-"""From a diffusion coefficient to a conductivity, and the error that counting hops predicts."""
+"""Nernst-Einstein conductivity, and the error of a diffusivity from the number of hops."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Computational cost: time per atom and step, how it grows, ns per day, memory, the largest system that fits."""
+"""Computational cost: time per atom and step, scaling, ns per day, memory, largest system."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -59,25 +59,25 @@ def fit(n_atoms: np.ndarray, seconds: np.ndarray, errors: np.ndarray) -> Scaling
 
     start = [0.1 * seconds[0], np.log(0.9 * rate * n_atoms[0]), 1.0][:free]
     lower, upper = [0.0, -np.inf, 0.3][:free], [seconds.min() * (1 + 1e-9), np.inf, 3.5][:free]
-    found = least_squares(residuals, start, bounds=(lower, upper), x_scale=[0.1 * seconds[0], 0.1, 0.1][:free],
+    solution = least_squares(residuals, start, bounds=(lower, upper), x_scale=[0.1 * seconds[0], 0.1, 0.1][:free],
                           xtol=1e-14, ftol=1e-14, gtol=1e-14)  # fmt: skip
-    power = float(found.x[2]) if free == 3 else 1.0
+    power = float(solution.x[2]) if free == 3 else 1.0
     error = None
     if len(n_atoms) > free:
-        covariance = np.linalg.pinv(found.jac.T @ found.jac) * max(1.0, 2 * found.cost / (len(n_atoms) - free))
+        covariance = np.linalg.pinv(solution.jac.T @ solution.jac) * max(1.0, 2 * solution.cost / (len(n_atoms) - free))
         error = float(np.sqrt(covariance[2, 2]))
-    t0 = float(found.x[0]) if found.x[0] > 1e-6 * seconds.min() else 0.0  # the solver stays a little inside its bound
-    return Scaling(t0, float(np.exp(found.x[1]) / n_atoms[0] ** power), power, error)
+    t0 = float(solution.x[0]) if solution.x[0] > 1e-6 * seconds.min() else 0.0  # the solver stays a little inside its bound
+    return Scaling(t0, float(np.exp(solution.x[1]) / n_atoms[0] ** power), power, error)
 
 
 def sizes(atoms: Atoms, largest: int) -> list[Atoms]:
     """The structure, and doubled along its shortest vector again and again, up to so many atoms."""
-    found = [atoms.copy()]
-    while 2 * len(found[-1]) <= largest:
+    cells = [atoms.copy()]
+    while 2 * len(cells[-1]) <= largest:
         repeat = np.ones(3, dtype=int)
-        repeat[np.where(atoms.pbc, found[-1].cell.lengths(), np.inf).argmin()] = 2
-        found.append(found[-1].repeat(tuple(repeat)))
-    return found
+        repeat[np.where(atoms.pbc, cells[-1].cell.lengths(), np.inf).argmin()] = 2
+        cells.append(cells[-1].repeat(tuple(repeat)))
+    return cells
 
 
 def motion(atoms: Atoms, timestep_fs: float, temperature_K: float) -> Iterator[np.ndarray]:
@@ -196,11 +196,11 @@ def summarised(calculator, atoms: Atoms, rows: list[dict], device: torch.device,
 def conditions(calculator, atoms: Atoms, device: torch.device) -> dict:
     """Device, threads, dtype, cutoff and neighbours per atom: without them a time means nothing."""
     metadata = getattr(calculator, "metadata", {})
-    found = {"material": atoms.get_chemical_formula(empirical=True)}
-    found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    known = {"material": atoms.get_chemical_formula(empirical=True)}
+    known["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     if "dtype" in metadata:
-        found["dtype"] = metadata["dtype"]
+        known["dtype"] = metadata["dtype"]
     if "cutoff" in metadata:
         pairs = neighbour_list(atoms, metadata["cutoff"])[0].shape[1]
-        found |= {"cutoff_A": metadata["cutoff"], "neighbours_per_atom": round(pairs / len(atoms), 1)}
-    return found
+        known |= {"cutoff_A": metadata["cutoff"], "neighbours_per_atom": round(pairs / len(atoms), 1)}
+    return known

@@ -1,4 +1,4 @@
-"""Figures of cost, from plain data alone: time against size, and accuracy against time for several models."""
+"""Figures of cost: time against size, and accuracy against time for several models."""
 
 from collections.abc import Mapping
 
@@ -38,7 +38,7 @@ def _positive(values):
     return np.maximum(np.asarray(values, dtype=float), 1e-300)
 
 
-def accuracy_cost(models: Mapping[str, tuple[Section, Section]]) -> Figure:
+def plot_accuracy_cost(models: Mapping[str, tuple[Section, Section]]) -> Figure:
     """Force RMSE against time per atom of the largest size, one point with intervals for each model.
 
     models  name -> (section of accuracy, section of cost); the material and machine should be the same

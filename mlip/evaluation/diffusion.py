@@ -1,6 +1,6 @@
-"""Diffusion and conductivity from a trajectory, with intervals: tracer, collective, Haven ratio, per-axis tensor.
+"""Diffusivities, Haven ratio and conductivity of a trajectory, with intervals.
 
-The estimator is that of increments.py. Every number comes as a Result with its 2 sigma interval; where nothing hops
+The estimator is that of increments.py. Every number comes as a Result with its 2 sigma interval; if nothing hops
 there is an upper limit and no number.
 """
 
@@ -23,9 +23,9 @@ FEW_HOPS = 160  # below, 2 sigma intervals of hopping walkers are less sure than
 
 @dataclass(frozen=True)
 class Diffusion:
-    """What the plots and the table are made of.
+    """Estimates, curves and results of one trajectory.
 
-    tracer, collective  Å^2/ps; None where nothing hops
+    tracer, collective  Å^2/ps; None if nothing hops
     lags_ps, msd, msd_error   [n_lags] ps, Å^2, Å^2 (jackknife over ions)
     settled             [n_ions] settled displacements of every ion by more than half a hop
     results             rows of the report
@@ -95,7 +95,7 @@ def together(ions: np.ndarray) -> np.ndarray:
 
 
 def diffusivity(name: str, at: Estimate, where: dict, n_eff: float | None, molten: bool) -> Result:
-    """An estimate as a row, in cm^2/s, with what a reader must know beside it."""
+    """An estimate as a row, in cm^2/s, with notes on its reliability."""
     notes = [f"slope of the MSD from tau = {at.tau_ps:.3g} ps to 2 tau"]
     if not at.reached:
         notes.append(f"D(tau) is not flat up to {at.taus_ps[-1]:.3g} ps: run longer (the interval includes how far it still moved)")

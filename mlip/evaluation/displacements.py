@@ -1,7 +1,7 @@
-"""From frames of a trajectory to unwrapped positions of every atom, seen from the framework.
+"""Unwrapped positions of a trajectory in the frame of reference of its framework.
 
 Positions are followed in fractional coordinates and measured in the mean cell, so that the breathing of an NPT
-cell moves nobody (von Bülow, Bullerjahn, Hummer, J. Chem. Phys. 153, 021101, 2020, tell what it does otherwise).
+cell moves nobody (von Bülow, Bullerjahn, Hummer, J. Chem. Phys. 153, 021101, 2020, on NPT artefacts).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ class Trajectory:
     numbers      [n_atoms]               atomic numbers
     cells        [n_frames, 3, 3]        Å, rows are lattice vectors
     interval_ps                          time between frames
-    mobile       symbol of the ions whose diffusion is asked
+    mobile       symbol of the mobile ions
     framework         [n_atoms] bool          atoms whose mean displacement was subtracted
     drift        [n_frames, 3]           Å, that mean displacement
     """
@@ -71,7 +71,7 @@ def read_trajectory(
     mobile             symbol of the diffusing ion, e.g. "Li"
     frame_interval_fs  between saved frames (not the MD step); needed unless every frame has `time_fs`, as ours have
     framework               symbols that hold the frame of reference; None: all but the mobile one
-    elements           symbols of LAMMPS types 1, 2, ... where the dump has no `element` column
+    elements           symbols of LAMMPS types 1, 2, ... if the dump has no `element` column
     """
     return from_frames(_renamed(iread(files), elements), mobile, frame_interval_fs, framework)
 
@@ -159,7 +159,7 @@ def widths(cell: np.ndarray) -> np.ndarray:
 
 
 def frame_interval(times: Sequence[float | None], asked_fs: float | None) -> float:
-    """Time between frames in fs, from the frames' own times or as told; raises ValueError where they leave a doubt."""
+    """Time between frames in fs, from the frames' own times or as given; raises ValueError if they contradict each other."""
     if asked_fs is not None and not (np.isfinite(asked_fs) and asked_fs > 0):
         raise InputError(f"frame_interval_fs must be positive, got {asked_fs}")
     if any(time is None for time in times):

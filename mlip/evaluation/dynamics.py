@@ -116,7 +116,8 @@ class Diffusion:
             return Section("diffusion", times, {"runs": []}, ["dynamics was stopped at every temperature"])
         section = self.analysis.section(runs)
         data = {**section.data, "n_atoms": len(self.atoms)}
-        return replace(section, data=data, results=[*times, *section.results], notes=[f"{len(self.atoms)} atoms, {dynamics}", *section.notes])
+        notes = [f"{len(self.atoms)} atoms, {dynamics}", *section.notes]
+        return replace(section, data=data, results=[*times, *section.results], notes=notes)
 
     @staticmethod
     def figures(data: Mapping) -> dict[str, Figure]:

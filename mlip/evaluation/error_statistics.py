@@ -1,4 +1,4 @@
-"""Measures of error as statistics of block weights (see bootstrap.py), so that each comes with its interval.
+"""Measures of error as statistics of block weights (see bootstrap.py), for intervals.
 
 Rows are what a measure is over (atoms, components, frames); `block` [n_rows] says which block a row belongs to.
 """
@@ -52,7 +52,7 @@ def quantile(values: np.ndarray, block: np.ndarray, n_blocks: int, q: float) -> 
 
 
 def cosines(predicted: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Cosine of the angle between two vectors of each row, [n]; 0 where one of them vanishes.
+    """Cosine of the angle between two vectors of each row, [n]; 0 if one of them vanishes.
 
     predicted, label  [n, 3]
     """

@@ -1,4 +1,4 @@
-"""Evaluation of properties one after the other, each kept in a file as it ends; a killed evaluation repeats one only."""
+"""Evaluation of properties one after the other, each kept in a file as it ends."""
 
 import hashlib
 import time

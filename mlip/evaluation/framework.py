@@ -1,4 +1,4 @@
-"""Framework of the mobile ions: melting within a run, and phase changes between temperatures."""
+"""Framework of the mobile ions: melting within a run, phase changes between temperatures."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -29,25 +29,26 @@ def framework_rmsd(trajectory: Trajectory) -> float:
 
 
 def framework_intact(trajectory: Trajectory, moved: float = MOVED, **conditions) -> Result:
-    """Verdict fail where every element of the framework has moved away (molten), warn where some have (turning anions)."""
+    """Verdict fail if every element of the framework has moved away (molten), warn if some have (turning anions)."""
     shifts = framework_shift(trajectory)
     if not shifts:
-        return Result("framework_shift", None, "A", verdict="warn", notes=("no framework: melting cannot be seen",), conditions=conditions)
+        note = "no framework: melting cannot be seen"
+        return Result("framework_shift", None, "A", verdict="warn", notes=(note,), conditions=conditions)
     gone = [symbol for symbol, shift in shifts.items() if shift > moved]
-    told = ", ".join(f"{symbol} {shift:.2f} Å" for symbol, shift in shifts.items())
+    text = ", ".join(f"{symbol} {shift:.2f} Å" for symbol, shift in shifts.items())
     if len(gone) == len(shifts):
-        verdict, note = "fail", f"the framework has melted or moved as a whole: mean positions shifted by {told}"
+        verdict, note = "fail", f"the framework has melted or moved as a whole: mean positions shifted by {text}"
     elif gone:
-        verdict, note = "warn", f"{', '.join(gone)} left their sites (turning or exchanging anions?): {told}"
+        verdict, note = "warn", f"{', '.join(gone)} left their sites (turning or exchanging anions?): {text}"
     else:
-        verdict, note = "pass", f"mean positions shifted by {told}"
+        verdict, note = "pass", f"mean positions shifted by {text}"
     return Result("framework_shift", min(shifts.values()), "A", verdict=verdict, notes=(note,), conditions=conditions)
 
 
 def phase_changes(
     temperatures_K: Sequence[float], mean_cells: np.ndarray | None = None, framework_rmsds: Sequence[float] | None = None
 ) -> list[tuple[float, float, str]]:
-    """Pairs of neighbouring temperatures between which the framework changed, with the reason.
+    """Pairs of neighbouring temperatures between which the framework changed, and why.
 
     mean_cells  [n_temperatures, 3, 3] Å, of one supercell: the volume^(1/3) or an edge jumps by more than 1 % beyond
                 the usual expansion (median over the other pairs). Edges see tetragonal -> cubic, which keeps the volume

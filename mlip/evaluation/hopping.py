@@ -1,4 +1,4 @@
-"""How ions hop: how often, how far, together or alone; on the sites of their own density, or without sites."""
+"""Hops of ions in a trajectory: rate, length, concerted motion."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ def hopping(trajectory: Trajectory, **where) -> tuple[list[Result], dict]:
     diffusivity_of_hops   cm2/s: sum of squared hops / (6 N t), what D* would be if no hop knew of the one before
     """
     try:
-        hops, how = found(trajectory)
+        hops, how = count_hops(trajectory)
     except ValueError as error:  # frames too far apart, or too few
         note = f"hops were not counted: {error}"
         return [Result("hop_rate", None, "1/ps", verdict="warn", notes=(note,), conditions=where)], {"lengths_A": []}
@@ -47,8 +47,8 @@ def hopping(trajectory: Trajectory, **where) -> tuple[list[Result], dict]:
     return results, {"lengths_A": np.round(lengths[::every], 3).tolist()}
 
 
-def found(trajectory: Trajectory) -> tuple[list[Hop], str]:
-    """Hops and a sentence on how they were found."""
+def count_hops(trajectory: Trajectory) -> tuple[list[Hop], str]:
+    """Hops, and a sentence on how they were counted."""
     ions, cell, interval = trajectory.ions, trajectory.mean_cell, trajectory.interval_ps
     try:
         sites = density_sites(ions, cell, interval)
@@ -64,7 +64,7 @@ def rate_interval(n_events: int) -> tuple[float, float]:
 
 
 def plot_hop_lengths(runs: list[dict]) -> Figure | None:
-    """Distribution of hop lengths at every temperature; None where nothing hopped."""
+    """Distribution of hop lengths at every temperature; None if nothing hopped."""
     moving = [run for run in runs if run["hopping"]["lengths_A"]]
     if not moving:
         return None

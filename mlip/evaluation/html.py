@@ -1,4 +1,4 @@
-"""HTML of a page that needs no other file: tables, figures inside as base64, one style; every text is escaped."""
+"""HTML of a page that needs no other file; every text is escaped."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -72,7 +72,7 @@ def figure(png: bytes, caption: str) -> str:
 
 
 def verdict(word: str) -> str:
-    """A verdict that colour-blind readers tell by its sign."""
+    """Verdict in colour, and with a sign for colour-blind readers."""
     return f'<span class="verdict {word}">{MARKS[word]}</span>'
 
 
@@ -122,7 +122,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def value(result: Result) -> str:
-    """The value, or its bound where that is all there is."""
+    """The value, or its bound if it has none."""
     if result.value is None and result.high is not None:
         return f"&lt; {number(result.high)}"
     return number(result.value) or "–"

@@ -15,12 +15,12 @@ from mlip.errors import InputError
 def structure(file: str, repeat=(1, 1, 1), times: int = 1) -> Atoms:
     """The structure in a file, its last frame or the one of "start.xyz@3", repeated; `times` that along every axis."""
     repeat = tuple(times * n for n in repeat)
-    found = ase.io.read(file)
-    if isinstance(found, list):
-        raise InputError(f"{file} names {len(found)} structures, one is needed: start.xyz@0")
-    atoms = Atoms(found.numbers, found.positions, cell=found.cell, pbc=found.pbc)
-    if "total_charge" in found.info:
-        atoms.info["total_charge"] = found.info["total_charge"] * int(np.prod(repeat))
+    frame = ase.io.read(file)
+    if isinstance(frame, list):
+        raise InputError(f"{file} names {len(frame)} structures, one is needed: start.xyz@0")
+    atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+    if "total_charge" in frame.info:
+        atoms.info["total_charge"] = frame.info["total_charge"] * int(np.prod(repeat))
     return atoms.repeat(repeat)
 
 
@@ -42,7 +42,7 @@ def labelled(files, max_frames: int | None = None) -> list[Atoms]:
 
 
 def held_out(run: Path) -> list[Atoms]:
-    """The test frames of a training, in the order of its split.json. Raises ValueError where it held none out."""
+    """The test frames of a training, in the order of its split.json. Raises ValueError if it held none out."""
     split = json.loads((run / "split.json").read_text())
     wanted = defaultdict(list)
     for source in split["frames"].get("test", []):
@@ -50,8 +50,8 @@ def held_out(run: Path) -> list[Atoms]:
         wanted[file].append(int(index))
     if not wanted:
         raise InputError(f"{run} held out no frames to test: name labelled frames that it never saw, data.files=other.xyz")
-    found = []
+    structures = []
     for file, indices in wanted.items():
         frames = read(file)
-        found += [frames[index] for index in indices]
-    return found
+        structures += [frames[index] for index in indices]
+    return structures

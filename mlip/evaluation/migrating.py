@@ -1,4 +1,4 @@
-"""Which ions are on their way between sites: the ones whose forces decide conductivity.
+"""Migrating ions: those between sites, whose forces decide conductivity.
 
 Errors on them follow diffusion better than errors on all atoms (Liu, He, Mo, npj Comput. Mater. 9, 174, 2023).
 """
@@ -22,10 +22,10 @@ def migrating_ions(
     threshold: float = THRESHOLD,
     trajectories: Sequence[Hashable] | None = None,
 ) -> tuple[list[np.ndarray], str]:
-    """For each structure the mask [n_atoms] of migrating ions, and a sentence that says how they were found.
+    """Masks [n_atoms] of migrating ions of each structure, and the criterion in a sentence.
 
     In this order: the array `migrating` that the file has; distance from the sites that `mobile` ions have in a
-    reference lattice; displacement from the frame before or after. An empty sentence: nothing tells.
+    reference lattice; displacement from the frame before or after. The sentence is empty if none applies.
 
     reference     one cell or a supercell of the lattice in the orientation of the structures
     threshold     Å, from the nearest site, or between neighbouring frames
@@ -40,23 +40,24 @@ def migrating_ions(
     if mobile is None:
         return nobody, ""
     if reference is not None:
-        found = [off_site(atoms, reference, mobile, threshold) for atoms in structures]
-        return found, f"{mobile} farther than {threshold:g} Å from every {mobile} site of the reference lattice"
+        masks = [off_site(atoms, reference, mobile, threshold) for atoms in structures]
+        return masks, f"{mobile} farther than {threshold:g} Å from every {mobile} site of the reference lattice"
     names = trajectories or [None] * len(structures)
-    found, pairs = nobody, 0
+    masks, pairs = nobody, 0
     for i in range(len(structures) - 1):
         if names[i] == names[i + 1] and np.array_equal(structures[i].numbers, structures[i + 1].numbers):
             moved = displaced(structures[i], structures[i + 1], mobile, threshold)
-            found[i], found[i + 1] = found[i] | moved, found[i + 1] | moved
+            masks[i], masks[i + 1] = masks[i] | moved, masks[i + 1] | moved
             pairs += 1
-    how = f"{mobile} displaced by more than {threshold:g} Å from the frame before or after, the mean motion of the framework taken out"
-    return found, how if pairs else ""
+    how = (f"{mobile} displaced by more than {threshold:g} Å from the frame before or after, the mean motion of the framework "
+           "taken out")  # fmt: skip
+    return masks, how if pairs else ""
 
 
 def off_site(atoms: Atoms, reference: Atoms, mobile: str, threshold: float) -> np.ndarray:
     """Ions farther than the threshold from every site, [n_atoms] bool.
 
-    The sites are stretched with the cell, repeated to its size, and moved with the framework where the structure has the
+    The sites are stretched with the cell, repeated to its size, and moved with the framework if the structure has the
     atoms of the reference in their order.
     """
     repeats = np.maximum(np.rint(atoms.cell.lengths() / reference.cell.lengths()).astype(int), 1)

@@ -1,4 +1,4 @@
-"""Figures of transport: MSD with the fit window, D(tau) with its plateau, Arrhenius with band and literature, van Hove, density.
+"""Figures of transport: MSD, D(tau), Arrhenius, van Hove function, density.
 
 Each takes plain lists and dictionaries, as they come from a report's JSON, and gives a Figure.
 """
@@ -25,7 +25,7 @@ def colours(n: int) -> list:
     return [matplotlib.colormaps["plasma"](x) for x in np.linspace(0.0, 0.82, max(n, 1))]
 
 
-def msd(runs: Sequence[Mapping]) -> Figure:
+def plot_msd(runs: Sequence[Mapping]) -> Figure:
     """MSD against lag with its 1 sigma band; thick and dashed between the two lags whose slope is D."""
     figure, axis = canvas("lag (ps)", "mean square displacement (Å$^2$)")
     for run, colour in zip(runs, colours(len(runs)), strict=True):
@@ -42,7 +42,7 @@ def msd(runs: Sequence[Mapping]) -> Figure:
     return legend(figure)
 
 
-def plateau(runs: Sequence[Mapping]) -> Figure | None:
+def plot_plateau(runs: Sequence[Mapping]) -> Figure | None:
     """D(tau) of tracer (full) and collective (open, dotted) with 1 sigma bars; a ring marks the tau that was taken."""
     moving = [run for run in runs if run["tracer"] is not None]
     if not moving:
@@ -62,7 +62,7 @@ def plateau(runs: Sequence[Mapping]) -> Figure | None:
     return legend(figure)
 
 
-def arrhenius(
+def plot_arrhenius(
     points: Sequence[Mapping], line: Arrhenius | None, unit: str, literature: Sequence[LiteraturePoint] = (), to_K: float = 300.0
 ) -> Figure:
     """ln y against 1000/T: points with 2 sigma bars, line with its 2 sigma band down to to_K, literature in the same quantity.
@@ -115,7 +115,7 @@ def _inverse(x):
     return 1e3 / np.where(np.asarray(x) == 0, np.nan, x)
 
 
-def van_hove(run: Mapping) -> Figure:
+def plot_van_hove(run: Mapping) -> Figure:
     """Self part: how far ions are after several lags, as a probability per Å."""
     figure, axis = canvas("displacement r (Å)", "4πr$^2$ G$_s$(r, t) (1/Å)")
     curves = run["van_hove"]
@@ -126,8 +126,8 @@ def van_hove(run: Mapping) -> Figure:
     return legend(figure)
 
 
-def density(run: Mapping) -> Figure:
-    """Where the ions were: their density summed along c, over the a and b axes of the cell."""
+def plot_density(run: Mapping) -> Figure:
+    """Density of the ions summed along c, over the a and b axes of the cell."""
     values = np.array(run["density"]["projected"], float)
     cell = np.array(run["density"]["cell"], float)
     a, b = plane(cell)

@@ -1,4 +1,4 @@
-"""Labels and predictions side by side: one row per energy, force and stress that has a label."""
+"""Labels and predictions side by side: one row per energy, force and stress."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,14 +35,14 @@ class Rows:
 
 def predicted(calculator, structures: Sequence[Atoms], atoms_per_call: int) -> list[Atoms]:
     """The structures with results attached, in calls of at most so many atoms."""
-    answered, batch, n_atoms = [], [], 0
+    results, batch, n_atoms = [], [], 0
     for atoms in structures:
         if batch and n_atoms + len(atoms) > atoms_per_call:
-            answered += calculate_many(calculator, batch)
+            results += calculate_many(calculator, batch)
             batch, n_atoms = [], 0
         batch.append(atoms)
         n_atoms += len(atoms)
-    return answered + (calculate_many(calculator, batch) if batch else [])
+    return results + (calculate_many(calculator, batch) if batch else [])
 
 
 def labelled_atoms(atoms: Atoms) -> np.ndarray:
@@ -51,7 +51,7 @@ def labelled_atoms(atoms: Atoms) -> np.ndarray:
     return np.zeros(len(atoms), dtype=bool) if label is None else np.isfinite(label).all(axis=1)
 
 
-def compared(structures: Sequence[Atoms], answered: Sequence[Atoms]) -> tuple[Rows, Rows, Rows]:
+def compared(structures: Sequence[Atoms], predictions: Sequence[Atoms]) -> tuple[Rows, Rows, Rows]:
     """Energies per atom, forces, stresses of every structure that has the label, in eV and Å."""
     energy, force, stress = ([], [], [], [], []), ([], [], [], [], []), ([], [], [], [], [])
 
@@ -59,8 +59,8 @@ def compared(structures: Sequence[Atoms], answered: Sequence[Atoms]) -> tuple[Ro
         for column, value in zip(rows, values, strict=True):
             column.append(value)
 
-    for frame, (atoms, answer) in enumerate(zip(structures, answered, strict=True)):
-        results, n = answer.calc.results, len(atoms)
+    for frame, (atoms, prediction) in enumerate(zip(structures, predictions, strict=True)):
+        results, n = prediction.calc.results, len(atoms)
         if not (np.isfinite(results[keys.ENERGY]) and np.isfinite(results[keys.FORCES]).all()):
             raise InputError(f"the calculator's energy or forces of structure {frame} ({atoms.info.get('source', 'no source')}) "
                              "are not finite: no error can be given")  # fmt: skip
@@ -73,12 +73,12 @@ def compared(structures: Sequence[Atoms], answered: Sequence[Atoms]) -> tuple[Ro
                  atoms.numbers[chosen], None if sigma is None else sigma[chosen])  # fmt: skip
         label = np.asarray(atoms.info.get(keys.REF_STRESS, np.nan), dtype=float)
         if np.isfinite(label).all() and keys.STRESS in results:
-            keep(stress, label.reshape(1, 9), answer.get_stress(voigt=False).reshape(1, 9), [frame], [0], None)
+            keep(stress, label.reshape(1, 9), prediction.get_stress(voigt=False).reshape(1, 9), [frame], [0], None)
     return tuple(joined(rows, width) for rows, width in ((energy, 1), (force, 3), (stress, 9)))
 
 
 def joined(columns, width: int) -> Rows:
-    """Columns of frames as rows of one quantity; the spread only where every frame has one."""
+    """Columns of frames as rows of one quantity; sigma only if every frame has one."""
     if not columns[0]:
         return Rows(np.empty((0, width)), np.empty((0, width)), np.empty(0, dtype=int), np.empty(0, dtype=int))
     label, predicted, frame, number = (np.concatenate(column) for column in columns[:4])
@@ -97,7 +97,7 @@ def without_atomic_energies(energy: Rows, structures: Sequence[Atoms]) -> tuple[
 
 
 def of_whole_structures(energy: Rows, structures: Sequence[Atoms]) -> Rows:
-    """Energies and their spread not per atom but of whole structures: that is what a spread is of."""
+    """Energies and their uncertainties of whole structures, not per atom."""
     n = np.array([len(structures[frame]) for frame in energy.frame], dtype=float)
     sigma = None if energy.sigma is None else energy.sigma * n
     return Rows(energy.label * n[:, None], energy.predicted * n[:, None], energy.frame, energy.number, sigma)

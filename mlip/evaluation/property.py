@@ -1,4 +1,4 @@
-"""What every property of an evaluation has in common.
+"""Interface of a property, and its presentation in the report.
 
 A property is one class in one file of this package, and one file of configs/property that names it:
 

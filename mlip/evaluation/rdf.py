@@ -1,4 +1,4 @@
-"""Radial distribution functions of every pair of elements in a trajectory, and their overlap with a reference."""
+"""Radial distribution functions of a trajectory, and their overlap with a reference."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ BLOCKS = 5  # pieces of a trajectory from whose scatter the interval comes
 class RadialDistribution:
     """g(r) of every pair of elements, and its overlap with that of a reference trajectory.
 
-    calculator             is not asked again: the trajectory is what it made
+    calculator             is not called: the trajectory is what it made
     trajectory, reference  Atoms frames, or files that mlip.data.structures reads; the equilibrated part only
     cutoff, width          Å, of the histogram
     The interval of an overlap is two standard errors from leaving out blocks of frames (jackknife). A short reference
@@ -40,11 +40,13 @@ class RadialDistribution:
     def evaluate(self, calculator) -> Section:
         """Average g(r) over the trajectory; the calculator is not called."""
         if not 0 < self.width <= self.cutoff / 4:
-            raise InputError(f"the histogram needs a positive width of at most a quarter of the cutoff, got {self.width} and {self.cutoff} Å")
+            raise InputError(f"the histogram needs a positive width of at most a quarter of the cutoff, got {self.width} and "
+                             f"{self.cutoff} Å")  # fmt: skip
         ours = blocks(frames(self.trajectory), self.cutoff, self.width)
         theirs = ours if self.reference is None else blocks(frames(self.reference), self.cutoff, self.width)
         if ours.keys() != theirs.keys():
-            raise InputError(f"the trajectory has the pairs {', '.join(ours)}, the reference {', '.join(theirs)}: not the same crystal")
+            raise InputError(f"the trajectory has the pairs {', '.join(ours)}, the reference {', '.join(theirs)}: not the "
+                             "same crystal")  # fmt: skip
         ours = {pair: g for pair, g in ours.items() if g.any() or theirs[pair].any()}  # pairs that never meet agree in nothing
         where, centres = dict(self.conditions or {}), self.width * (np.arange(round(self.cutoff / self.width)) + 0.5)
         data = {"r_A": centres.tolist(), "pairs": {pair: {"g": g.mean(0).tolist()} for pair, g in ours.items()}}
@@ -80,9 +82,9 @@ def frames(trajectory) -> Iterable[Atoms]:
 def blocks(trajectory: Iterable[Atoms], cutoff: float, width: float) -> dict[str, np.ndarray]:
     """g(r) of every pair "A-B" in each of up to BLOCKS equal pieces of the trajectory, {pair: [n_blocks, n_bins]}."""
     each = [partial_rdfs(atoms, cutoff, width) for atoms in trajectory]
-    for count, found in enumerate(each):
-        if found.keys() != each[0].keys():
-            raise InputError(f"frame {count} has other elements than frame 0: {', '.join(found)} beside {', '.join(each[0])}")
+    for count, rdfs in enumerate(each):
+        if rdfs.keys() != each[0].keys():
+            raise InputError(f"frame {count} has other elements than frame 0: {', '.join(rdfs)} beside {', '.join(each[0])}")
     pieces = np.array_split(np.arange(len(each)), min(BLOCKS, len(each)))
     return {pair: np.array([np.mean([each[i][pair] for i in piece], axis=0) for piece in pieces]) for pair in each[0]}
 
@@ -126,10 +128,10 @@ def jackknife(g: np.ndarray, g0: np.ndarray) -> tuple[float, float | None]:
     return overlap(g.mean(0), g0.mean(0)), square**0.5
 
 
-def peaks(centres: np.ndarray, found: Mapping[str, np.ndarray], where: Mapping) -> list[Result]:
-    """Where the largest maximum of each pair stands, Å."""
+def peaks(centres: np.ndarray, rdfs: Mapping[str, np.ndarray], where: Mapping) -> list[Result]:
+    """Distance of the largest maximum of each pair, Å."""
     return [Result("rdf_peak", centres[g.mean(0).argmax()], "Å", conditions={**where, "pair": pair})
-            for pair, g in found.items() if g.any()]  # fmt: skip
+            for pair, g in rdfs.items() if g.any()]  # fmt: skip
 
 
 def plot_rdf(data: Mapping) -> dict[str, Figure]:

@@ -1,4 +1,4 @@
-"""Report of an evaluated folder: one page, tables of every number, and figures, from its sections alone."""
+"""Report of an evaluated folder: one page, tables and figures, from its sections alone."""
 
 import json
 from collections import Counter
@@ -73,7 +73,7 @@ def flat(judged: list[Judged], where: Mapping[str, str] | None = None) -> list[R
 
 
 def read(folder: Path, order: list[str]) -> tuple[dict, list[Section]]:
-    """What was evaluated, and its sections in the order given, then by name; those of older versions under their new names."""
+    """Content of evaluation.json, and the sections in this order, then by name; those of older versions under new names."""
     files: dict[str, Path] = {}
     for path in sorted((folder / "sections").glob("*.json")):
         name = current_name(path.stem)
@@ -165,7 +165,7 @@ def contents(sections: list[Section], titles: dict[str, str]) -> list[str]:
 
 
 def sentences(notes: list[str]) -> list[str]:
-    """Notes as a list; nothing where there are none."""
+    """Notes as a list; empty if there are none."""
     return ["<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>"] if notes else []
 
 

@@ -1,4 +1,4 @@
-"""One number of the report: value, unit, interval, verdict; written as JSON and CSV, whole or not at all."""
+"""Result: one number of the report with unit, interval and verdict; JSON and CSV of them."""
 
 import csv
 import json
@@ -20,8 +20,8 @@ VERDICTS = ("", "pass", "warn", "fail", "limit")
 class Result:
     """A number that can be put in a paper.
 
-    value       None where there is only a limit; low and high are then what is known
-    low, high   ends of the 95.4 % (2 sigma) interval; None where it has none
+    value       None if there is only a limit; low and high are then what is known
+    low, high   ends of the 95.4 % (2 sigma) interval; None if it has none
     unit        as it stands in a column name: cm2/s, S/cm, eV; "" for a pure number
     verdict     "" not judged, "pass", "warn", "fail", or "limit": an upper or lower bound and no number
     notes       sentences a reader must see beside the number
@@ -62,7 +62,7 @@ def write_json(path: str | Path, results: Sequence[Result]) -> None:
 
 
 def read_json(path: str | Path) -> list[Result]:
-    """What write_json wrote. Raises ValueError where a field is missing or unknown."""
+    """Read what write_json wrote. Raises ValueError if a field is missing or unknown."""
     try:
         return [Result(**row) for row in json.loads(Path(path).read_text(encoding="utf-8"))]
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""Section of a report, one property: results to quote, and plain arrays from which its figures are plotted again."""
+"""Section: results of one property, and the data of its figures."""
 
 import json
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def write_section(path: str | Path, section: Section) -> None:
 def read_section(path: str | Path) -> Section:
     """Read what write_section wrote. Raises ValueError if a field is missing or unknown."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Section(**{**found, "results": [Result(**row) for row in found["results"]]})
+        fields = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Section(**{**fields, "results": [Result(**row) for row in fields["results"]]})
     except (TypeError, KeyError) as error:
         raise InputError(f"{path} is not a section of a report: {error}") from error

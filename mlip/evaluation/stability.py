@@ -1,4 +1,4 @@
-"""Stability: is energy kept without a thermostat, and does the structure survive? The test of a potential's smoothness."""
+"""Stability of dynamics: drift of the total energy in NVE."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,24 +39,17 @@ class Stability:
 
     def evaluate(self, calculator) -> Section:
         """Run NVT, then NVE, and fit the total energy."""
-        folder, guard = Path(self.folder), self.guard or Guard()
-        n_settle, n_steps = (round(ps * 1e3 / self.timestep_fs) for ps in (self.settle_ps, self.time_ps))
-        settings = {"timestep_fs": self.timestep_fs, "guard": guard, "seed": self.seed}
-        check_same(folder / "nvt", self.atoms, calculator)
         try:
-            run(self.atoms, calculator, folder / "nvt", Bussi(self.temperature_K, damping_fs=50.0), steps=n_settle, frame_every=n_settle, **settings)
-            with AseTrajectory(str(folder / "nvt" / "trajectory.traj")) as frames:
-                settled = frames[-1]
-            settled.info.update(self.atoms.info)
-            run(settled, calculator, folder / "nve", NVE(self.temperature_K), steps=n_steps, frame_every=max(1, n_steps // 50),
-                thermo_every=max(1, n_steps // 2000), **settings)  # fmt: skip
+            self.run(calculator)
         except GuardStop as stop:
             where = {"temperature_K": float(self.temperature_K)}
-            return Section("stability", [Result("energy_drift", None, "eV/atom/ps", verdict="fail", notes=(str(stop),), conditions=where)])
-        table = read_thermo(folder / "nve")
+            stopped = Result("energy_drift", None, "eV/atom/ps", verdict="fail", notes=(str(stop),), conditions=where)
+            return Section("stability", [stopped])
+        table = read_thermo(Path(self.folder) / "nve")
         ps, energy = table["time_fs"] * 1e-3, table["total_energy_eV"] / len(self.atoms)
         drift, error = slope(ps, energy)
-        where = {"temperature_K": round(table["temperature_K"].mean()), "time_ps": float(self.time_ps), "timestep_fs": float(self.timestep_fs), "n_atoms": len(self.atoms)}
+        where = {"temperature_K": round(table["temperature_K"].mean()), "time_ps": float(self.time_ps),
+                 "timestep_fs": float(self.timestep_fs), "n_atoms": len(self.atoms)}  # fmt: skip
         residue = energy - np.polyval(np.polyfit(ps, energy, 1), ps)
         results = [
             Result("energy_drift", drift, "eV/atom/ps", drift - 2 * error, drift + 2 * error, conditions=where),
@@ -68,6 +61,20 @@ class Stability:
             "temperature_K": table["temperature_K"][::every].tolist(),
         }  # fmt: skip
         return Section("stability", results, data)
+
+    def run(self, calculator) -> None:
+        """Run or resume NVT in folder/nvt, then NVE from its last frame in folder/nve."""
+        folder = Path(self.folder)
+        n_settle, n_steps = (round(ps * 1e3 / self.timestep_fs) for ps in (self.settle_ps, self.time_ps))
+        settings = {"timestep_fs": self.timestep_fs, "guard": self.guard or Guard(), "seed": self.seed}
+        check_same(folder / "nvt", self.atoms, calculator)
+        thermostat = Bussi(self.temperature_K, damping_fs=50.0)
+        run(self.atoms, calculator, folder / "nvt", thermostat, steps=n_settle, frame_every=n_settle, **settings)
+        with AseTrajectory(str(folder / "nvt" / "trajectory.traj")) as frames:
+            settled = frames[-1]
+        settled.info.update(self.atoms.info)
+        run(settled, calculator, folder / "nve", NVE(self.temperature_K), steps=n_steps, frame_every=max(1, n_steps // 50),
+            thermo_every=max(1, n_steps // 2000), **settings)  # fmt: skip
 
     @staticmethod
     def figures(data: Mapping) -> dict[str, Figure]:
@@ -85,7 +92,7 @@ def slope(time: np.ndarray, values: np.ndarray, n_pieces: int = 4) -> tuple[floa
 
 
 def plot_stability(data: Mapping) -> dict[str, Figure]:
-    """Total energy against time; nothing where dynamics was stopped."""
+    """Total energy against time; empty if dynamics was stopped."""
     if not data:
         return {}
     figure, axis = canvas("time (ps)", "total energy - first value (meV/atom)")

@@ -1,4 +1,4 @@
-"""Tables of results in HTML: verdicts, all numbers of a property, errors by group, numbers by temperature."""
+"""Tables of results in HTML: verdicts, all numbers, errors by group, temperatures."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -37,8 +37,8 @@ def verdict_table(judged: Sequence[Judged], titles: Mapping[str, str]) -> str:
     for row in singles:
         result = row.result
         title = escape(titles.get(row.section, row.section))
-        rows.append((title if title != last else "", words(result.name), where(result), value(result), interval(result), unit(result.unit),
-                     threshold(row), verdict(result.verdict)))  # fmt: skip
+        rows.append((title if title != last else "", words(result.name), where(result), value(result), interval(result),
+                     unit(result.unit), threshold(row), verdict(result.verdict)))  # fmt: skip
         last = title
         new = [note for note in result.notes if (note, row.section, result.conditions.get("temperature_K")) not in written]
         written |= {(note, row.section, result.conditions.get("temperature_K")) for note in new}
@@ -79,8 +79,9 @@ def first(series: Series) -> Judged:
 
 def cell(result: Result) -> str:
     """Value, interval and verdict, one below the other."""
-    lines = [value(result), f"<small>{interval(result)}</small>" if interval(result) else "", verdict(result.verdict) if result.verdict else ""]
-    return "<br>".join(line for line in lines if line)
+    ends = f"<small>{interval(result)}</small>" if interval(result) else ""
+    mark = verdict(result.verdict) if result.verdict else ""
+    return "<br>".join(line for line in (value(result), ends, mark) if line)
 
 
 def without_temperature(result: Result) -> str:
@@ -97,8 +98,8 @@ def result_table(results: Sequence[Judged], with_notes: bool = True) -> str:
     """All numbers of one property."""
     singles, series = by_temperature(results)
     rows = [
-        (words(row.result.name) + (notes(row.result) if with_notes else ""), where(row.result), value(row.result), interval(row.result),
-         unit(row.result.unit), verdict(row.result.verdict))
+        (words(row.result.name) + (notes(row.result) if with_notes else ""), where(row.result), value(row.result),
+         interval(row.result), unit(row.result.unit), verdict(row.result.verdict))
         for row in singles
     ]  # fmt: skip
     parts = [table(["quantity", "where", "value", "2σ interval", "unit", "verdict"], rows, (2, 3), (4, 5))] if rows else []

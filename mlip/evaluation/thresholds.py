@@ -1,4 +1,4 @@
-"""Thresholds: limits from a config that turn a number into pass, warn or fail."""
+"""Thresholds that turn a number into pass, warn or fail."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ KINDS = {"at_most": "≤", "at_least": "≥", "size_at_most": "|x| ≤"}
 
 @dataclass(frozen=True)
 class Judged:
-    """One row of the verdict table: a result with its final verdict, and the threshold in words ("" where it has none)."""
+    """One row of the verdict table: a result with its final verdict, and the threshold in words ("" if it has none)."""
 
     section: str
     result: Result

@@ -1,4 +1,4 @@
-"""Transport analysis of trajectories at one or several temperatures: numbers, and the curves of their figures."""
+"""Transport analysis of trajectories at one or several temperatures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -153,12 +153,12 @@ def fitted(results: Sequence[Result], changes: list, to_K: float) -> tuple[Arrhe
         return None, [], [str(error)]
     energy = activation_energy(line)
     quantity = results[0].name
-    found = [replace(energy, conditions={**energy.conditions, "of": quantity})]
+    results_of_line = [replace(energy, conditions={**energy.conditions, "of": quantity})]
     try:
-        found.append(extrapolate(line, to_K))
+        results_of_line.append(extrapolate(line, to_K))
     except ValueError as error:
         notes.append(str(error))
-    return line, found, notes
+    return line, results_of_line, notes
 
 
 def known_points(literature: str | None) -> list[LiteraturePoint]:
@@ -173,20 +173,20 @@ def plot_diffusion(data: Mapping) -> dict[str, Figure]:
     runs = data["runs"]
     if not runs:
         return {}
-    figures = {"msd": plots.msd(runs)}
+    figures = {"msd": plots.plot_msd(runs)}
     if any(run["tracer"] for run in runs):
-        figures["plateau"] = plots.plateau(runs)
+        figures["plateau"] = plots.plot_plateau(runs)
     known = [LiteraturePoint(**point) for point in data["literature"]]
     for name, unit in FITTED.items():
-        found = data["arrhenius"][name]
-        line = None if found["line"] is None else Arrhenius(**arrays(found["line"]))
-        shown = [point for point in found["points"] if point["high"] is not None]
+        fitted_points = data["arrhenius"][name]
+        line = None if fitted_points["line"] is None else Arrhenius(**arrays(fitted_points["line"]))
+        shown = [point for point in fitted_points["points"] if point["high"] is not None]
         if shown and (line or known or len(shown) > 1):
-            figures[f"arrhenius_{name}"] = plots.arrhenius(shown, line, unit, known, data["extrapolate_to_K"])
+            figures[f"arrhenius_{name}"] = plots.plot_arrhenius(shown, line, unit, known, data["extrapolate_to_K"])
     if lengths := hopping.plot_hop_lengths(runs):
         figures["hop_lengths"] = lengths
-    figures |= {f"van_hove_{run['temperature_K']:g}K": plots.van_hove(run) for run in runs}
-    return figures | {f"density_{run['temperature_K']:g}K": plots.density(run) for run in runs}
+    figures |= {f"van_hove_{run['temperature_K']:g}K": plots.plot_van_hove(run) for run in runs}
+    return figures | {f"density_{run['temperature_K']:g}K": plots.plot_density(run) for run in runs}
 
 
 def arrays(line: Mapping) -> dict:

@@ -1,4 +1,4 @@
-"""Displacements of ions: van Hove self part, settled displacements; their density as a file."""
+"""Displacements of ions: van Hove self part, settled displacements, density file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from mlip.files import whole_file
 
 
 def settled_displacements(ions: np.ndarray, interval_ps: float, distance: float, window_ps: float = 0.5) -> np.ndarray:
-    """How often every ion [n_ions] settles more than a distance (Å) away from where it was settled.
+    """Number of times that every ion [n_ions] settles more than a distance (Å) away from its former place.
 
     ions       [n_frames, n_ions, 3] Å, unwrapped. Where it is settled is the median over window_ps, which vibrations
                and a hop in progress do not move

@@ -1,5 +1,7 @@
 """Errors of calculators whose error is known, and intervals that hold what they claim."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -220,6 +222,20 @@ def test_a_calculator_with_a_spread_gets_its_calibration_and_all_figures_come_ba
     assert set(figures) == {"parity", "force_errors", "calibration_force"}
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")
+
+
+@pytest.mark.parametrize("factor", [1.0, 30.0, 1e4])
+def test_labels_of_the_axes_of_force_errors_do_not_touch(factor):
+    steps = np.linspace(0, 1, 101)
+    curve = {"n": 100, "part": steps.tolist(), "magnitude_meV_per_A": (10 * factor**steps).tolist(), "angle_degree": (1 + 3 * factor**steps).tolist()}
+    figure = Accuracy.figures({"cumulative": {"all atoms": curve}})["force_errors"]
+    figure.canvas.draw()
+    for axis in figure.axes:
+        labels = [label for label in axis.get_xticklabels(which="both") if label.get_text()]
+        low, high = axis.get_xlim()
+        boxes = sorted((label.get_window_extent().x0, label.get_window_extent().x1) for label in labels if low <= label.get_position()[0] <= high)
+        assert all(left[1] < right[0] for left, right in pairwise(boxes)), boxes
+        assert boxes or factor == 1.0
 
 
 def test_structures_without_labels_are_refused():

@@ -115,3 +115,21 @@ def test_two_folders_stand_side_by_side_with_accuracy_against_cost(tmp_path):
 def test_a_folder_that_was_never_evaluated_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="run mlip evaluate"):
         build(tmp_path, PROPERTIES)
+
+
+def test_verdicts_at_several_temperatures_stand_in_columns_and_a_note_names_its_temperatures(tmp_path):
+    results = []
+    for t in (600.0, 700.0):
+        where = {"species": "Li", "temperature_K": t}
+        results += [Result("diffusivity", 1e-6 * t, "cm2/s", 1e-6, 1e-3, "warn", ["few hops"], where), Result("md_time", 5.0, "ps", conditions=where)]
+    results.append(Result("activation_energy", 0.3, "eV", 0.2, 0.4, "pass"))
+    write_section(tmp_path / "sections" / "diffusion.json", Section("diffusion", results))
+    build(tmp_path, {"diffusion": Presentation("Diffusion")})
+    page = (tmp_path / "report.html").read_text()
+    verdicts = page[: page.index("<nav>")]
+    assert "<h3>Diffusion, by temperature</h3>" in verdicts
+    columns, row, note = re.findall(r"<tr.*?</tr>", verdicts[verdicts.index("<h3>") :])
+    assert re.findall(r">(\d+ K)<", columns) == ["600 K", "700 K"]
+    assert row.count("! warn") == 2 and "6×10<sup>−4</sup>" in row and "7×10<sup>−4</sup>" in row
+    assert "600, 700 K: few hops" in note
+    assert verdicts.count("activation energy") == 1 and "MD time" not in verdicts and "MD time" in page

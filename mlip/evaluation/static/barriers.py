@@ -1,7 +1,7 @@
-"""Migration barriers in three numbers per hop: on fixed DFT images, on the calculator's own path, DFT on its saddle.
+"""Migration barriers: on fixed DFT images, on the calculator's path, DFT on its saddle.
 
-(A) and DFT differ by the error of the energies along one path. (B) is what dynamics with the calculator feel. (C) is what
-DFT says of the saddle that the calculator believes in: B near A but far from C is a path that DFT would not take.
+(A) and DFT differ by the error of the energies along one path. (B) is what dynamics with the calculator samples. (C) is DFT's
+energy of the calculator's saddle: B near A but far from C is a path that DFT would not take.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ LINES = (  # entry of a hop, its energies, label, how it is drawn
 
 @dataclass(frozen=True)
 class Hop:
-    """A hop to be measured.  images: of a DFT path, ends included, with ref_energy; none where there is no such path."""
+    """A hop to be measured.  images: of a DFT path, ends included, with ref_energy; empty without one."""
 
     name: str
     start: Atoms
@@ -47,7 +47,7 @@ class Hop:
 class Barriers:
     """Barriers of given hops, and of the n_hops shortest distinct hops into a vacancy of `species` in `atoms`.
 
-    hops    Hop, or {name, start, end, images} with files: images may be left out; start and end too where there are images
+    hops    Hop, or {name, start, end, images} with files: images may be left out; start and end too if there are images
     atoms   a relaxed supercell, wide enough (10 Å) for one vacancy
     label   gives copies of structures with DFT energies (ref_energy, or results); without it the structures that need
             labels are written to folder/barriers_to_label.xyz
@@ -71,7 +71,8 @@ class Barriers:
         if self.atoms is not None:
             if self.species is None:
                 raise InputError("hops are looked for of one species: give species, e.g. Li")
-            wanted += [Hop(hop.name, hop.start, hop.end) for hop in vacancy_hops(unconstrained(self.atoms), self.species, self.max_length)[:self.n_hops]]
+            distinct = vacancy_hops(unconstrained(self.atoms), self.species, self.max_length)
+            wanted += [Hop(hop.name, hop.start, hop.end) for hop in distinct[: self.n_hops]]
         if not wanted:
             raise InputError("no hop was given: give hops (files of start and end), or atoms and species")
         results, data, notes, to_label = [], {"hops": {}}, [], []
@@ -112,7 +113,7 @@ def read_hop(entry: Mapping[str, str]) -> Hop:
 
 
 def fixed_images(calculator, hop: Hop, where: Mapping, entry: dict) -> list[Result]:
-    """(A): barrier over the DFT images as they are, beside DFT's own; nothing where there are none."""
+    """(A): barrier over the DFT images as they are, beside DFT's own; nothing if there are none."""
     if not hop.images:
         return []
     dft = np.array([reference_energy(image) for image in hop.images])
@@ -171,7 +172,7 @@ def reference_energy(atoms: Atoms) -> float:
 
 
 def tagged(atoms: Atoms, hop: str, role: str) -> Atoms:
-    """A copy without results, with where it stands in the path."""
+    """A copy without results, with its place in the path."""
     copy = atoms.copy()
     copy.info.update(config_type="barrier", hop=hop, role=role)
     return copy
@@ -183,7 +184,7 @@ def hand_over(structures: Sequence[Atoms], folder: str | FilePath | None) -> str
         return "no labels for the saddles (number C): give label, or a folder to write the structures to"
     path = FilePath(folder) / TO_LABEL
     write(path, structures)
-    return f"{len(structures)} structures (start, saddle and end of every hop) wait for DFT labels in {path}: number C is open"
+    return f"{len(structures)} structures (start, saddle and end of every hop) need DFT labels and are in {path}: number C is open"
 
 
 def plot_barriers(data: Mapping) -> dict[str, Figure]:

@@ -1,4 +1,4 @@
-"""Vacancies, interstitials and Frenkel pairs in a supercell: formation energies with relaxed ions."""
+"""Formation energies of vacancies, interstitials and Frenkel pairs with relaxed ions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,10 @@ class Defects:
         charge, notes = usable_charge(calculator, self.charge, self.dielectric)
         notes = unconverged([start], "the cell") + notes
         mu = potential(calculator, self.species, self.chemical_potential, self.metal, self.steps)
-        voids = largest_voids(start.atoms, self.n_sites) if self.interstitials is None else np.atleast_2d(self.interstitials) @ start.atoms.cell.array
+        if self.interstitials is None:
+            voids = largest_voids(start.atoms, self.n_sites)
+        else:
+            voids = np.atleast_2d(self.interstitials) @ start.atoms.cell.array
         kinds = {
             "vacancy": [without(bulk, site, charge) for site in distinct_sites(start.atoms, self.species)],
             "interstitial": [with_one_more(bulk, self.species, void, charge) for void in voids],
@@ -62,10 +65,10 @@ class Defects:
         for (kind, cells), sign in zip(kinds.items(), (1, -1), strict=True):
             unrelaxed = np.array([each.get_potential_energy() for each in calculate(calculator, cells)])
             chosen = unrelaxed.argsort(kind="stable")[:self.n_sites]
-            found = relax_many([cells[i] for i in chosen], calculator, fmax=self.fmax, steps=self.steps)
-            notes += unconverged(found, f"cells with a {kind}")
+            relaxed = relax_many([cells[i] for i in chosen], calculator, fmax=self.fmax, steps=self.steps)
+            notes += unconverged(relaxed, f"cells with a {kind}")
             correction = correct(bulk, charge, self.dielectric)
-            energies = np.array([each.energy for each in found]) - energy + correction
+            energies = np.array([each.energy for each in relaxed]) - energy + correction
             data[kind] = {"relaxed_eV": energies.tolist(), "unrelaxed_eV": (unrelaxed[chosen] - energy + correction).tolist()}
             lowest[kind] = float(energies.min())
             here = {**where, "distinct_sites": len(cells), "relaxed_sites": len(chosen)}
@@ -101,19 +104,19 @@ def usable_charge(calculator, charge: float | None, dielectric) -> tuple[float |
     return charge, []
 
 
-def potential(calculator, species: str, given: float | None, metal: Atoms | None, steps: int) -> float | None:
+def potential(calculator, species: str, chemical_potential: float | None, metal: Atoms | None, steps: int) -> float | None:
     """Chemical potential, eV per atom."""
-    if given is not None and metal is not None:
+    if chemical_potential is not None and metal is not None:
         raise InputError("give a chemical_potential or a metal, not both")
     if metal is None:
-        return given
+        return chemical_potential
     if set(metal.get_chemical_symbols()) != {species}:
         raise InputError(f"the metal of {species} must hold {species} only, got {metal.symbols}")
-    found = relax(metal, calculator, steps=steps)
-    if not found.converged:
-        raise InputError(f"{metal.symbols} did not relax in {steps} steps: the calculator may not know the metal; give a "
+    relaxed = relax(metal, calculator, steps=steps)
+    if not relaxed.converged:
+        raise InputError(f"{metal.symbols} did not relax in {steps} steps: the calculator may not be trained on the metal; give a "
                          "chemical_potential instead")  # fmt: skip
-    return float(found.energy) / len(metal)
+    return float(relaxed.energy) / len(metal)
 
 
 def without(bulk: Atoms, site: int, charge: float | None) -> Atoms:

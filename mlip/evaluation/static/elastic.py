@@ -1,4 +1,4 @@
-"""Elastic tensor from the stress of strained cells with relaxed ions; averages over grains, and Born stability.
+"""Elastic tensor from the stress of strained cells, its averages, Born stability.
 
 Voigt order xx, yy, zz, yz, xz, xy; shear strains are twice the tensor's. Sign and conventions of Nye, Physical
 Properties of Crystals; averages of Hill, Proc. Phys. Soc. A 65, 349 (1952).
@@ -45,10 +45,10 @@ class ElasticTensor:
         start = relax(self.atoms, calculator, fmax=self.fmax, steps=self.steps)
         signed = [sign * size for size in strains for sign in (1, -1)]
         cells = [strained(start.atoms, component, strain) for component in range(6) for strain in signed]
-        found = relax_many(cells, calculator, fmax=self.fmax, steps=self.steps)
-        stresses = np.array([each.atoms.get_stress() for each in found]).reshape(6, len(strains), 2, 6)
+        relaxed = relax_many(cells, calculator, fmax=self.fmax, steps=self.steps)
+        stresses = np.array([each.atoms.get_stress() for each in relaxed]).reshape(6, len(strains), 2, 6)
         tensor, error = (units.EV_PER_A3_IN_GPA * part for part in slopes(np.array(strains), stresses))
-        notes = unconverged([start], "the cell") + unconverged(found, "strained cells")
+        notes = unconverged([start], "the cell") + unconverged(relaxed, "strained cells")
         results = tensor_results(tensor, error, conditions(self.atoms), notes)
         data = {"tensor_GPa": tensor.tolist(), "error_GPa": error.tolist(), "strains": strains}
         return Section("elastic", results, data, notes)
@@ -74,7 +74,7 @@ def slopes(strains: np.ndarray, stresses: np.ndarray) -> tuple[np.ndarray, np.nd
     """C[i, j] = d stress_i / d strain_j at zero strain, symmetric, and its internal error, [6, 6] both.
 
     strains   [n] ascending;  stresses [6 strain components j, n, 2 signs (+, -), 6 stress components i]
-    Central differences D(h) = C + c h^2 of each size, extrapolated to h = 0 where there are two sizes or more.
+    Central differences D(h) = C + c h^2 of each size, extrapolated to h = 0 if there are two sizes or more.
     """
     central = (stresses[:, :, 0] - stresses[:, :, 1]) / (2 * strains[:, None])  # [j, n, i]
     central = central.transpose(1, 2, 0)  # [n, i, j]
@@ -124,7 +124,7 @@ def propagated(function: Callable[[np.ndarray], float], tensor: np.ndarray, erro
 
 
 def tensor_results(tensor: np.ndarray, error: np.ndarray, where: dict, notes: list[str]) -> list[Result]:
-    """Every number of the tensor; `notes` gets a sentence where they are doubtful."""
+    """Every number of the tensor; `notes` gets a sentence if they are doubtful."""
     lowest = smallest_eigenvalue(tensor)
     slack = propagated(smallest_eigenvalue, tensor, error)
     if lowest <= 0:

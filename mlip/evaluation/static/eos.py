@@ -1,4 +1,4 @@
-"""Equation of state: energy against volume with relaxed ions, and the Birch-Murnaghan fit V0, B0, B0'."""
+"""Equation of state: energy against volume, and its Birch-Murnaghan fit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,13 +47,14 @@ class EquationOfState:
     def evaluate(self, calculator) -> Section:
         """Relax the ions at every volume and fit Birch-Murnaghan."""
         if self.n_volumes < FEWEST or not 0 < self.span <= 0.2:
-            raise InputError(f"an equation of state needs at least {FEWEST} volumes within at most 20 %, got {self.n_volumes} and {self.span}")
+            raise InputError(f"an equation of state needs at least {FEWEST} volumes within at most 20 %, got {self.n_volumes} "
+                             f"and {self.span}")  # fmt: skip
         start = relax(self.atoms, calculator, fmax=self.fmax, steps=self.steps)
         scales = 1 + np.linspace(-self.span, self.span, self.n_volumes)
         cells = [scaled(start.atoms, scale) for scale in scales]
-        found = relax_many(cells, calculator, fmax=self.fmax, steps=self.steps)
-        volumes, energies = np.array([each.atoms.get_volume() for each in found]), np.array([each.energy for each in found])
-        notes = unconverged([start], "the cell") + unconverged(found, "volumes")
+        relaxed = relax_many(cells, calculator, fmax=self.fmax, steps=self.steps)
+        volumes, energies = np.array([each.atoms.get_volume() for each in relaxed]), np.array([each.energy for each in relaxed])
+        notes = unconverged([start], "the cell") + unconverged(relaxed, "volumes")
         where, n = conditions(self.atoms), len(self.atoms)
         data = {"volumes_A3": volumes.tolist(), "energies_eV": energies.tolist(), "n_atoms": n}
         if not 0 < energies.argmin() < len(energies) - 1:

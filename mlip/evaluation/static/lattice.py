@@ -1,4 +1,4 @@
-"""Lattice: lengths, angles and volume of the relaxed cell, against the input and against a reference."""
+"""Lattice: lengths, angles and volume of the relaxed cell."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,20 +37,20 @@ class Lattice:
         reference = dict(self.reference or {})
         check_reference(reference, self.atoms)
         before = parameters(unconstrained(self.atoms))
-        found = relax(self.atoms, calculator, fmax=self.fmax, max_stress=self.max_stress_kbar * units.KBAR, steps=self.steps)
-        after, where = parameters(found.atoms), conditions(found.atoms)
-        verdict, notes = ("", []) if found.converged else ("warn", unconverged([found], "the cell"))
+        relaxed = relax(self.atoms, calculator, fmax=self.fmax, max_stress=self.max_stress_kbar * units.KBAR, steps=self.steps)
+        after, where = parameters(relaxed.atoms), conditions(relaxed.atoms)
+        verdict, notes = ("", []) if relaxed.converged else ("warn", unconverged([relaxed], "the cell"))
         results = [Result(name, after[name], unit, verdict=verdict, notes=notes, conditions=where) for name, unit in UNITS.items()]
         for against, values in (("input", before), ("reference", reference)):
             for name, value in values.items():
                 change, unit = difference(name, after[name], value)
                 results.append(Result(f"{name}_change", change, unit, conditions={**where, "against": against}))
         results += [
-            Result("energy_per_atom", found.energy / len(self.atoms), "eV", verdict=verdict, conditions=where),
-            Result("density", density(found.atoms), "g/cm3", conditions=where),
-            Result("relaxation_steps", found.steps, "", conditions=where),
+            Result("energy_per_atom", relaxed.energy / len(self.atoms), "eV", verdict=verdict, conditions=where),
+            Result("density", density(relaxed.atoms), "g/cm3", conditions=where),
+            Result("relaxation_steps", relaxed.steps, "", conditions=where),
         ]
-        data = {"input": before, "relaxed": after, "reference": reference, "structure": plain_structure(found.atoms)}
+        data = {"input": before, "relaxed": after, "reference": reference, "structure": plain_structure(relaxed.atoms)}
         return Section("lattice", results, data, notes)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Orderings of a disordered crystal ranked by a calculator: relaxed energies, and rank correlation with DFT labels."""
+"""Orderings of a disordered crystal ranked by a calculator, and against DFT labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,17 +35,17 @@ class Orderings:
     def evaluate(self, calculator) -> Section:
         """Relax every ordering and rank them."""
         check_one_composition(self.structures)
-        given = np.array([each.get_potential_energy() / len(each) for each in calculate(calculator, self.structures)])
-        found = relax_many(self.structures, calculator, self.cell, fmax=self.fmax, steps=self.steps)
-        relaxed = np.array([each.energy / len(each.atoms) for each in found])
+        unrelaxed = np.array([each.get_potential_energy() / len(each) for each in calculate(calculator, self.structures)])
+        optimised = relax_many(self.structures, calculator, self.cell, fmax=self.fmax, steps=self.steps)
+        relaxed = np.array([each.energy / len(each.atoms) for each in optimised])
         labels = np.array([energy_label(atoms) for atoms in self.structures])
         names = [str(atoms.info.get("source", number)) for number, atoms in enumerate(self.structures)]
-        where, notes = {"material": conditions(self.structures[0])["material"]}, unconverged(found, "orderings")
+        where, notes = {"material": conditions(self.structures[0])["material"]}, unconverged(optimised, "orderings")
         order = np.argsort(relaxed, kind="stable")
         results = [Result("ordering_energy", 1e3 * (relaxed[i] - relaxed[order[0]]), "meV/atom", conditions={**where, "ordering": names[i],
                    "atoms": len(self.structures[i])}) for i in order]  # fmt: skip
         results.append(Result("ordering_energy_spread", 1e3 * relaxed.std(), "meV/atom", conditions=where))
-        for name, one, other in (("spearman_relaxation", given, relaxed), ("spearman_dft", given, labels)):
+        for name, one, other in (("spearman_relaxation", unrelaxed, relaxed), ("spearman_dft", unrelaxed, labels)):
             known = np.isfinite(one) & np.isfinite(other)
             if known.sum() >= FEWEST:
                 results.append(spearman(name, one[known], other[known], where))
@@ -53,9 +53,9 @@ class Orderings:
             notes.append(f"{int(np.isfinite(labels).sum())} of {len(labels)} orderings carry a DFT energy; {FEWEST} are needed to "
                          "compare ranks: label them, and evaluate again")  # fmt: skip
         data = {
-            "names": names, "given_meV": above(given), "relaxed_meV": above(relaxed), "dft_meV": above(labels),
+            "names": names, "given_meV": above(unrelaxed), "relaxed_meV": above(relaxed), "dft_meV": above(labels),
             "coulomb_eV": [atoms.info.get("coulomb_energy") for atoms in self.structures],
-            "relaxed": [plain_structure(found[i].atoms) for i in order],
+            "relaxed": [plain_structure(optimised[i].atoms) for i in order],
         }  # fmt: skip
         return Section("orderings", results, data, notes)
 
@@ -75,7 +75,7 @@ def check_one_composition(structures: Sequence[Atoms]) -> None:
 
 
 def energy_label(atoms: Atoms) -> float:
-    """eV per atom, NaN where there is none."""
+    """eV per atom, NaN if there is none."""
     return float(atoms.info.get(keys.REF_ENERGY, np.nan)) / len(atoms)
 
 
@@ -98,16 +98,16 @@ def spearman(name: str, one: np.ndarray, other: np.ndarray, where: Mapping) -> R
 def plot_orderings(data: Mapping) -> dict[str, Figure]:
     """orderings: relaxed energies by rank; orderings_dft: energies of the given structures against DFT."""
     figure, axes = canvas("rank", "energy above the lowest (meV/atom)")
-    given, relaxed = np.array(data["given_meV"]), np.array(data["relaxed_meV"])
+    unrelaxed, relaxed = np.array(data["given_meV"]), np.array(data["relaxed_meV"])
     order = relaxed.argsort(kind="stable")
     axes.plot(1 + np.arange(len(order)), relaxed[order], "o-", color=BLUE, label="relaxed")
-    axes.plot(1 + np.arange(len(order)), given[order], "s", color=ORANGE, markerfacecolor="none", label="as given")
+    axes.plot(1 + np.arange(len(order)), unrelaxed[order], "s", color=ORANGE, markerfacecolor="none", label="as given")
     axes.legend(frameon=False)
     figures, dft = {"orderings": figure}, np.array([np.nan if e is None else e for e in data["dft_meV"]])
     if np.isfinite(dft).sum() >= FEWEST:
         figures["orderings_dft"], axes = canvas("DFT energy above the lowest (meV/atom)", "calculator's (meV/atom)")
-        axes.plot(dft, given, "o", color=BLUE, label="same structures")
-        ends = [0, max(np.nanmax(dft), given.max())]
+        axes.plot(dft, unrelaxed, "o", color=BLUE, label="same structures")
+        ends = [0, max(np.nanmax(dft), unrelaxed.max())]
         axes.plot(ends, ends, ":", color="0.4", label="equal")
         axes.legend(frameon=False)
     return figures

@@ -1,4 +1,4 @@
-"""Phonon bands beside the density of states."""
+"""Figure of phonon bands and density of states."""
 
 from collections.abc import Mapping, Sequence
 

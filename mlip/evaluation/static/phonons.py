@@ -1,4 +1,4 @@
-"""Phonons by finite displacements (phonopy): bands, density of states, stability, free energy and heat capacity."""
+"""Phonons by finite displacements (phonopy): bands, stability, thermodynamics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ def displaced(atoms: Atoms, repeat: tuple[int, int, int], displacement: float) -
 def force_constants(phonon: Phonopy, calculator) -> float:
     """Sets them from the calculator's forces; returns how far they were from the acoustic sum rule, eV/Å^2."""
     cells = [as_atoms(cell) for cell in [phonon.supercell, *phonon.supercells_with_displacements]]
-    still, *moved = (answer.get_forces() for answer in calculate(calculator, cells))
+    still, *moved = (atoms.get_forces() for atoms in calculate(calculator, cells))
     phonon.forces = [forces - still for forces in moved]  # a reference is not at its own minimum
     phonon.produce_force_constants(calculate_full_force_constants=True)
     # over the atoms that were moved; over those that feel it, Newton's third law makes it zero whatever the rounding
@@ -192,7 +192,7 @@ def harmonic(frequencies: np.ndarray, weights: np.ndarray, temperature: float) -
 
 
 def thermal(frequencies: np.ndarray, weights: np.ndarray, temperature: float, n_atoms: int, where: Mapping) -> list[Result]:
-    """Per atom, at one temperature; a note where imaginary modes are missing in it."""
+    """Per atom, at one temperature; a note if imaginary modes are missing in it."""
     if not temperature > 0:
         raise InputError(f"the temperature must be positive, got {temperature} K")
     free, entropy, capacity = (value / n_atoms for value in harmonic(frequencies, weights, temperature))

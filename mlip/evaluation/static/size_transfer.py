@@ -1,4 +1,4 @@
-"""Size transfer: energies, forces, errors and barriers must not depend on the size of the cell."""
+"""Size transfer: dependence of energies, forces, errors and barriers on the cell's size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +47,8 @@ class SizeTransfer:
     def evaluate(self, calculator) -> Section:
         """Compare cells with their repeats, and sizes with each other."""
         if not self.structures or int(np.prod(self.repeat)) < 2:
-            raise InputError(f"size transfer needs structures and a repeat of more than one cell, got {len(self.structures)} and {self.repeat}")
+            raise InputError(f"size transfer needs structures and a repeat of more than one cell, got {len(self.structures)} "
+                             f"and {self.repeat}")  # fmt: skip
         results = repeat_differences(calculator, self.structures, self.repeat)
         data = {"errors": errors_by_size(calculator, self.labelled), "barriers": [], "others": []}
         for row in data["errors"]:
@@ -58,9 +59,10 @@ class SizeTransfer:
             if self.species is None:
                 raise InputError("barriers by size are of one species: give species, e.g. Li")
             for n in self.barrier_repeats:
-                found = barrier(calculator, unconstrained(self.atoms).repeat(n), self.species, self.max_length, self.fmax, self.steps)
-                results.append(found)
-                data["barriers"].append([found.conditions["atoms"], found.value, found.conditions["length_A"]])
+                atoms = unconstrained(self.atoms).repeat(n)
+                result = barrier(calculator, atoms, self.species, self.max_length, self.fmax, self.steps)
+                results.append(result)
+                data["barriers"].append([result.conditions["atoms"], result.value, result.conditions["length_A"]])
         notes = one_hop(data["barriers"])
         for result in by_size(self.others):
             results.append(result)
@@ -97,14 +99,14 @@ def repeat_differences(calculator, structures: Sequence[Atoms], repeat: Sequence
 def errors_by_size(calculator, labelled: Sequence[Atoms]) -> list[dict]:
     """RMSE of energies (meV/atom) and force components (meV/Å) for every number of atoms."""
     sizes: dict[int, list[tuple[float, np.ndarray]]] = {}
-    for atoms, answer in zip(labelled, calculate(calculator, labelled), strict=True):
-        energy = (answer.get_potential_energy() - atoms.info.get(keys.REF_ENERGY, np.nan)) / len(atoms)
-        forces = answer.get_forces() - atoms.arrays.get(keys.REF_FORCES, np.nan)
+    for atoms, prediction in zip(labelled, calculate(calculator, labelled), strict=True):
+        energy = (prediction.get_potential_energy() - atoms.info.get(keys.REF_ENERGY, np.nan)) / len(atoms)
+        forces = prediction.get_forces() - atoms.arrays.get(keys.REF_FORCES, np.nan)
         sizes.setdefault(len(atoms), []).append((energy, forces))
     return [
-        {"atoms": size, "structures": len(found), "energy": _rmse([energy for energy, _ in found]),
-         "force": _rmse([forces for _, forces in found])}
-        for size, found in sorted(sizes.items())
+        {"atoms": size, "structures": len(errors), "energy": _rmse([energy for energy, _ in errors]),
+         "force": _rmse([forces for _, forces in errors])}
+        for size, errors in sorted(sizes.items())
     ]  # fmt: skip
 
 
@@ -118,7 +120,7 @@ def barrier(calculator, atoms: Atoms, species: str, max_length: float, fmax: flo
 
 
 def one_hop(barriers: Sequence[Sequence]) -> list[str]:
-    """A sentence where the cells do not show the same hop."""
+    """Sentence if the cells do not show the same hop."""
     lengths = [length for *_, length in barriers]
     if lengths and np.ptp(lengths) > SAME_HOP:
         return [f"the shortest hops of the cells are {', '.join(f'{length:.2f}' for length in lengths)} Å long: not the same hop"]
@@ -141,7 +143,7 @@ def diffusivities(folder: str | Path, names: Sequence[str] = ("diffusion", "diff
 
 
 def by_size(others: Sequence[Result]) -> list[Result]:
-    """The same numbers, smallest cell first; the last warns where it disagrees with the first."""
+    """The same numbers, smallest cell first; the last warns if it disagrees with the first."""
     if missing := [result.name for result in others if "atoms" not in result.conditions]:
         raise InputError(f"{missing[0]} does not say how many atoms it is of: its conditions need 'atoms'")
     ordered = sorted(others, key=lambda result: result.conditions["atoms"])
@@ -159,7 +161,7 @@ def _rmse(differences: Sequence) -> float | None:
 
 
 def plot_size_transfer(data: Mapping) -> dict[str, Figure]:
-    """size_errors, size_barrier and size_others against the number of atoms, where there are such numbers."""
+    """size_errors, size_barrier and size_others against the number of atoms."""
     figures = {}
     if len(data["errors"]) > 1:
         figures["size_errors"], axes = canvas("atoms in the cell", "RMSE against DFT")

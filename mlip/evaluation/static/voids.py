@@ -12,7 +12,7 @@ from mlip.evaluation.static.relaxation import repeats
 SPACING = 0.3  # Å of the grid on which voids are looked for
 REACH = 5.0  # Å, around the cell in which neighbours of a void are looked for
 SYMMETRY = 0.01  # Å
-NEIGHBOURS = 8  # whose distances tell two voids apart
+NEIGHBOURS = 8  # whose distances distinguish two voids
 ALIKE = 0.4  # Å, between such distances: what a grid leaves uncertain
 
 
@@ -27,7 +27,7 @@ def distinct_sites(atoms: Atoms, species: str) -> list[int]:
 
 
 def largest_voids(atoms: Atoms, n: int) -> np.ndarray:
-    """Up to n points farther from all atoms than the points around them, with different surroundings, largest void first, [m, 3] Å."""
+    """Up to n local maxima of the distance from all atoms, with different surroundings, largest first, [m, 3] Å."""
     shape = np.ceil(atoms.cell.lengths() / SPACING).astype(int)
     grid = [np.arange(count) / count for count in shape]
     points = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1).reshape(-1, 3) @ atoms.cell.array
