@@ -130,6 +130,6 @@ def test_verdicts_at_several_temperatures_stand_in_columns_and_a_note_names_its_
     assert "<h3>Diffusion, by temperature</h3>" in verdicts
     columns, row, note = re.findall(r"<tr.*?</tr>", verdicts[verdicts.index("<h3>") :])
     assert re.findall(r">(\d+ K)<", columns) == ["600 K", "700 K"]
-    assert row.count("! warn") == 2 and "6×10<sup>−4</sup>" in row and "7×10<sup>−4</sup>" in row
+    assert row.count("! warn") == 2 and "0.0006<br>" in row and "0.0007<br>" in row
     assert "600, 700 K: few hops" in note
     assert verdicts.count("activation energy") == 1 and "MD time" not in verdicts and "MD time" in page
