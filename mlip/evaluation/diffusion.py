@@ -22,7 +22,7 @@ FEW_HOPS = 160  # below, 2 sigma intervals of hopping walkers are less sure than
 
 
 @dataclass(frozen=True)
-class Diffusion:
+class TransportEstimates:
     """Estimates, curves and results of one trajectory.
 
     tracer, collective  Å^2/ps; None if nothing hops
@@ -40,7 +40,7 @@ class Diffusion:
     results: list[Result]
 
 
-def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_length: float) -> Diffusion:
+def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_length: float) -> TransportEstimates:
     """Everything a trajectory at one temperature says about transport.
 
     charge      of the mobile ion, e; never guessed
@@ -69,7 +69,7 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
         limit = formulas.upper_limit(n_ions, trajectory.duration_ps, hop_length) * CM2_PER_S
         note = f"no hop of {n_ions} ions in {trajectory.duration_ps:g} ps: D < 3 a^2 / (6 N t), a = {hop_length:g} Å"
         d = Result("tracer_diffusivity", None, "cm2/s", 0.0, limit, "limit", (note,), where)
-        return Diffusion(None, None, lags, msd, msd_error, settled, [*results, d, sigma("conductivity_nernst_einstein", d)])
+        return TransportEstimates(None, None, lags, msd, msd_error, settled, [*results, d, sigma("conductivity_nernst_einstein", d)])
 
     collective = estimate(together(ions), interval, least_tau_ps=tracer.tau_ps)
     n_eff = formulas.effective_hops(msd.max(), n_ions, hop_length)
@@ -86,7 +86,7 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
         Result("relative_error_he_zhu_mo", formulas.hop_count_error(n_eff), "", conditions=where),
         Result("relative_error", tracer.error / tracer.value if tracer.value > 0 else None, "", conditions=where),
     ]
-    return Diffusion(tracer, collective, lags, msd, msd_error, settled, results)
+    return TransportEstimates(tracer, collective, lags, msd, msd_error, settled, results)
 
 
 def together(ions: np.ndarray) -> np.ndarray:

@@ -97,6 +97,7 @@ class Diffusion:
         if not temperatures or temperatures[0] <= 0 or dynamics.production_ps <= 0:
             raise InputError(f"dynamics needs temperatures and a production time, got {list(self.temperatures_K)} K, "
                              f"{dynamics.production_ps} ps")  # fmt: skip
+        self.analysis.check(self.atoms)
         folders = {t: Path(self.folder) / f"{t:g}K" for t in temperatures}
         if self.devices:
             stops = in_processes(dynamics, self.atoms, folders, list(self.devices), self.open_calculator)

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from ase import Atoms
 from matplotlib.figure import Figure
 
 from mlip.errors import InputError
 from mlip.evaluation import hopping, plots
 from mlip.evaluation.arrhenius import LEAST_TEMPERATURES, Arrhenius, activation_energy, extrapolate, from_results
-from mlip.evaluation.conductivity import CM2_PER_S
+from mlip.evaluation.conductivity import CM2_PER_S, check_charge
 from mlip.evaluation.diffusion import analyse
 from mlip.evaluation.displacements import Trajectory, read_trajectory
 from mlip.evaluation.framework import framework_rmsd, phase_changes
@@ -41,6 +42,15 @@ class TransportAnalysis:
     framework: Sequence[str] | None = None
     extrapolate_to_K: float = 300.0
     literature: str | None = None
+
+    def check(self, atoms: Atoms) -> None:
+        """Raise ValueError if these atoms cannot be analysed, before dynamics is spent on them."""
+        check_charge(self.charge)
+        symbols = set(atoms.get_chemical_symbols())
+        for symbol in (self.mobile, *(self.framework or ())):
+            if symbol not in symbols:
+                raise InputError(f"no {symbol} in {atoms.symbols}: mobile={self.mobile} and framework={self.framework} must name its "
+                                 "elements")  # fmt: skip
 
     def section(self, runs: Sequence[tuple[float, Trajectory]]) -> Section:
         """Analyse trajectories at their temperatures in K, and fit Arrhenius lines through them."""

@@ -63,6 +63,12 @@ def test_a_level_decides_numbers_and_properties_and_only_goes_before_it():
     assert selected(short, ["phonons"], "short") == ["phonons"]
 
 
+def test_a_material_names_the_framework_too():
+    halide = config.compose("evaluate", ["material=halide"], [config.CONFIGS]).properties.diffusion.analysis
+    assert (halide.mobile, halide.charge, halide.framework) == ("Li", 1, ["Cl"])
+    assert config.compose("evaluate", [], [config.CONFIGS]).properties.diffusion.analysis.framework is None
+
+
 PROPERTY = """
 from dataclasses import dataclass
 from mlip.evaluation.plots import canvas

@@ -160,6 +160,13 @@ def test_dynamics_at_two_temperatures_goes_on_where_it_was_and_equilibration_is_
     assert (tmp_path / "300K" / "npt" / "state.npz").stat().st_mtime_ns >= before
 
 
+def test_what_cannot_be_analysed_is_refused_before_dynamics(tmp_path):
+    for analysis in (TransportAnalysis("Li", 1), TransportAnalysis("Au", 1, framework=["Cl"]), TransportAnalysis("Au", None)):
+        with pytest.raises(ValueError, match="no Li in|no Cl in|charge of the mobile ion"):
+            dynamics.Diffusion(alloy(), analysis, [300], tmp_path).evaluate(EMT())
+    assert not list(tmp_path.iterdir())
+
+
 def test_dynamics_of_another_potential_or_start_is_not_continued(tmp_path):
     settings = {"timestep_fs": 4, "equilibration_ps": 0, "production_ps": 1.12, "frame_interval_fs": 8}
     diffusion(alloy(), [300], tmp_path, **settings).evaluate(EMT())
