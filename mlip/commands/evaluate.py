@@ -14,7 +14,7 @@ from rich.console import Console
 
 import mlip
 from mlip.commands.report import in_order, report
-from mlip.config import build, make
+from mlip.config import make
 from mlip.errors import InputError, MissingFileError
 from mlip.evaluation.evaluate import evaluate as evaluate_properties
 from mlip.evaluation.evaluate import file_hash, file_hashes, is_failed
@@ -87,7 +87,7 @@ def subject_of(cfg: DictConfig) -> Subject:
     if cfg.model is None:
         cfg.name, cfg.folder = cfg.name or "trajectories", cfg.folder or "runs/evaluation"
         return Subject({}, lambda dtype: None)
-    path, run = exported(Path(cfg.model), build)
+    path, run = exported(Path(cfg.model))
     cfg.name = cfg.name or (run.name if run else path.stem)
     cfg.folder = cfg.folder or str((run or path.parent) / "evaluation")
     if run and cfg.data.files is None:
@@ -96,19 +96,19 @@ def subject_of(cfg: DictConfig) -> Subject:
     return Subject({"model": file_hash(path)}, lambda dtype: mlip.load_calculator(path, cfg.device, dtype or cfg.dtype, cfg.skin))
 
 
-def exported(path: Path, build: Callable) -> tuple[Path, Path | None]:
+def exported(path: Path) -> tuple[Path, Path | None]:
     """Exported file of a model, run or checkpoint, made if it is missing; and the folder of the run."""
     if path.is_dir():
         files = sorted(path.glob("model*.pt"))
         if len(files) > 1:
             raise InputError(f"{path} holds {', '.join(file.name for file in files)}: name one of them")
         if not files:
-            export_run(path, path / "model.pt", build)
+            Run(path).export()
         return (files or [path / "model.pt"])[0], path
     if path.suffix == ".ckpt" and path.is_file():
         run, model = path.resolve().parent.parent, path.with_suffix(".pt")
         if not model.exists() or model.stat().st_mtime < path.stat().st_mtime:
-            export_run(run, model, build, checkpoint=path)
+            Run(run, path).export(model)
         return model, None
     if not path.is_file():
         raise MissingFileError(f"no model {path}: give a file of mlip export, a folder of mlip train, or a checkpoint in it")

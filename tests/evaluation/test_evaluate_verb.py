@@ -11,7 +11,6 @@ from hydra.utils import get_method
 from mlip import cli, config
 from mlip.commands.evaluate import exported, selected
 from mlip.commands.report import presentations
-from mlip.config import build
 from mlip.evaluation.inputs import labelled
 
 EMT = "calculator={_target_: ase.calculators.emt.EMT}"
