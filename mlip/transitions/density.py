@@ -1,4 +1,4 @@
-"""Where the ions of a trajectory are: their density on a grid of the cell."""
+"""Density of the ions of a trajectory on a grid of the cell."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ import numpy as np
 def ion_density(ions: np.ndarray, cell: np.ndarray, spacing: float = 0.25) -> np.ndarray:
     """Ions per Å^3 on a grid over the cell [n_a, n_b, n_c]; its mean times the volume is the number of ions.
 
-    ions  [n_frames, n_ions, 3] Å, seen from the framework, wrapped or not;  cell [3, 3] Å;  spacing Å, of the grid
+    ions  [n_frames, n_ions, 3] Å, relative to the framework, wrapped or not;  cell [3, 3] Å;  spacing Å, of the grid
     """
     shape = np.maximum(1, np.round(np.linalg.norm(cell, axis=1) / spacing).astype(int))
     fractional = np.linalg.solve(cell.T, ions.reshape(-1, 3).T).T % 1.0

@@ -64,7 +64,7 @@ def lowest_modes(
     n: int = 3,
     start: np.ndarray | None = None,
     tolerance: float = 0.05,
-    most: int = 120,
+    max_vectors: int = 120,
     forces: np.ndarray | None = None,
     step: float = STEP,
     guard: int = 3,
@@ -72,7 +72,7 @@ def lowest_modes(
     """The n lowest modes of all atoms, without the three rigid shifts, by block Lanczos.
 
     start      [k, n_atoms, 3] guesses, e.g. the tangent of a path; random vectors fill up
-    tolerance  eV/Å^2, of |H v - c v|;  most  vectors tried; what is left then is in `residuals`
+    tolerance  eV/Å^2, of |H v - c v|;  max_vectors  tried; the error left is in `residuals`
     forces     at the positions: one-sided differences
     guard      more vectors in the block, which need not converge: a mode is not taken for the next lowest because a
                lower one has not appeared yet. 0 to follow one known mode
@@ -96,7 +96,7 @@ def lowest_modes(
         rest = images - values[:width, None] * vectors
         residuals = np.linalg.norm(rest, axis=1)
         open_ones = residuals > tolerance
-        if not open_ones[:n].any() or len(basis) + open_ones.sum() > min(most, 3 * len(atoms) - 3):
+        if not open_ones[:n].any() or len(basis) + open_ones.sum() > min(max_vectors, 3 * len(atoms) - 3):
             break
         new = rest[open_ones]
     return Modes(values[:n], vectors[:n].reshape(-1, len(atoms), 3), residuals[:n])

@@ -25,8 +25,8 @@ class Path:
     images               ends included, results attached
     energies             [n_images] eV
     reaction_coordinate  [n_images] Å, length along the path in all coordinates: sum of |x_k - x_(k-1)|
-    saddle_index         of the highest image; that of an end where the path only climbs
-    converged            whether the largest force on the band is below what was asked
+    saddle_index         of the highest image; that of an end if the path only climbs
+    converged            whether the largest force on the band is below the threshold
     fmax                 eV/Å, that force
     steps                of the optimizer; each is one call of the model for all images
     """
@@ -81,7 +81,7 @@ class BatchedNEB(NEB):
 
     def get_forces(self) -> np.ndarray:
         inner = self.images[1:-1]
-        if any(image.calc is None or image.calc.check_state(image) for image in inner):  # ASE asks twice per step
+        if any(image.calc is None or image.calc.check_state(image) for image in inner):  # ASE calls this twice per step
             for image, answer in zip(inner, calculate_many(self.calculator, inner), strict=True):
                 image.calc = answer.calc
         return super().get_forces()
@@ -103,9 +103,9 @@ def neb(
     n_images  ends included; odd, so that a symmetric path has an image at its middle, and 5 or more. 7 for one hop
     fmax      eV/Å, of the forces across the path, and of the whole force at the climbing image
     spring    eV/Å^2 between images
-    images    a band to go on from (its ends are replaced); None starts from IDPP
-    Raises ValueError for ends that are not distinct, or differ in composition, order or cell; warns where they are not
-    relaxed, because the barrier is then not between minima. A band that has not converged says so and is returned.
+    images    a band to restart from (its ends are replaced); None starts from IDPP
+    Raises ValueError for ends that are not distinct, or differ in composition, order or cell; warns if they are not
+    relaxed, because the barrier is then not between minima. A band that has not converged is returned with converged=False.
     """
     if n_images < 5 or n_images % 2 == 0:
         raise ValueError(f"n_images must be odd and at least 5, ends included, got {n_images}; 7 suits one hop")
@@ -116,9 +116,9 @@ def neb(
         band = idpp(band)
     else:
         check_band(images, band)
-        for image, given in zip(band[1:-1], images[1:-1], strict=True):
+        for image, other in zip(band[1:-1], images[1:-1], strict=True):
             # as it lies in its band: without its own drift it would no longer be relaxed
-            image.positions = start.positions + find_mic(given.positions - images[0].positions, start.cell, start.pbc)[0]
+            image.positions = start.positions + find_mic(other.positions - images[0].positions, start.cell, start.pbc)[0]
     ends = calculate_many(calculator, [band[0], band[-1]])
     for name, image in zip(("start", "end"), ends, strict=True):
         force = np.linalg.norm(image.get_forces(), axis=1).max()
@@ -153,9 +153,9 @@ def relax(band: BatchedNEB, fmax: float, steps: int) -> tuple[int, float]:
 
 
 def check_band(images: Sequence[Atoms], band: list[Atoms]) -> None:
-    """ValueError unless the images can be a start for this band."""
+    """Raises ValueError unless this band can start from the images."""
     if len(images) != len(band):
-        raise ValueError(f"a band of {len(band)} images cannot go on from {len(images)}: give as many, ends included")
+        raise ValueError(f"a band of {len(band)} images cannot restart from {len(images)}: give as many, ends included")
     for number, image in enumerate(images):
         if len(image) != len(band[0]) or (image.numbers != band[0].numbers).any():
             raise ValueError(f"image {number} holds {image.symbols}, the ends hold {band[0].symbols}, in this order")

@@ -1,4 +1,4 @@
-"""Straight lines between two structures: the nearest image of every atom, without the drift of the crystal; IDPP."""
+"""Interpolated paths between two structures: linear, without the drift of the crystal, and IDPP."""
 
 import numpy as np
 from ase import Atoms
@@ -9,7 +9,7 @@ from mlip.data.graph import neighbour_list
 
 
 def displacements(start: Atoms, end: Atoms) -> np.ndarray:
-    """From start to end by the shortest way [n_atoms, 3] Å, seen from the crystal: the median displacement is zero.
+    """Minimum-image displacements [n_atoms, 3] Å relative to the crystal: the median displacement is zero.
 
     A rigid shift of the end, of any size, and wrapped atoms change nothing. Right as long as most atoms stay.
     """
@@ -25,10 +25,10 @@ def displacements(start: Atoms, end: Atoms) -> np.ndarray:
     return vectors - np.median(vectors, axis=0)
 
 
-def check_endpoints(start: Atoms, end: Atoms, least: float = 0.3) -> np.ndarray:
-    """The displacements between two structures that can be the ends of a path; ValueError where they cannot.
+def check_endpoints(start: Atoms, end: Atoms, min_displacement: float = 0.3) -> np.ndarray:
+    """The displacements between two structures that can be the ends of a path; ValueError if they cannot.
 
-    least  Å; some atom must move farther. Sites of one ion are 1.5-4 Å apart
+    min_displacement  Å; some atom must move farther. Sites of one ion are 1.5-4 Å apart
     """
     for name, atoms in (("start", start), ("end", end)):
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
@@ -48,9 +48,9 @@ def check_endpoints(start: Atoms, end: Atoms, least: float = 0.3) -> np.ndarray:
         )
     vectors = displacements(start, end)
     farthest = np.linalg.norm(vectors, axis=1).max(initial=0.0)
-    if farthest <= least:
+    if farthest <= min_displacement:
         raise ValueError(
-            f"the ends of a path must differ: no atom moves more than {farthest:.3f} Å, at least {least} Å are needed. "
+            f"the ends of a path must differ: no atom moves more than {farthest:.3f} Å, at least {min_displacement} Å are needed. "
             "They may have relaxed to the same minimum: the ion's new site is then no site of its own"
         )
     return vectors
@@ -81,21 +81,21 @@ def idpp(images: list[Atoms], cutoff: float = 5.0) -> list[Atoms]:
     out = [images[0]]
     for k, image in enumerate(images[1:-1], 1):
         part = k / (len(images) - 1)
-        known = (i, j, shifts, (1 - part) * lengths[0] + part * lengths[1])
-        found = minimize(mismatch, image.positions.ravel(), args=known, jac=True, method="L-BFGS-B", tol=1e-6)
+        arguments = (i, j, shifts, (1 - part) * lengths[0] + part * lengths[1])
+        minimum = minimize(mismatch, image.positions.ravel(), args=arguments, jac=True, method="L-BFGS-B", tol=1e-6)
         better = image.copy()
-        better.positions = found.x.reshape(-1, 3)
+        better.positions = minimum.x.reshape(-1, 3)
         better.positions -= np.median(better.positions - image.positions, axis=0)  # S does not hold the crystal in place
         out.append(better)
     return [*out, images[-1]]
 
 
-def mismatch(x: np.ndarray, i: np.ndarray, j: np.ndarray, shifts: np.ndarray, wanted: np.ndarray) -> tuple[float, np.ndarray]:
-    """S of idpp and its gradient.  x [3 n_atoms] Å, pairs i, j [n_pairs], shifts [n_pairs, 3] Å, wanted [n_pairs] Å"""
+def mismatch(x: np.ndarray, i: np.ndarray, j: np.ndarray, shifts: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
+    """S of idpp and its gradient.  x [3 n_atoms] Å, pairs i, j [n_pairs], shifts [n_pairs, 3] Å, target [n_pairs] Å"""
     positions = x.reshape(-1, 3)
     vector = positions[j] - positions[i] + shifts
     d = np.linalg.norm(vector, axis=1)
-    off = d - wanted
+    off = d - target
     pull = ((2 * off / d**4 - 4 * off**2 / d**5) / d)[:, None] * vector
     gradient = np.zeros_like(positions)
     np.add.at(gradient, j, pull)
@@ -105,10 +105,10 @@ def mismatch(x: np.ndarray, i: np.ndarray, j: np.ndarray, shifts: np.ndarray, wa
 
 def pairs_of(images: list[Atoms], cutoff: float) -> tuple[np.ndarray, np.ndarray]:
     """Pairs i < j (or an atom and its image) near each other in any image: [n_pairs, 2] and whole cells [n_pairs, 3]."""
-    found = []
+    pairs_and_shifts = []
     for image in images:
         pairs, shift = neighbour_list(image, cutoff)
-        found.append(np.column_stack([pairs.numpy().T, shift.numpy().round().astype(int)]))
-    rows = np.unique(np.concatenate(found), axis=0)
+        pairs_and_shifts.append(np.column_stack([pairs.numpy().T, shift.numpy().round().astype(int)]))
+    rows = np.unique(np.concatenate(pairs_and_shifts), axis=0)
     rows = rows[rows[:, 0] < rows[:, 1]]  # distances to an atom's own images are those of the cell
     return rows[:, :2], rows[:, 2:]

@@ -1,4 +1,4 @@
-"""Is it a saddle? Forces that vanish, and exactly one direction in which the energy falls."""
+"""Check of a first-order saddle: vanishing forces and exactly one negative curvature."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class Saddle:
 
 
 def around(atoms: Atoms, ion: int, reach: float = 4.0) -> np.ndarray:
-    """Numbers of the ion and of all atoms within reach (Å) of it."""
+    """Indices of an ion and of all atoms within reach (Å) of it."""
     if not 0 <= ion < len(atoms):
         raise ValueError(f"there is no atom {ion} among {len(atoms)}")
     pairs = neighbour_list(atoms, reach)[0].numpy()
@@ -40,7 +40,7 @@ def check_saddle(
 ) -> Saddle:
     """Curvatures at the top of a path.
 
-    tangent  [n_atoms, 3] along the path (Path.tangent): the first guess, and what the lowest mode is compared with
+    tangent  [n_atoms, 3] along the path (Path.tangent): the first guess, and the reference of `overlap`
     ion      None: the three lowest modes of all atoms, by Lanczos; else all modes of that ion and its neighbours within
              reach (Å), the others held: less noise, but a second negative curvature that needs more atoms is missed
     """
