@@ -197,5 +197,5 @@ def test_an_engine_labels_the_saddles_of_the_barriers_and_no_label_is_a_failed_p
     found = {row["name"]: row["value"] for row in json.loads(Path("one/results.json").read_text())}
     assert found["barrier_own"] > 0.5 and found["barrier_own_error"] == pytest.approx(0, abs=1e-6)
     assert len(list(Path("one/barriers/labels").glob("*.xyz"))) == 3
-    code, said = answer(capsys, *words, "engine=files", "engine.level=pbe", "folder=two")
+    code, said = answer(capsys, *words, "engine=files", "engine.level_of_theory=pbe", "folder=two")
     assert code == 1 and "has no label" in said

@@ -22,7 +22,7 @@ from mlip.data.diagnosis import ERROR
 from mlip.errors import LabellingError
 from mlip.labelling import store
 from mlip.labelling.calculator import CalculatorEngine
-from mlip.labelling.engine import fingerprint, label_id, structure_id
+from mlip.labelling.engine import label_id, settings_hash, structure_id
 from mlip.labelling.execution import parsl_pool
 from mlip.labelling.run import run
 
@@ -57,12 +57,12 @@ def test_a_structure_keeps_its_name_through_a_file_and_another_setting_makes_ano
     assert structure_id(moved) != structure_id(made[0])
     soft, hard, same = (CalculatorEngine(partial(LennardJones, epsilon=e)) for e in (1, 2.0, 1.0))
     assert label_id(made[0], soft) != label_id(made[0], hard)
-    assert fingerprint(soft) == fingerprint(same), "1 and 1.0 are the same setting"
+    assert settings_hash(soft) == settings_hash(same), "1 and 1.0 are the same setting"
     model = tmp_path / "model.pt"
     model.write_text("one")
-    first = fingerprint(CalculatorEngine(partial(EMT, path=str(model))))
+    first = settings_hash(CalculatorEngine(partial(EMT, path=str(model))))
     model.write_text("two")
-    assert fingerprint(CalculatorEngine(partial(EMT, path=str(model)))) != first, "another model under the same name"
+    assert settings_hash(CalculatorEngine(partial(EMT, path=str(model)))) != first, "another model under the same name"
 
 
 def test_what_is_labelled_is_not_labelled_again_and_duplicates_are_labelled_once(tmp_path):

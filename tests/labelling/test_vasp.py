@@ -10,7 +10,7 @@ from ase import Atoms
 
 from mlip import cli, keys, units
 from mlip.errors import LabellingError
-from mlip.labelling.engine import Awaited, fingerprint, label_id
+from mlip.labelling.engine import LabelPending, label_id, settings_hash
 from mlip.labelling.vasp import VaspEngine
 
 pytest.importorskip("pymatgen")
@@ -73,7 +73,7 @@ def no_potentials(monkeypatch):
 
 def test_inputs_are_written_without_potentials_and_say_how_to_get_them(tmp_path, no_potentials):
     engine = VaspEngine(str(tmp_path), input_set(NELM=77))
-    with pytest.raises(Awaited, match=r"without POTCAR .*PMG_VASP_PSP_DIR.*POTCAR.spec"):
+    with pytest.raises(LabelPending, match=r"without POTCAR .*PMG_VASP_PSP_DIR.*POTCAR.spec"):
         engine.label(salt())
     place = tmp_path / label_id(salt(), engine)
     assert "ENCUT = 520" in (place / "INCAR").read_text() and "NELM = 77" in (place / "INCAR").read_text()
@@ -82,13 +82,13 @@ def test_inputs_are_written_without_potentials_and_say_how_to_get_them(tmp_path,
     assert (place / "POTCAR.spec").read_text().split()[1].startswith("Cl") and (place / "KPOINTS").is_file()
     with pytest.raises(LabellingError, match="without POTCAR") as told:
         VaspEngine(str(tmp_path / "run"), input_set(), command="vasp_std").label(salt())
-    assert not isinstance(told.value, Awaited), "nothing is run without potentials"
-    assert fingerprint(engine) != fingerprint(VaspEngine(str(tmp_path), input_set(NELM=78)))
+    assert not isinstance(told.value, LabelPending), "nothing is run without potentials"
+    assert settings_hash(engine) != settings_hash(VaspEngine(str(tmp_path), input_set(NELM=78)))
 
 
 def test_labels_come_back_in_the_order_of_the_structure_with_ases_sign_of_stress(tmp_path, no_potentials):
     engine = VaspEngine(str(tmp_path), input_set())
-    with pytest.raises(Awaited):
+    with pytest.raises(LabelPending):
         engine.label(salt())
     output = tmp_path / label_id(salt(), engine) / "vasprun.xml"
     output.write_text(vasprun())

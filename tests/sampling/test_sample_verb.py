@@ -14,7 +14,7 @@ CONFIGS = [config.CONFIGS]
 TINY = [
     "sampler=random_md", "model=small", "model.network.n_channels=4", "model.network.l_max=1", "trainer.max_steps=4",
     "trainer.validate_every=2", "trainer.accelerator=cpu", "trainer.logger=null", "dynamics.steps=20", "dynamics.frame_every=4",
-    "dynamics.temperatures_K=[300]", "dynamics.skip_ps=0", "first=5", "per_round=3", "apart=0.001", "control=1", "n_draws=2",
+    "dynamics.temperatures_K=[300]", "dynamics.skip_ps=0", "n_initial=5", "per_round=3", "min_descriptor_distance=0.001", "n_relabelled=1", "n_draws=2",
 ]  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def answer(capsys, *words):
     return code, out + err
 
 
-def test_a_round_from_nothing_leaves_a_model_with_doubt_and_is_not_repeated(capsys, tmp_path):
+def test_a_round_from_nothing_leaves_a_model_with_uncertainty_and_is_not_repeated(capsys, tmp_path):
     words = ["sample", "cu.xyz", "engine=emt", "mobile=Cu", "framework=[]", "limits.rounds=1", f"data.cache={tmp_path}/cache", *TINY]
     code, said = answer(capsys, *words)
     assert code == 1 and "sampling ended: 1 rounds are done" in said
@@ -94,4 +94,4 @@ def test_what_the_benchmark_of_samplers_sets_exists(monkeypatch):
     assert set(LESS) < set(SAMPLERS) == set(config.options("sampler", CONFIGS))
     for sampler in SAMPLERS:
         cfg = config.compose("sample", [f"sampler={sampler}", *LESS.get(sampler, []), *NEVER], CONFIGS)
-        assert cfg.limits.rounds is None and (sampler not in LESS or cfg.sampler.proposers.hops.most_hops == 4)
+        assert cfg.limits.rounds is None and (sampler not in LESS or cfg.sampler.proposers.hops.max_hops == 4)

@@ -5,9 +5,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from mlip.sampling.candidate import Candidate, candidate_of, count_by_kind
-from mlip.sampling.descriptors import descriptors
-from mlip.sampling.select import at_random, d_optimal, farthest, select, shares
+from mlip.sampling.candidate import Candidate, count_by_kind
+from mlip.sampling.select import at_random, d_optimal, descriptors, farthest, select, shares
 
 CHOICES = [farthest, d_optimal, at_random]
 
@@ -71,7 +70,7 @@ def candidates(kinds_and_hops):
 def test_quotas_of_kinds_and_of_hops_are_kept():
     rng = np.random.default_rng(4)
     asked = candidates([("hop", "h0")] * 40 + [("hop", "h1")] * 5 + [("saddle", "h0")] * 3 + [("saddle", "h1")] * 3 + [("md", "")] * 50)
-    chosen = select(asked, rng.normal(size=(len(asked), 6)), np.zeros((0, 6)), 10, {"hop": 0.6, "saddle": 0.4}, apart=0.01)
+    chosen = select(asked, rng.normal(size=(len(asked), 6)), np.zeros((0, 6)), 10, {"hop": 0.6, "saddle": 0.4}, min_distance=0.01)
     got = [(asked[n].kind, asked[n].hop) for n in chosen]
     assert len(set(chosen)) == 10 and {pair: got.count(pair) for pair in got} == {
         ("hop", "h0"): 3, ("hop", "h1"): 3, ("saddle", "h0"): 2, ("saddle", "h1"): 2,
@@ -83,7 +82,7 @@ def test_places_of_a_kind_without_new_structures_go_to_the_others():
     asked = candidates([("saddle", "h0")] * 5 + [("hop", "h0")] * 20)
     features = rng.normal(size=(25, 6))
     features[:5] = features[0]
-    chosen = select(asked, features, np.zeros((0, 6)), 8, {"saddle": 0.5, "hop": 0.5}, apart=0.01)
+    chosen = select(asked, features, np.zeros((0, 6)), 8, {"saddle": 0.5, "hop": 0.5}, min_distance=0.01)
     assert len(chosen) == 8 and sum(asked[n].kind == "saddle" for n in chosen) == 1
     with pytest.raises(ValueError, match="at least one structure"):
         select(asked, features, features[:0], 0, {"hop": 1.0})
@@ -119,8 +118,8 @@ def test_a_candidate_is_the_same_after_a_file(tmp_path):
     atoms = bulk("Cu", cubic=True)
     atoms.set_momenta(np.ones((4, 3)))
     made = [Candidate(atoms, "hop", "h3", 2, '900 K, frame "7"', {"sigma": 0.25}), Candidate(atoms, "md")]
-    write(tmp_path / "a.xyz", [candidate.as_atoms() for candidate in made])
-    for one, other in zip(made, map(candidate_of, read(tmp_path / "a.xyz")), strict=True):
+    write(tmp_path / "a.xyz", [candidate.to_atoms() for candidate in made])
+    for one, other in zip(made, map(Candidate.from_atoms, read(tmp_path / "a.xyz")), strict=True):
         assert (one.kind, one.hop, one.ion, one.parent, one.scores) == (other.kind, other.hop, other.ion, other.parent, other.scores)
         assert not other.atoms.get_momenta().any() and (other.atoms.positions == one.atoms.positions).all()
     assert count_by_kind(made) == {"hop": 1, "md": 1}
