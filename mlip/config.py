@@ -19,6 +19,13 @@ PACKAGE = Path(__file__).resolve().parent
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"  # wheel, checkout
 
 
+RENAMED = {  # former last words of keys, so that an old command is answered with the key of today
+    "apart": "min_descriptor_distance", "control": "n_relabelled", "first": "n_initial", "highest": "max_barrier", "most_hops": "max_hops",
+    "least": "min_uncertainty", "times": "rmse_factor", "spread": "upper_factor", "fill": "min_candidates_per_label",
+    "share": "uncertain_fraction", "level": "level_of_theory",
+}  # fmt: skip
+
+
 class OwnConfigs(SearchPathPlugin):
     """Makes Hydra look into folders of the user before ours."""
 
@@ -145,6 +152,7 @@ def _has_group(verb: str, group: str, chosen: list, config_dirs: list[Path]) -> 
 
 def nearest(word: str, words: list[str]) -> str:
     """A question with the words most like this one; `lr` finds optimizer.lr."""
-    ends = [known for known in words if re.split("[./]", known)[-1] == re.split("[./]", word)[-1]]
+    last = re.split("[./]", word)[-1]
+    ends = [known for known in words if re.split("[./]", known)[-1] in (last, RENAMED.get(last))]
     close = list(dict.fromkeys([*ends, *difflib.get_close_matches(word, words, n=2, cutoff=0.6)]))
     return f"did you mean {' or '.join(close[:3])}?" if close else f"there are {', '.join(word for word in words if '.' not in word)}"

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import kpts2sizeandoffsets
 
 from mlip import keys
-from mlip.errors import LabellingError
+from mlip.errors import InputError, LabellingError
 from mlip.labelling.engine import label_id, with_labels
 
 SETUPS = Path(sys.prefix) / "share" / "mlip-gpaw"  # where scripts/install_gpaw.sh leaves the setups it makes
@@ -46,7 +46,7 @@ class GPAWEngine:
 
     def __post_init__(self):
         if (self.kpoints is None) == (self.kpoint_density is None):
-            raise ValueError("GPAW needs either kpoints=[n1,n2,n3] or kpoint_density (points per Å^-1), not both")
+            raise InputError("GPAW needs either kpoints=[n1,n2,n3] or kpoint_density (points per Å^-1), not both")
 
     def settings(self) -> dict:
         """All that decides the numbers."""

@@ -83,7 +83,7 @@ def run(
     report.labelled = [with_metadata(done.get(name), atoms) for name, atoms in zip(names, structures, strict=True)]
     for n, name in enumerate(names):
         if name in failed:
-            (report.pending if failed[name].awaited else report.failed)[n] = failed[name].cause
+            (report.pending if failed[name].pending else report.failed)[n] = failed[name].cause
     report.findings = check_together([atoms for atoms in report.labelled if atoms is not None], f"{folder}/labels/*.xyz")
     return report
 

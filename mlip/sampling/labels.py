@@ -74,8 +74,8 @@ def label_round(
     if drift.energy_eV_per_atom > ENERGY_DRIFT or drift.force_eV_per_A > FORCE_DRIFT:
         raise LabellingError(
             f"the engine no longer gives the labels that it gave: {len(repeated)} old structures differ by up to "
-            f"{1e3 * drift['energy_eV_per_atom']:.2g} meV/atom and {drift['force_eV_per_A']:.2g} eV/Å. Its settings, version or "
-            "pseudopotentials have changed: go back to the old ones, or sample into another folder. Where data.files came from "
+            f"{1e3 * drift.energy_eV_per_atom:.2g} meV/atom and {drift.force_eV_per_A:.2g} eV/Å. Its settings, version or "
+            "pseudopotentials have changed: go back to the old ones, or sample into another folder. If data.files came from "
             "elsewhere, label them with this engine first, or leave out this check with n_relabelled=0"
         )
     labelled = [atoms for atoms in report.labelled[: len(chosen)] if atoms is not None]

@@ -14,6 +14,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from mlip.errors import InputError
 from mlip.md.ensemble import maxwell
 
 
@@ -34,11 +35,11 @@ class Restraint(Calculator):
         super().__init__()
         vector = np.asarray(vector, float)
         if vector.shape != (3,) or not np.linalg.norm(vector) > 0 or not np.isfinite(vector).all():
-            raise ValueError(f"the vector of a hop must be three finite numbers, not all zero, got {vector.tolist()} Å")
+            raise InputError(f"the vector of a hop must be three finite numbers, not all zero, got {vector.tolist()} Å")
         if not 0 <= ion < len(atoms):
-            raise ValueError(f"there is no atom {ion} among {len(atoms)}")
+            raise InputError(f"there is no atom {ion} among {len(atoms)}")
         if not stiffness > 0:
-            raise ValueError(f"stiffness must be positive, got {stiffness} eV/Å^2")
+            raise InputError(f"stiffness must be positive, got {stiffness} eV/Å^2")
         self.calculator, self.ion, self.stiffness = calculator, ion, stiffness
         self.length = float(np.linalg.norm(vector))
         self.direction = vector / self.length
@@ -46,7 +47,7 @@ class Restraint(Calculator):
         same = atoms.numbers == atoms.numbers[ion]
         self.framework = np.flatnonzero(~same) if framework is None else np.asarray(framework)
         if len(self.framework) == 0:
-            raise ValueError(f"every atom is {atoms.symbols[ion]}, so no framework is the frame of reference; name its atoms with framework")
+            raise InputError(f"every atom is {atoms.symbols[ion]}, so no framework is the frame of reference; name its atoms with framework")
         self._centre = 0.0
 
     @property
@@ -98,7 +99,7 @@ def pull(
     Quench the last frame afterwards: only the minimum it relaxes to shows whether the hop was made.
     """
     if steps < 1 or frame_every < 1 or not timestep_fs > 0:
-        raise ValueError(f"steps, frame_every and timestep_fs must be positive, got {steps}, {frame_every}, {timestep_fs} fs")
+        raise InputError(f"steps, frame_every and timestep_fs must be positive, got {steps}, {frame_every}, {timestep_fs} fs")
     rng = np.random.default_rng(seed)
     moving = atoms.copy()
     if not moving.get_momenta().any():

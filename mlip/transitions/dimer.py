@@ -12,6 +12,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.optimize import FIRE2
 
 from mlip.calculator import calculate_many
+from mlip.errors import InputError
 from mlip.transitions.modes import lowest_modes
 
 CONVEX_PULL = 0.5  # eV/Å along the mode if the curvature is positive: leaves the valley of the minimum
@@ -74,9 +75,9 @@ def dimer(
     """
     direction = np.asarray(direction, float)
     if direction.shape != atoms.positions.shape or not np.linalg.norm(direction) > 0 or not np.isfinite(direction).all():
-        raise ValueError(f"the direction must be [n_atoms, 3], finite and not zero, got {list(direction.shape)} for {atoms.symbols}")
+        raise InputError(f"the direction must be [n_atoms, 3], finite and not zero, got {list(direction.shape)} for {atoms.symbols}")
     if not np.isfinite(atoms.positions).all():
-        raise ValueError("positions must be finite; start from another frame")
+        raise InputError("positions must be finite; start from another frame")
     moving = atoms.copy()
     follower = MinimumModeCalculator(calculator, direction / np.linalg.norm(direction), turns)
     moving.calc = follower

@@ -6,6 +6,7 @@ import numpy as np
 from ase import Atoms
 
 from mlip.data.graph import neighbour_vectors
+from mlip.errors import InputError
 from mlip.transitions.unique import Symmetry, by_symmetry, symmetry_of
 
 OCCUPIED = 0.8  # Å; a site this near to an atom is not empty
@@ -44,7 +45,7 @@ def vacancy_hops(atoms: Atoms, species: str, max_length: float, tolerance: float
     pairs, vectors = near_pairs(atoms, atoms.positions[chosen], atoms.positions[chosen], max_length)
     pairs, vectors = pairs[pairs[:, 0] != pairs[:, 1]], vectors[pairs[:, 0] != pairs[:, 1]]  # not into its own image
     if len(pairs) == 0:
-        raise ValueError(no_hop_message(atoms, species, max_length, "another"))
+        raise InputError(no_hop_message(atoms, species, max_length, "another"))
     hops = []
     for first, count in distinct(atoms.positions[chosen][pairs[:, 0]], vectors, symmetry_of(atoms, tolerance)):
         hopper, missing = chosen[pairs[first]]
@@ -64,7 +65,7 @@ def empty_site_hops(
     chosen, empty = ions_of(atoms, species), empty_sites(atoms, sites)
     pairs, vectors = near_pairs(atoms, atoms.positions[chosen], empty, max_length)
     if len(pairs) == 0:
-        raise ValueError(no_hop_message(atoms, species, max_length, "an empty site"))
+        raise InputError(no_hop_message(atoms, species, max_length, "an empty site"))
     hops = []
     for first, count in distinct(atoms.positions[chosen][pairs[:, 0]], vectors, symmetry_of(atoms, tolerance)):
         hopper = int(chosen[pairs[first, 0]])
@@ -82,7 +83,7 @@ def interstitial_hops(
     empty = empty_sites(atoms, sites)
     pairs, vectors = near_pairs(atoms, empty, empty, max_length)
     if len(pairs) == 0:
-        raise ValueError(no_hop_message(atoms, f"empty site for {species}", max_length, "another"))
+        raise InputError(no_hop_message(atoms, f"empty site for {species}", max_length, "another"))
     hops = []
     for first, count in distinct(empty[pairs[:, 0]], vectors, symmetry_of(atoms, tolerance)):
         start = atoms + Atoms(species, positions=[empty[pairs[first, 0]]])
@@ -95,7 +96,7 @@ def ions_of(atoms: Atoms, species: str) -> np.ndarray:
     """Indices of the ions of a species; ValueError if there are none."""
     chosen = np.flatnonzero(np.array(atoms.get_chemical_symbols()) == species)
     if len(chosen) == 0:
-        raise ValueError(f"no {species} in {atoms.symbols}: nothing can hop")
+        raise InputError(f"no {species} in {atoms.symbols}: nothing can hop")
     return chosen
 
 
@@ -109,7 +110,7 @@ def empty_sites(atoms: Atoms, sites: np.ndarray) -> np.ndarray:
 def near_pairs(atoms: Atoms, origins: np.ndarray, targets: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
     """Indices (origin, target) [n, 2] and vectors [n, 3] Å of all pairs within reach, images included, without zero."""
     if not reach > 0:
-        raise ValueError(f"the length of a hop must be positive, got {reach} Å")
+        raise InputError(f"the length of a hop must be positive, got {reach} Å")
     i, j, vectors = neighbour_vectors((np.vstack([origins, targets]), atoms.cell.array, atoms.pbc), reach)
     keep = (i < len(origins)) & (j >= len(origins)) & (np.linalg.norm(vectors, axis=1) > 1e-3)
     return np.column_stack([i, j - len(origins)])[keep], vectors[keep]

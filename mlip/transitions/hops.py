@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from mlip.errors import InputError
 from mlip.transitions.sites import Sites, arrived, check_ions, density_sites
 
 
@@ -127,10 +128,10 @@ def free_hops(
     ions = check_ions(ions, interval_ps)
     check_residence(residence_ps, interval_ps)
     if not threshold > 0:
-        raise ValueError(f"threshold must be positive, got {threshold} Å")
+        raise InputError(f"threshold must be positive, got {threshold} Å")
     length = max(1, round(residence_ps / interval_ps))
     if len(ions) < 2 * length:
-        raise ValueError(f"hops need at least two stays of {residence_ps} ps, the run has {len(ions) * interval_ps:g} ps")
+        raise InputError(f"hops need at least two stays of {residence_ps} ps, the run has {len(ions) * interval_ps:g} ps")
     begins = np.arange(0, len(ions) - length + 1, max(1, length // 4))
     means, spreads = windows(ions, begins, length)
     hops = []
@@ -246,9 +247,9 @@ def concerted(hops: Sequence[Hop], ions: np.ndarray, cell: np.ndarray, reach: fl
 def check_residence(residence_ps: float, interval_ps: float) -> None:
     """Raises ValueError if frames are too far apart in time to resolve a stay."""
     if not residence_ps > 0:
-        raise ValueError(f"residence_ps must be positive, got {residence_ps}")
+        raise InputError(f"residence_ps must be positive, got {residence_ps}")
     if interval_ps > residence_ps:
-        raise ValueError(
+        raise InputError(
             f"frames {interval_ps:g} ps apart cannot show a stay of {residence_ps} ps, nor an ion on its way: save frames at "
             "least that often (0.02-0.05 ps shows hops)"
         )

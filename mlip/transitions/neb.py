@@ -12,6 +12,7 @@ from ase.mep import NEB
 from ase.optimize import FIRE2
 
 from mlip.calculator import calculate_many
+from mlip.errors import InputError
 from mlip.transitions.paths import check_endpoints, displacements, idpp, straight
 
 CLIMB_BELOW = 0.5  # eV/Å; a band further from its path has no image near the saddle that could climb
@@ -108,9 +109,9 @@ def neb(
     relaxed, because the barrier is then not between minima. A band that has not converged is returned with converged=False.
     """
     if n_images < 5 or n_images % 2 == 0:
-        raise ValueError(f"n_images must be odd and at least 5, ends included, got {n_images}; 7 suits one hop")
+        raise InputError(f"n_images must be odd and at least 5, ends included, got {n_images}; 7 suits one hop")
     if not (fmax > 0 and steps >= 0 and spring > 0):
-        raise ValueError(f"fmax, steps and spring must be positive, got {fmax} eV/Å, {steps}, {spring} eV/Å^2")
+        raise InputError(f"fmax, steps and spring must be positive, got {fmax} eV/Å, {steps}, {spring} eV/Å^2")
     band = straight(start, end, n_images)
     if images is None:
         band = idpp(band)
@@ -155,8 +156,8 @@ def relax(band: BatchedNEB, fmax: float, steps: int) -> tuple[int, float]:
 def check_band(images: Sequence[Atoms], band: list[Atoms]) -> None:
     """Raises ValueError unless this band can start from the images."""
     if len(images) != len(band):
-        raise ValueError(f"a band of {len(band)} images cannot restart from {len(images)}: give as many, ends included")
+        raise InputError(f"a band of {len(band)} images cannot restart from {len(images)}: give as many, ends included")
     for number, image in enumerate(images):
         if len(image) != len(band[0]) or (image.numbers != band[0].numbers).any():
-            raise ValueError(f"image {number} holds {image.symbols}, the ends hold {band[0].symbols}, in this order")
+            raise InputError(f"image {number} holds {image.symbols}, the ends hold {band[0].symbols}, in this order")
     check_endpoints(images[0], images[-1])

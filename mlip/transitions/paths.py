@@ -6,6 +6,7 @@ from ase.geometry import find_mic
 from scipy.optimize import minimize
 
 from mlip.data.graph import neighbour_list
+from mlip.errors import InputError
 
 
 def displacements(start: Atoms, end: Atoms) -> np.ndarray:
@@ -32,24 +33,24 @@ def check_endpoints(start: Atoms, end: Atoms, min_displacement: float = 0.3) -> 
     """
     for name, atoms in (("start", start), ("end", end)):
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-            raise ValueError(f"the {name} of a path has positions or a cell that are not finite; relax from another structure")
+            raise InputError(f"the {name} of a path has positions or a cell that are not finite; relax from another structure")
     if sorted(start.numbers) != sorted(end.numbers):
-        raise ValueError(f"the ends of a path must have one composition, got {start.symbols} and {end.symbols}")
+        raise InputError(f"the ends of a path must have one composition, got {start.symbols} and {end.symbols}")
     if (start.numbers != end.numbers).any():
         atom = int(np.flatnonzero(start.numbers != end.numbers)[0])
-        raise ValueError(
+        raise InputError(
             f"the ends of a path must have their atoms in one order; atom {atom} is {start.symbols[atom]} at the start and "
             f"{end.symbols[atom]} at the end: reorder one of them"
         )
     if (start.pbc != end.pbc).any() or not np.allclose(start.cell.array, end.cell.array, rtol=0, atol=1e-6):
-        raise ValueError(
+        raise InputError(
             f"the ends of a path must have one cell, got {start.cell.cellpar().round(4).tolist()} and "
             f"{end.cell.cellpar().round(4).tolist()} Å, deg: relax both with the cell fixed"
         )
     vectors = displacements(start, end)
     farthest = np.linalg.norm(vectors, axis=1).max(initial=0.0)
     if farthest <= min_displacement:
-        raise ValueError(
+        raise InputError(
             f"the ends of a path must differ: no atom moves more than {farthest:.3f} Å, at least {min_displacement} Å are needed. "
             "They may have relaxed to the same minimum: the ion's new site is then no site of its own"
         )

@@ -12,6 +12,7 @@ from ase.data import covalent_radii
 
 from mlip import units
 from mlip.data.graph import neighbour_vectors
+from mlip.errors import InputError
 from mlip.transitions.modes import Modes
 
 
@@ -21,7 +22,7 @@ def along_modes(atoms: Atoms, modes: Modes, temperature_K: float = 600.0, max_di
     max_displacement  Å, of any atom: soft modes would go farther. Give the few lowest modes, the unstable one included
     """
     if not temperature_K > 0:
-        raise ValueError(f"temperature must be positive, got {temperature_K} K")
+        raise InputError(f"temperature must be positive, got {temperature_K} K")
     out = []
     for number, (curvature, mode) in enumerate(zip(modes.curvatures, modes.vectors, strict=True)):
         amplitude = np.sqrt(2 * units.BOLTZMANN * temperature_K / max(abs(curvature), 1e-6))
@@ -56,7 +57,7 @@ def strained(atoms: Atoms, n: int, rng: np.random.Generator, width: float = 0.02
 def compressed(atoms: Atoms, volumes: Sequence[float] = (0.92, 0.96, 1.04, 1.08)) -> list[Atoms]:
     """Copies scaled isotropically to these ratios of the volume."""
     if not min(volumes) > 0:
-        raise ValueError(f"ratios of volumes must be positive, got {list(volumes)}")
+        raise InputError(f"ratios of volumes must be positive, got {list(volumes)}")
     return [deformed(atoms, np.eye(3) * volume ** (1 / 3), f"volume x {volume:g}") for volume in volumes]
 
 

@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.optimize import FIRE
 
 from mlip.calculator import calculate_many
+from mlip.errors import InputError
 from mlip.transitions.paths import check_endpoints
 
 
@@ -18,7 +19,7 @@ def quench(structures: Sequence[Atoms], calculator, fmax: float = 0.02, steps: i
     ideal structures first (0.05-0.1 Å).
     """
     if not fmax > 0:
-        raise ValueError(f"fmax must be positive, got {fmax} eV/Å")
+        raise InputError(f"fmax must be positive, got {fmax} eV/Å")
     relaxed = [atoms.copy() for atoms in structures]
     optimizers = [FIRE(atoms, logfile=None, maxstep=0.1) for atoms in relaxed]
     moving = list(range(len(relaxed)))
@@ -42,5 +43,5 @@ def quench_ends(start: Atoms, end: Atoms, calculator, fmax: float = 0.02, steps:
     try:
         check_endpoints(start, end)
     except ValueError as error:
-        raise ValueError(f"after relaxation: {error}") from error
+        raise InputError(f"after relaxation: {error}") from error
     return start, end

@@ -7,6 +7,7 @@ from ase import Atoms
 
 from mlip.calculator import calculate_many
 from mlip.data.graph import neighbour_list
+from mlip.errors import InputError
 from mlip.transitions.modes import Modes, hessian_modes, lowest_modes
 
 NEGATIVE = -0.02  # eV/Å^2; what is nearer to zero is noise of a float32 model
@@ -30,7 +31,7 @@ class Saddle:
 def around(atoms: Atoms, ion: int, reach: float = 4.0) -> np.ndarray:
     """Indices of an ion and of all atoms within reach (Å) of it."""
     if not 0 <= ion < len(atoms):
-        raise ValueError(f"there is no atom {ion} among {len(atoms)}")
+        raise InputError(f"there is no atom {ion} among {len(atoms)}")
     pairs = neighbour_list(atoms, reach)[0].numpy()
     return np.union1d([ion], pairs[1][pairs[0] == ion])
 

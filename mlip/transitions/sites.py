@@ -10,6 +10,7 @@ from ase import Atoms
 from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
+from mlip.errors import InputError
 from mlip.transitions.density import ion_density, smooth, value_at
 from mlip.transitions.paths import displacements
 
@@ -36,13 +37,13 @@ def sites_at(positions: np.ndarray, cell: np.ndarray, core_fraction: float = 0.3
     """
     positions, cell = np.asarray(positions, float).reshape(-1, 3), np.asarray(cell, float)
     if len(positions) == 0:
-        raise ValueError("there are no sites: an ion needs two to hop between")
+        raise InputError("there are no sites: an ion needs two to hop between")
     if not 0 < core_fraction < 0.5:
-        raise ValueError(f"cores of neighbouring sites must not touch: core_fraction must be between 0 and 0.5, got {core_fraction}")
+        raise InputError(f"cores of neighbouring sites must not touch: core_fraction must be between 0 and 0.5, got {core_fraction}")
     images, _, _ = with_images(positions, cell, 1.0)
     nearest = cKDTree(images).query(positions, k=2)[0][:, 1]
     if nearest.min() < 0.3:
-        raise ValueError(f"two sites are {nearest.min():.2f} Å apart: sites this near are one; merge them")
+        raise InputError(f"two sites are {nearest.min():.2f} Å apart: sites this near are one; merge them")
     return Sites(positions, cell, np.minimum(core_fraction * nearest, MAX_CORE))
 
 
@@ -69,13 +70,13 @@ def reference_sites(reference: Atoms, mobile: str, framework: Atoms, core_fracti
     """
     is_site = np.array(reference.get_chemical_symbols()) == mobile
     if not is_site.any():
-        raise ValueError(f"the reference {reference.symbols} has no {mobile}: put one at every site")
+        raise InputError(f"the reference {reference.symbols} has no {mobile}: put one at every site")
     scaled = reference.copy()
     scaled.set_cell(framework.cell, scale_atoms=True)
     scaled.pbc = framework.pbc
     frame = scaled[~is_site]
     if len(frame) != len(framework) or (frame.numbers != framework.numbers).any():
-        raise ValueError(
+        raise InputError(
             f"the framework of the reference is {frame.symbols}, that of the trajectory {framework.symbols}: they must hold the same "
             "atoms in the same order; repeat or reorder the reference"
         )
@@ -109,7 +110,7 @@ def density_sites(
         peaks, time = centred(peaks, ions, cell, interval_ps)
     stays = time >= min_time_ps
     if not stays.any():
-        raise ValueError(
+        raise InputError(
             f"no place holds ions for {min_time_ps} ps in {len(ions) * interval_ps:g} ps: a longer run, a smaller min_time_ps, or "
             "hops without sites (free_hops) for a liquid"
         )
@@ -168,14 +169,14 @@ def check_ions(ions: np.ndarray, interval_ps: float) -> np.ndarray:
     """The positions as an array; ValueError if they cannot be a trajectory."""
     ions = np.asarray(ions, float)
     if ions.ndim != 3 or ions.shape[2] != 3:
-        raise ValueError(f"positions of ions must be [n_frames, n_ions, 3], got {list(ions.shape)}")
+        raise InputError(f"positions of ions must be [n_frames, n_ions, 3], got {list(ions.shape)}")
     if ions.shape[1] == 0:
-        raise ValueError("there are no mobile ions; name the species that hops")
+        raise InputError("there are no mobile ions; name the species that hops")
     if len(ions) < 2:
-        raise ValueError(f"hops need many frames, got {len(ions)}; give the trajectory, not one structure of it")
+        raise InputError(f"hops need many frames, got {len(ions)}; give the trajectory, not one structure of it")
     if not np.isfinite(ions).all():
         frame, ion, _ = np.argwhere(~np.isfinite(ions))[0]
-        raise ValueError(f"ion {ion} of frame {frame} is at {ions[frame, ion].tolist()} Å: the run has broken up there")
+        raise InputError(f"ion {ion} of frame {frame} is at {ions[frame, ion].tolist()} Å: the run has broken up there")
     if not (np.isfinite(interval_ps) and interval_ps > 0):
-        raise ValueError(f"the time between frames must be positive, got {interval_ps} ps")
+        raise InputError(f"the time between frames must be positive, got {interval_ps} ps")
     return ions

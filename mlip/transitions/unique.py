@@ -9,6 +9,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from mlip.data.graph import neighbour_vectors
 from mlip.data.symmetry import symmetry_dataset
+from mlip.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ def symmetry_of(atoms: Atoms, tolerance: float = 0.05) -> Symmetry:
     tolerance  Å. 0.01-0.05 for a relaxed crystal, 0.3 for the mean positions of a trajectory
     """
     if not atoms.pbc.all():
-        raise ValueError(f"symmetry needs three periodic directions, got pbc {atoms.pbc.tolist()}")
+        raise InputError(f"symmetry needs three periodic directions, got pbc {atoms.pbc.tolist()}")
     dataset = symmetry_dataset(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers, tolerance)
     if dataset is None:
-        raise ValueError(f"no symmetry found in {atoms.symbols} within {tolerance} Å: overlapping atoms, or a tolerance too large")
+        raise InputError(f"no symmetry found in {atoms.symbols} within {tolerance} Å: overlapping atoms, or a tolerance too large")
     return Symmetry(dataset.rotations, dataset.translations, atoms.cell.array.copy())
 
 

@@ -277,6 +277,10 @@ def test_one_folder_is_sampled_by_one_process_and_only_by_a_sampling(tmp_path):
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     with pytest.raises(ValueError, match="holds something else"):
         SamplingStore(tmp_path / "thesis", {})
+    (tmp_path / "former").mkdir()
+    (tmp_path / "former" / "settings.json").write_text(json.dumps({"apart": 0.2, "first": 20}))
+    with pytest.raises(ValueError, match=r"earlier version of mlip.*data.files=\[.*former/rounds/\*/labelled.xyz\]"):
+        SamplingStore(tmp_path / "former", {"min_descriptor_distance": 0.2})
     with pytest.raises(ValueError, match="needs a structure"):
         loop(tmp_path).run([])
     with pytest.raises(ValueError, match="n_initial >= 1"):

@@ -78,6 +78,18 @@ def test_a_material_decides_for_training_sampling_and_evaluation_alike():
     assert (evaluate.mobile, evaluate.charge, evaluate.temperatures_K[-1], evaluate.aimd.temperature_K) == ("Li", 1, 1400, 800)
 
 
+@pytest.mark.parametrize(("old", "new"), [
+    ("apart", "min_descriptor_distance"), ("control", "n_relabelled"), ("first", "n_initial"), ("limits.share", "limits.uncertain_fraction"),
+    ("window.least", "window.min_uncertainty"), ("window.times", "window.rmse_factor"), ("window.spread", "window.upper_factor"),
+    ("window.fill", "window.min_candidates_per_label"), ("given.reference", "listed_hops.reference"),
+    ("sampler.proposers.pulled.steps", "sampler.proposers.steered.steps"), ("sampler.proposers.saddles.highest", "sampler.proposers.saddles.max_barrier"),
+    ("sampler.proposers.hops.most_hops", "sampler.proposers.hops.max_hops"), ("engine.level", "engine.level_of_theory"),
+])  # fmt: skip
+def test_a_former_key_is_answered_with_the_key_of_today(old, new):
+    with pytest.raises(ValueError, match=f"has no '{old}': did you mean .*{new}"):
+        config.compose("sample", ["engine=files", f"{old}=1"], CONFIGS)
+
+
 def test_without_a_material_nothing_changes_and_a_key_beats_it():
     train = config.compose("train", ["data.files=a.xyz"], CONFIGS)
     assert train.model.network.cutoff == 5.0 and train.loss.parts.forces.element_weights == {} and "material" not in train
