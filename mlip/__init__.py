@@ -1,11 +1,25 @@
-"""mlip: interatomic potentials for solid electrolytes."""
+"""mlip: interatomic potentials for solid electrolytes.
+
+    potential = mlip.train("my.xyz", model={"network": "small"}, trainer={"max_steps": 2000})
+    atoms.calc = mlip.load_calculator(potential.folder / "model.pt")
+"""
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+__all__ = ["Run", "evaluate", "load_calculator", "read", "sample", "train"]
+
+if TYPE_CHECKING:
+    from mlip.api import Run, evaluate, load_calculator, read, sample, train
 
 
-def load_calculator(*args, **kwargs):
-    """ASE calculator of an exported model; see `mlip.calculator.load_calculator`."""
-    # imported late: `import mlip` stays light for those who only want the formulas
-    from mlip.calculator import load_calculator as load
+def __getattr__(name: str):
+    if name not in __all__:
+        raise AttributeError(f"module 'mlip' has no attribute {name!r}")
+    from mlip import api  # imported late: `import mlip` stays light for those who only want the formulas
 
-    return load(*args, **kwargs)
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -18,12 +20,14 @@ from mlip.data.verlet import VerletList
 from mlip.export import arguments, load
 from mlip.nn.memory import keep_freed_memory
 
-ASKED = (keys.TOTAL_CHARGE, keys.GROUP_CHARGE, keys.FIELD)  # read from atoms.info; charge_group from atoms.arrays
+STRUCTURE_INPUTS = (keys.TOTAL_CHARGE, keys.GROUP_CHARGE, keys.FIELD)  # read from atoms.info; charge_group from atoms.arrays
 PER_ATOM = (keys.ENERGIES, keys.FORCES, keys.CHARGES, keys.DIPOLES, keys.ELECTRONEGATIVITY, keys.BORN_CHARGES,
             keys.FORCE_SIGMA)  # fmt: skip
 
 
-def load_calculator(path, device="cpu", dtype=None, skin: float = 0.5, **parameters) -> "ExportedCalculator":
+def load_calculator(
+    path: str | Path, device: str = "cpu", dtype: str | torch.dtype | None = None, skin: float = 0.5, **parameters
+) -> "ExportedCalculator":
     """Calculator of a file written by `mlip export`.
 
     dtype       "float64" for phonons and tight relaxations; None keeps the file's
@@ -33,7 +37,7 @@ def load_calculator(path, device="cpu", dtype=None, skin: float = 0.5, **paramet
     if isinstance(dtype, str):
         dtype = getattr(torch, dtype)
     model, metadata = load(path, device, dtype)
-    return ExportedCalculator(model, metadata, torch.device(device), skin, **parameters)
+    return ExportedCalculator(model, metadata, Path(path).resolve(), torch.device(device), skin, **parameters)
 
 
 class ExportedCalculator(Calculator):
@@ -41,26 +45,40 @@ class ExportedCalculator(Calculator):
     electronegativity, chemical_potential where the model has them (`results`, `get_property`).
 
     Read from the atoms: info["total_charge"] (e), info["field"] (V/Å), arrays["charge_group"] with
-    info["group_charge"] (e). The caller's atoms are never changed.
+    info["group_charge"] (e). The caller's atoms are never changed. Pickled, it is loaded again from its file.
     """
 
+    name = "mlip"
     default_parameters: ClassVar[dict] = {keys.TOTAL_CHARGE: 0.0, keys.FIELD: None}
     smallest_distance = 0.2  # Å; no bond is that short
 
-    def __init__(self, model, metadata: dict, device: torch.device, skin: float, **parameters):
+    def __init__(self, model, metadata: dict, path: Path, device: torch.device, skin: float, **parameters):
         unknown = sorted(set(parameters) - set(self.default_parameters))
         if unknown:
             raise TypeError(f"no calculator parameter {unknown}; there are {sorted(self.default_parameters)}")
-        self.model, self.metadata, self.device = model, metadata, device
+        self.model, self.metadata, self.path, self.device = model, metadata, path, device
+        self.skin = skin  # Å
         self.outputs = list(metadata["outputs"])
         self.implemented_properties = ["free_energy", *self.outputs]
         self.known = np.zeros(len(chemical_symbols), dtype=bool)
         self.known[metadata["elements"]] = True
         self.verlet = VerletList(metadata["cutoff"], skin)
-        self.asked = {}
+        self.inputs = {}
         self.relaxed: list[np.ndarray] = []  # charges (and dipoles) of the last steps: dynamics starts the next from them
         keep_freed_memory()
         super().__init__(**parameters)
+
+    def __reduce__(self):
+        parameters = {key: value for key, value in self.parameters.items() if value is not None}
+        load_again = partial(load_calculator, self.path, str(self.device), self.metadata["dtype"], self.skin, **parameters)
+        return load_again, ()
+
+    def todict(self, skip_default: bool = True) -> dict:
+        """What identifies the calculator in trajectories and databases of ASE."""
+        return {
+            "model": str(self.path), "training_hash": self.metadata.get("training_hash"), "level": self.metadata["level"],
+            "dtype": self.metadata["dtype"], "device": str(self.device), "skin": self.skin, **super().todict(skip_default),
+        }  # fmt: skip
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, to the last bit; charge, groups and field count too."""
@@ -68,14 +86,14 @@ class ExportedCalculator(Calculator):
             return list(all_changes)
         changes = [name for name in ("numbers", "positions") if not np.array_equal(atoms.arrays[name], self.atoms.arrays[name])]
         changes += [name for name in ("cell", "pbc") if not np.array_equal(getattr(atoms, name), getattr(self.atoms, name))]
-        return changes if same(self.asked, asked_of(atoms)) else [*changes, "info"]
+        return changes if same(self.inputs, inputs_of(atoms)) else [*changes, "info"]
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
         """All results of one structure, by ASE's rules."""
         super().calculate(atoms, properties, system_changes)
         if not {"positions", "cell"}.issuperset(system_changes):
             self.relaxed = []
-        self.asked = asked_of(self.atoms)
+        self.inputs = inputs_of(self.atoms)
         graph = self.graph(self.atoms, self.verlet)
         if self.relaxed:
             graph[keys.GUESS] = torch.as_tensor(extrapolated(self.relaxed))
@@ -91,13 +109,13 @@ class ExportedCalculator(Calculator):
         if not structures:
             return []
         fresh = VerletList(self.verlet.cutoff, 0.0)
-        results = self.evaluate(collate(one_set_of_keys([self.graph(atoms, fresh) for atoms in structures])))
+        batch = self.evaluate(collate(one_set_of_keys([self.graph(atoms, fresh) for atoms in structures])))
         answered, first = [], 0
         for system, atoms in enumerate(structures):
             copy = atoms.copy()
-            found = per_structure(results, copy, system, slice(first, first + len(copy)))
-            copy.calc = SinglePointCalculator(copy, **{k: v for k, v in found.items() if k in all_properties})
-            copy.calc.results.update(found)
+            results = per_structure(batch, copy, system, slice(first, first + len(copy)))
+            copy.calc = SinglePointCalculator(copy, **{k: v for k, v in results.items() if k in all_properties})
+            copy.calc.results.update(results)
             copy.calc.name = self.name
             answered.append(copy)
             first += len(copy)
@@ -121,13 +139,13 @@ class ExportedCalculator(Calculator):
                 f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) overlap: {float(square[edge]) ** 0.5:.3f} Å "
                 f"apart, less than {self.smallest_distance} Å; look at the structure, or at the step that led to it"
             )
-        asked = {key: value for key, value in self.parameters.items() if value is not None} | asked_of(atoms)
-        graph[keys.TOTAL_CHARGE] = torch.tensor([float(asked[keys.TOTAL_CHARGE])], dtype=torch.float64)
-        if keys.FIELD in asked:
-            graph[keys.FIELD] = torch.as_tensor(np.array(asked[keys.FIELD], dtype=np.float64)).reshape(1, 3)
-        if keys.CHARGE_GROUP in asked:
-            graph[keys.CHARGE_GROUP] = torch.as_tensor(np.array(asked[keys.CHARGE_GROUP], dtype=np.int64))
-            graph[keys.GROUP_CHARGE] = torch.as_tensor(np.array(asked[keys.GROUP_CHARGE], dtype=np.float64))
+        inputs = {key: value for key, value in self.parameters.items() if value is not None} | inputs_of(atoms)
+        graph[keys.TOTAL_CHARGE] = torch.tensor([float(inputs[keys.TOTAL_CHARGE])], dtype=torch.float64)
+        if keys.FIELD in inputs:
+            graph[keys.FIELD] = torch.as_tensor(np.array(inputs[keys.FIELD], dtype=np.float64)).reshape(1, 3)
+        if keys.CHARGE_GROUP in inputs:
+            graph[keys.CHARGE_GROUP] = torch.as_tensor(np.array(inputs[keys.CHARGE_GROUP], dtype=np.int64))
+            graph[keys.GROUP_CHARGE] = torch.as_tensor(np.array(inputs[keys.GROUP_CHARGE], dtype=np.float64))
         return graph
 
     def check_structure(self, atoms: Atoms) -> None:
@@ -165,12 +183,12 @@ def calculate_many(calculator, structures: Sequence[Atoms]) -> list[Atoms]:
     for atoms in structures:
         copy = atoms.copy()
         copy.calc = calculator
-        found = {"energy": copy.get_potential_energy(), "forces": copy.get_forces(apply_constraint=False)}
+        results = {"energy": copy.get_potential_energy(), "forces": copy.get_forces(apply_constraint=False)}
         if "stress" in calculator.implemented_properties and copy.cell.rank == 3:
-            found["stress"] = copy.get_stress(apply_constraint=False)
-        found = {**deepcopy(calculator.results), **found}  # some calculators reuse their arrays
-        copy.calc = SinglePointCalculator(copy, **{k: v for k, v in found.items() if k in all_properties})
-        copy.calc.results.update(found)
+            results["stress"] = copy.get_stress(apply_constraint=False)
+        results = {**deepcopy(calculator.results), **results}  # some calculators reuse their arrays
+        copy.calc = SinglePointCalculator(copy, **{k: v for k, v in results.items() if k in all_properties})
+        copy.calc.results.update(results)
         copy.calc.name = getattr(calculator, "name", None) or type(calculator).__name__
         answered.append(copy)
     return answered
@@ -182,12 +200,12 @@ def extrapolated(last: list[np.ndarray]) -> np.ndarray:
     return sum(weight * value for weight, value in zip(weights, last, strict=True))
 
 
-def asked_of(atoms: Atoms) -> dict:
+def inputs_of(atoms: Atoms) -> dict:
     """What the atoms ask of the electrons: total charge, groups, field."""
-    asked = {key: atoms.info[key] for key in ASKED if atoms.info.get(key) is not None}
+    inputs = {key: atoms.info[key] for key in STRUCTURE_INPUTS if atoms.info.get(key) is not None}
     if keys.CHARGE_GROUP in atoms.arrays:
-        asked[keys.CHARGE_GROUP] = atoms.arrays[keys.CHARGE_GROUP]
-    return asked
+        inputs[keys.CHARGE_GROUP] = atoms.arrays[keys.CHARGE_GROUP]
+    return inputs
 
 
 def same(one: dict, other: dict) -> bool:
@@ -211,13 +229,13 @@ def one_set_of_keys(graphs: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
     return graphs
 
 
-def per_structure(results: dict[str, np.ndarray], atoms: Atoms, system: int, rows: slice) -> dict:
+def per_structure(batch: dict[str, np.ndarray], atoms: Atoms, system: int, rows: slice) -> dict:
     """Results of one system in ASE's form: floats, Voigt stress, and no stress where there is no volume."""
-    found = {name: value[rows] if name in PER_ATOM else value[system] for name, value in results.items()}
-    found[keys.ENERGY] = found["free_energy"] = float(found[keys.ENERGY])
-    if keys.CHEMICAL_POTENTIAL in found:
-        found[keys.CHEMICAL_POTENTIAL] = float(found[keys.CHEMICAL_POTENTIAL])
-    stress = found.pop(keys.STRESS)
+    results = {name: value[rows] if name in PER_ATOM else value[system] for name, value in batch.items()}
+    results[keys.ENERGY] = results["free_energy"] = float(results[keys.ENERGY])
+    if keys.CHEMICAL_POTENTIAL in results:
+        results[keys.CHEMICAL_POTENTIAL] = float(results[keys.CHEMICAL_POTENTIAL])
+    stress = results.pop(keys.STRESS)
     if abs(np.linalg.det(atoms.cell.array)) > 0:
-        found[keys.STRESS] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]  # Voigt: xx, yy, zz, yz, xz, xy
-    return found
+        results[keys.STRESS] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]  # Voigt: xx, yy, zz, yz, xz, xy
+    return results

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlip import commands
 from mlip.commands import VERBS
-from mlip.config import CONFIGS, compose, nearest, options
+from mlip.config import CONFIGS, check_complete, compose, nearest, options
 from mlip.errors import MlipError
 
 NOT_SHIPPED = ". This data set is not ours to ship: put shared/ beside the checkout, or its path into MLIP_SHARED"
@@ -67,8 +67,7 @@ def dispatch(words: list[str], help: bool, multirun: bool, config_dir: Path | No
         OmegaConf.update(cfg, "folder", f"{cfg.folder}/{name}") if name else None
         for key, value in fixed.items():
             OmegaConf.update(cfg, key, value)  # as it is: a file's name may hold what Hydra's grammar would not take
-        if missing := OmegaConf.missing_keys(cfg):
-            raise ValueError(f"mlip {verb} needs {', '.join(sorted(missing))}; see mlip {verb} --help")
+        check_complete(verb, cfg)
         configs.append(cfg)
         if name and verb == "train" and commands.module("train").is_done(cfg):
             print(f"{cfg.folder}: finished before")

@@ -5,6 +5,7 @@ Only this file, cli.py and scripts/ import Hydra: configs name what to build, th
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -14,6 +15,8 @@ from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
+
+from mlip.errors import InputError
 
 PACKAGE = Path(__file__).resolve().parent
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"  # wheel, checkout
@@ -42,7 +45,7 @@ Plugins.instance().register(OwnConfigs)
 def compose(verb: str, overrides: list[str], config_dirs: list[Path], **how) -> DictConfig:
     """The config of a verb with the overrides applied; folders earlier in config_dirs win.
 
-    Raises ValueError with the nearest valid key or option.
+    Raises InputError with the nearest valid key or option.
     """
     OwnConfigs.folders = tuple(config_dirs[:-1])
     with hydra.initialize_config_dir(str(config_dirs[-1]), version_base="1.3"):
@@ -51,7 +54,7 @@ def compose(verb: str, overrides: list[str], config_dirs: list[Path], **how) -> 
             return presented(cfg) if verb == "report" else cfg
         except HydraException as error:
             reason = error
-    raise ValueError(explain(verb, overrides, config_dirs) or str(reason))
+    raise InputError(explain(verb, overrides, config_dirs) or str(reason))
 
 
 LEVELS = ("short", "standard", "full")  # of `evaluation`
@@ -119,6 +122,26 @@ def nodes_with(mark: str, tree: DictConfig, prefix: str = "") -> dict[str, DictC
     return nodes
 
 
+def select_node(cfg: DictConfig, key: str):
+    """The node at a dotted key as it is written: interpolations stay unresolved."""
+    node = cfg
+    for name in key.split("."):
+        node = node._get_node(name)
+    return node
+
+
+def groups(verb: str, overrides: Sequence[str] = (), config_dirs: Sequence[Path] = (CONFIGS,)) -> dict[str, str | None]:
+    """Groups of a verb's config with the chosen option of each."""
+    choices = compose(verb, list(overrides), list(config_dirs), return_hydra_config=True).hydra.runtime.choices
+    return {group: option for group, option in choices.items() if not group.startswith("hydra")}
+
+
+def check_complete(verb: str, cfg: DictConfig) -> None:
+    """Raise InputError naming the keys that have no value yet."""
+    if missing := OmegaConf.missing_keys(cfg):
+        raise InputError(f"mlip {verb} needs {', '.join(sorted(missing))}; see mlip {verb} --help")
+
+
 def options(group: str, config_dirs: list[Path]) -> list[str]:
     """What `group=NAME` can choose; empty if there is no such group."""
     return sorted({path.stem for folder in config_dirs for path in (folder / group).glob("*.yaml")})
@@ -126,28 +149,23 @@ def options(group: str, config_dirs: list[Path]) -> list[str]:
 
 def explain(verb: str, overrides: list[str], config_dirs: list[Path]) -> str | None:
     """What is wrong with the overrides: an option or a key that does not exist, with the nearest that does."""
-    groups = sorted({str(path.parent.relative_to(folder)) for folder in config_dirs for path in folder.rglob("*.yaml")} - {"."})
+    folders = sorted({str(path.parent.relative_to(folder)) for folder in config_dirs for path in folder.rglob("*.yaml")} - {"."})
     chosen, rest = [], []
     for override in OverridesParser.create().parse_overrides(overrides):
-        (chosen if override.key_or_group in groups else rest).append(override)
+        (chosen if override.key_or_group in folders else rest).append(override)
     for override in chosen:
         names = options(override.key_or_group, config_dirs)
         if isinstance(override.value(), str) and override.value() not in names:
             return f"{override.key_or_group} has no {override.value()!r}: {nearest(override.value(), names)}"
         outer, _, inner = override.key_or_group.rpartition("/")
-        if outer and not _has_group(verb, override.key_or_group, chosen, config_dirs):
+        outside = [other.input_line for other in chosen if "/" not in other.key_or_group]
+        if outer and override.key_or_group not in groups(verb, outside, config_dirs):
             return f"the chosen {outer} is complete and takes no {inner}: leave out {override.input_line}, or choose another {outer}"
     known = leaves(compose(verb, [override.input_line for override in chosen], config_dirs)) if rest else []
     for override in rest:
         if not override.is_add() and override.key_or_group not in known:
-            return f"mlip {verb} has no {override.key_or_group!r}: {nearest(override.key_or_group, known + groups)}"
+            return f"mlip {verb} has no {override.key_or_group!r}: {nearest(override.key_or_group, known + folders)}"
     return None
-
-
-def _has_group(verb: str, group: str, chosen: list, config_dirs: list[Path]) -> bool:
-    """Whether a verb has a group inside a group, with the choices made outside it."""
-    outside = [override.input_line for override in chosen if "/" not in override.key_or_group]
-    return group in compose(verb, outside, config_dirs, return_hydra_config=True).hydra.runtime.choices
 
 
 def nearest(word: str, words: list[str]) -> str:
