@@ -10,7 +10,7 @@ from mlip.labelling.run import run
 
 
 def label(cfg: DictConfig) -> int:
-    """Label structures with an engine: DFT (GPAW, VASP), any calculator of ASE, or files that come back from elsewhere."""
+    """Label structures with an engine: DFT (GPAW, VASP), any ASE calculator, or files."""
     structures = read(cfg.input)
     report = run(structures, make(cfg.engine), cfg.folder, make(cfg.execution), cfg.retries)
     return write_labels(report, structures, cfg.output, Console())

@@ -1,4 +1,4 @@
-"""Active learning: the config becomes the sampling loop, each round of it a training with the settings of `mlip train`."""
+"""Active learning; each round is a training with the settings of `mlip train`."""
 
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ NOT_HASHED = ("name", "folder", "overwrite", "limits", "execution", "retries", "
 
 
 def sample(cfg: DictConfig) -> int:
-    """Find the structures that are worth a label, label them, train, until the barriers of ion hops no longer change."""
+    """Select, label and learn structures until the barriers of ion hops have converged."""
     starts = read(OmegaConf.to_container(cfg)["structure"])
     result = sampling_loop(cfg).run(starts)
     Console().print(f"{cfg.folder}/history.html, {cfg.folder}/labelled.xyz, the model: {result.model}", markup=False)
@@ -47,7 +47,10 @@ def sampling_loop(cfg: DictConfig) -> SamplingLoop:
 
 
 def load(folder: Path, device: str):
-    """The calculator of a round without uncertainties: those of forces cost several force calls, and dynamics needs none."""
+    """The calculator of a round without uncertainties.
+
+    Force uncertainties cost several force calls, and dynamics needs none.
+    """
     members = sorted(Path(folder).glob("member*"))
     return mlip.load_calculator((members[0] if len(members) == 1 else Path(folder)) / "model.pt", device=device)
 
@@ -58,7 +61,10 @@ def load_with_uncertainty(folder: Path, device: str):
 
 
 def train_round(config: dict, training: Path, validation: Path, folder: Path, previous: Path | None) -> None:
-    """folder/model.pt with the uncertainty of its last layer, or of the committee of all members; finished parts are kept."""
+    """Trains folder/model.pt, with the uncertainty of its last layer or of a committee.
+
+    Finished parts are kept.
+    """
     folder = Path(folder)
     if (folder / "model.pt").exists():
         return
@@ -80,7 +86,7 @@ def train_round(config: dict, training: Path, validation: Path, folder: Path, pr
 
 
 def checkpoint_of(previous: Path | None, member: int) -> str | None:
-    """The run that a member starts from: its own of the round before, or a checkpoint of the user's."""
+    """The run that a member starts from: its own of the round before, or the user's."""
     if previous is None:
         return None
     own = Path(previous) / f"member{member}"

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
-from mlip.data.graph import neighbour_list
+from mlip.data.graph import neighbour_vectors
 from mlip.data.structures import iread
 from mlip.errors import InputError
 from mlip.evaluation.plots import BLUE, ORANGE
@@ -95,14 +95,13 @@ def partial_rdfs(atoms: Atoms, cutoff: float, width: float) -> dict[str, np.ndar
     For A = B the pairs are N (N - 1), so that g of an ideal gas is 1 in a small cell too.
     """
     atoms = unconstrained(atoms)
-    edges, shifts = (part.numpy() for part in neighbour_list(atoms, cutoff))
-    vectors = atoms.positions[edges[1]] + shifts @ atoms.cell.array - atoms.positions[edges[0]]
+    i, j, vectors = neighbour_vectors(atoms, cutoff)
     places = (np.linalg.norm(vectors, axis=1) / width).astype(int)
     n_bins = round(cutoff / width)
     shells = 4 / 3 * np.pi * np.diff((width * np.arange(n_bins + 1)) ** 3)
     numbers, rdfs = atoms.numbers, {}
     for a, b in combinations_with_replacement(np.unique(numbers).tolist(), 2):
-        chosen = (numbers[edges[0]] == a) & (numbers[edges[1]] == b) & (edges[0] != edges[1])
+        chosen = (numbers[i] == a) & (numbers[j] == b) & (i != j)
         counts = np.bincount(places[chosen], minlength=n_bins)[:n_bins]
         n_pairs = int((numbers == a).sum()) * int((numbers == b).sum() - (a == b))
         density = n_pairs / atoms.get_volume()

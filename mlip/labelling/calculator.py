@@ -1,4 +1,4 @@
-"""Labels from any ASE calculator, in process: empirical potentials, universal models, DFT codes that ASE drives."""
+"""Labels from any ASE calculator, in process."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ ENERGY_OVER_WORK = {**ENERGY_FACTORS, "Hartree and Hartree/bohr": 1 / units.BOHR
 
 
 def check_label(atoms: Atoms) -> None:
-    """Raises LabellingError if one label cannot be right: missing, not finite, forces that are astronomic."""
+    """Raises LabellingError if a label is missing, not finite, or its forces are too large."""
     energy, forces = atoms.info.get(keys.REF_ENERGY), atoms.arrays.get(keys.REF_FORCES)
     for name, value in (("energy", energy), ("forces", forces), ("stress", atoms.info.get(keys.REF_STRESS, 0.0))):
         if value is None:
@@ -51,7 +51,7 @@ def check_together(structures: Sequence[Atoms], where: str) -> list[Finding]:
 
 
 def work_of_forces(structures: Sequence[Atoms], neighbours: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """Energy differences and works of forces and stress, eV, between structures that lie near each other.
+    """Energy differences and works of forces and stress, eV, between similar structures.
 
     dE = -(F1 + F2) / 2 . dr + V (s1 + s2) / 2 : strain, the trapezoidal rule. Pairs have the same atoms in the same order,
     displacements below MAX_RMS_DISPLACEMENT and MAX_DISPLACEMENT, and equal cells if there is no stress.

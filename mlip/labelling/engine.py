@@ -1,4 +1,4 @@
-"""Interface of labelling engines, and the names of labels: hash of the structure and of the settings."""
+"""Interface of labelling engines, and names of labels by structure and settings."""
 
 import functools
 import hashlib
@@ -26,19 +26,19 @@ class LabelPending(LabellingError):
 
 
 class Engine(Protocol):
-    """Source of labels. It may also have `prepare(structures)`, called once with all structures to label."""
+    """Source of labels; `prepare(structures)`, if it has one, is called once before."""
 
     def label(self, atoms: Atoms) -> Atoms:
-        """A copy whose labels (keys.REF_*, eV, eV/Å, eV/Å^3) are this engine's. Raises LabellingError with the cause."""
+        """A copy with labels keys.REF_* (eV, eV/Å, eV/Å^3). Raises LabellingError with the cause."""
 
     def settings(self) -> dict:
-        """Everything that decides the numbers of a label, JSON-able; nothing else (no folder, no number of cores)."""
+        """All that decides the numbers of a label, as JSON; no folder, no number of cores."""
 
 
 def with_labels(atoms: Atoms, results: Mapping, where: str) -> Atoms:
-    """A copy whose only labels are `results` (ASE's names, units and signs); other info and arrays are kept.
+    """A copy whose only labels are `results` (ASE's names, units and signs).
 
-    If the results have a free energy, it is the label: forces are its derivative.
+    Other info and arrays are kept. If the results have a free energy, it is the label: forces are its derivative.
     """
     bare = canonical(atoms.copy(), where, dict.fromkeys(SHORT))  # labels it already has may be a model's prediction
     bare.calc = SinglePointCalculator(bare)
@@ -47,7 +47,7 @@ def with_labels(atoms: Atoms, results: Mapping, where: str) -> Atoms:
 
 
 def plain_settings(part) -> object:
-    """A callable with its arguments as plain JSON: names, numbers, and hashes of the model files among them."""
+    """A callable with its arguments as plain JSON; model files by their hash."""
     if isinstance(part, functools.partial):
         arguments = {str(n): plain_settings(value) for n, value in enumerate(part.args)}
         return {"call": plain_settings(part.func), **arguments, **{name: plain_settings(v) for name, v in part.keywords.items()}}
@@ -69,9 +69,9 @@ def plain_settings(part) -> object:
 
 
 def structure_id(atoms: Atoms) -> str:
-    """16 hexadecimal digits that identify a structure: elements, order, positions and cell to 1e-8 Å, pbc, total charge.
+    """16 hexadecimal digits that identify a structure.
 
-    The rounding is that of extxyz, so that a structure keeps its name when it is written and read.
+    Elements, order, positions and cell to 1e-8 Å, pbc, total charge. The rounding is that of extxyz, so that a structure keeps its name when it is written and read.
     """
     numbers = [*atoms.positions.ravel(), *atoms.cell.array.ravel(), float(atoms.info.get(keys.TOTAL_CHARGE, 0.0))]
     text = " ".join(f"{x:.8f}" for x in numbers).replace("-0.00000000", "0.00000000")
@@ -91,7 +91,7 @@ def label_id(atoms: Atoms, engine: Engine) -> str:
 
 
 def geometry_difference(expected: Atoms, atoms: Atoms) -> str | None:
-    """First difference between two structures, in words; None if they are equal up to whole lattice translations."""
+    """First difference between two structures, in words; None up to lattice translations."""
     if len(expected) != len(atoms):
         return f"it has {len(atoms)} atoms instead of {len(expected)}"
     if (expected.numbers != atoms.numbers).any():

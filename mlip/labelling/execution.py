@@ -1,4 +1,4 @@
-"""Executors for labels: in this process, in local processes, or on a cluster (concurrent.futures.Executor)."""
+"""Executors for labels: this process, local processes, a cluster."""
 
 import contextlib
 import logging

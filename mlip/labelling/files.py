@@ -1,4 +1,4 @@
-"""Labels computed elsewhere: structures are written to a numbered file, labels are read and matched."""
+"""Labels computed elsewhere: structures are written, labels read and matched."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from mlip.labelling.engine import LabelPending, geometry_difference, structure_i
 
 @dataclass
 class FilesEngine:
-    """Labels from files, matched by the structure's id if the file kept it, and by geometry in any case.
+    """Labels from files, matched by the structure's id if it was kept, and by geometry.
 
     level_of_theory  name of the settings used elsewhere; labels of another name are other labels
     to_label  extxyz written with the structures that have no label yet: `number`, `structure_id`

@@ -1,4 +1,4 @@
-"""Labels from GPAW: plane-wave DFT that installs from packages and runs in process (`make gpaw`)."""
+"""Labels from GPAW: plane-wave DFT in process (`make gpaw` installs it)."""
 
 import sys
 from collections.abc import Mapping, Sequence

@@ -61,9 +61,9 @@ def _short(atoms: Atoms, n: int) -> str:
 
 
 def write_labels(report: Report, structures: Sequence[Atoms], path: str | Path, console: Console) -> int:
-    """Writes the labelled structures and prints the tables; returns 1 if labels are missing or wrong, else 0.
+    """Writes the labelled structures and prints the tables.
 
-    With a wrong unit or sign among the labels, the file is not written.
+    Returns 1 if labels are missing or wrong, else 0. With a wrong unit or sign among the labels, the file is not written.
     """
     console.print(labelling_table(report, structures))
     notable = [finding for finding in report.findings if finding.severity != OK]

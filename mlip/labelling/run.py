@@ -1,4 +1,4 @@
-"""Labels for many structures, by any engine and executor: each written at once, none computed twice."""
+"""Labels for many structures: each written at once, none computed twice."""
 
 import contextlib
 import queue
@@ -89,7 +89,7 @@ def run(
 
 
 def labeller(engine: Engine | None, folder: str | Path, **how) -> Callable[[Sequence[Atoms]], list[Atoms]] | None:
-    """Function label(structures) -> labelled copies, for callers that need them at once; None without an engine.
+    """Function label(structures) -> labelled copies; None without an engine.
 
     how  execution and retries, as in `run`. label raises LabellingError if a structure has no label
     """
@@ -157,7 +157,7 @@ def _named(outcome: Outcome, name: str) -> Atoms:
 
 
 def _rescue(waiting: dict[Future, tuple[str, int]], store: LabelFolder) -> None:
-    """Writes labels finished meanwhile, and those in progress in this process, into the space of the reserve."""
+    """Writes labels finished or in progress in this process into the space of the reserve."""
     for future in waiting:
         with contextlib.suppress(NotImplementedError):  # Parsl
             future.cancel()

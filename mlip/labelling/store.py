@@ -1,4 +1,4 @@
-"""Labels on disk: one small file each, written whole as soon as it is computed, identified by its name."""
+"""Labels on disk: one small file each, written whole as soon as it is computed."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ RESERVE = 2**22  # bytes kept free for the labels that are under way when the di
 
 
 class LabelFolder:
-    """folder/labels/ID.xyz, one line of folder/failures.jsonl for every failed attempt, folder/engines.json.
+    """Folder of labels: labels/ID.xyz, failures.jsonl (a line per attempt), engines.json.
 
     During a run folder/reserve holds space. On a full disk it is released, so that a label which took an hour is still
     written; then the run stops.
@@ -64,7 +64,7 @@ class LabelFolder:
             file.write(json.dumps(line) + "\n")
 
     def record_settings(self, name: str, settings: dict) -> list[str]:
-        """Records an engine's settings under their hash; returns the differences to those of earlier labels here."""
+        """Records an engine's settings; returns the differences to those of earlier labels."""
         path = self.folder / "engines.json"
         recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if name not in recorded:
@@ -77,7 +77,7 @@ class LabelFolder:
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[None]:
-        """Reserves space for labels in progress, and the folder for this process, so that none is computed twice."""
+        """Reserves space for labels in progress, and the folder for this process."""
         with lock(self.folder / "lock", f"another mlip works on {self.folder}: wait for it, or name another folder"):
             yield from self._keep_space()
 

@@ -1,4 +1,4 @@
-"""Labels from VASP: inputs written with pymatgen's sets, run here or anywhere, outputs read and checked."""
+"""Labels from VASP: inputs by pymatgen, run here or elsewhere, outputs checked."""
 
 import shlex
 import subprocess
@@ -96,7 +96,10 @@ def write_inputs(folder: Path, atoms: Atoms, input_set: Callable) -> str:
 
 
 def read_output(output: Path, atoms: Atoms) -> Atoms:
-    """The label of a finished run, in the order of `atoms`. Raises LabellingError if it has not converged or belongs to another structure."""
+    """The label of a finished run, in the order of `atoms`.
+
+    Raises LabellingError if it has not converged or belongs to another structure.
+    """
     if unconverged(str(output)):
         raise LabellingError(f"the electronic cycle of {output} did not reach EDIFF within NELM steps: more NELM, another "
                              "ALGO or larger SIGMA (engine.input_set.user_incar_settings); remove the folder")  # fmt: skip
@@ -118,7 +121,7 @@ def read_output(output: Path, atoms: Atoms) -> Atoms:
 
 
 def _order(atoms: Atoms) -> np.ndarray:
-    """Atoms of one element together: a POSCAR that repeats an element would need its POTCAR twice."""
+    """Order with the atoms of an element together: else its POTCAR would be needed twice."""
     return np.argsort(atoms.numbers, kind="stable")
 
 

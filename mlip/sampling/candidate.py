@@ -42,7 +42,7 @@ class Candidate:
 
     @classmethod
     def from_atoms(cls, atoms: Atoms) -> "Candidate":
-        """Candidate written by `to_atoms`, labelled since or not; a structure from elsewhere is of kind start."""
+        """Candidate written by `to_atoms`; a structure from elsewhere is of kind start."""
         info = atoms.info
         scores = {name.removeprefix(SCORE_PREFIX): float(value) for name, value in info.items() if name.startswith(SCORE_PREFIX)}
         hop, parent = ("" if info.get(name, NONE) == NONE else str(info[name]) for name in ("hop", "parent"))
@@ -57,7 +57,7 @@ class Candidate:
 
 
 def bare(atoms: Atoms) -> Atoms:
-    """A copy with elements, positions, cell and total charge alone: neither velocities nor results of a calculator."""
+    """A copy with elements, positions, cell and total charge alone."""
     info = {name: atoms.info[name] for name in (keys.TOTAL_CHARGE,) if name in atoms.info}
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
 

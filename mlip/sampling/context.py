@@ -22,7 +22,7 @@ SHORTEST_HOP = 1.0  # Å
 
 @dataclass(frozen=True)
 class KnownHop:
-    """One representative of equivalent hops: two relaxed structures, atoms in one order, and the hopping ion.
+    """Representative of equivalent hops: two relaxed structures and the hopping ion.
 
     band  images of the last converged path, ends included, which the next NEB restarts from; empty before
     """
@@ -84,7 +84,7 @@ class HopCatalogue:
         return out
 
     def add(self, start: Atoms, end: Atoms, mobile: str, origin: str = "") -> KnownHop | None:
-        """The hop between two relaxed structures, known or new; None if no mobile ion has moved by SHORTEST_HOP."""
+        """The hop between two relaxed structures; None if no mobile ion moved by SHORTEST_HOP."""
         ion, vector = most_displaced_ion(start, end, mobile)
         if np.linalg.norm(vector) < SHORTEST_HOP:
             return None
@@ -105,7 +105,7 @@ class HopCatalogue:
 
 
 def most_displaced_ion(start: Atoms, end: Atoms, mobile: str) -> tuple[int, np.ndarray]:
-    """Index of the mobile ion that moves most between two structures, and its displacement [3] Å."""
+    """Index and displacement [3] Å of the mobile ion that moves most between two structures."""
     vectors = displacements(start, end)
     ions = np.flatnonzero(np.array(start.get_chemical_symbols()) == mobile)
     if len(ions) == 0:

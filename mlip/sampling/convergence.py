@@ -1,4 +1,4 @@
-"""Convergence of sampling: barriers certain, unchanged and right, dynamics reliable; or the budget is used up."""
+"""Convergence criteria of sampling, on barriers and on dynamics, and its budgets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from mlip.sampling.store import RoundRecord
 
 @dataclass(frozen=True)
 class Limits:
-    """Convergence thresholds, all of which must be met, and two budgets that end sampling in any case.
+    """Thresholds that must all be met, and two budgets that end sampling in any case.
 
     barrier_sigma       eV, of E_saddle - E_start, the largest of all hops
     barrier_change      eV, since the round before
@@ -28,7 +28,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Criterion:
-    """Value and limit of one convergence criterion; value None: not known yet, which does not meet the limit."""
+    """Value and limit of one convergence criterion; None, not known yet, does not meet it."""
 
     name: str
     value: float | None
@@ -45,7 +45,10 @@ class Criterion:
 
 
 def criteria(rounds: Sequence[RoundRecord], limits: Limits) -> list[Criterion]:
-    """Criteria after the last round: of barriers only if paths are relaxed, of dynamics only if its uncertainty is computed."""
+    """Criteria after the last round.
+
+    Of barriers only if paths are relaxed, of dynamics only if its uncertainty is computed.
+    """
     last = rounds[-1]
     out = []
     if last.paths is not None and not last.barriers:

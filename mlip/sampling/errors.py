@@ -1,4 +1,4 @@
-"""Errors of a model on labelled structures that decide conductivity: forces on hopping ions, barriers of hops.
+"""Errors that decide conductivity: forces on hopping ions, barriers of hops.
 
 Forces are compared as vectors (mlip/error_metrics.py): sqrt(3) times the RMSE per component of mlip.evaluation.
 """
@@ -24,7 +24,10 @@ EMPTY: Mapping[str, Atoms] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class ValidationErrors:
-    """Errors of the force vector, eV/Å: over all atoms, and of the median frame, which a few broken frames do not move."""
+    """Errors of the force vector, eV/Å: over all atoms, and of the median frame.
+
+    A few broken frames move the first and not the second.
+    """
 
     force_vector_rmse: float
     median_force_vector_rmse: float
@@ -107,7 +110,7 @@ def start_saddle_pairs(labelled: Sequence[Atoms], starts: Mapping[str, Atoms] = 
 
 
 def last_similar(start: Atoms, structures: Sequence[Atoms], max_displacement: float = SAME_MINIMUM) -> Atoms | None:
-    """The last of the structures in which no atom is displaced by max_displacement (Å) or more from `start`."""
+    """The last structure with all displacements from `start` below max_displacement (Å)."""
     for atoms in reversed(structures):
         comparable = np.array_equal(atoms.numbers, start.numbers) and np.allclose(atoms.cell.array, start.cell.array, atol=1e-6)
         if comparable and np.linalg.norm(displacements(start, atoms), axis=1).max() < max_displacement:

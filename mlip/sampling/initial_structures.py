@@ -1,4 +1,4 @@
-"""Initial structures, for a first model without labels: the starts rattled, strained, compressed."""
+"""Structures for a first model without labels: starts rattled, strained, compressed."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,10 @@ WIDTHS = (0.03, 0.06, 0.1, 0.15)  # Å per axis: 100 to 1500 K in a typical soli
 
 
 def initial_structures(starts: Sequence[Atoms], n: int, seed: int) -> list[Candidate]:
-    """n structures around the starts in turn: unchanged, then rattled by WIDTHS under strains of 1.5 % or 4 % of volume."""
+    """n structures around the starts in turn.
+
+    Unchanged, then rattled by WIDTHS under strains of 1.5 % or 4 % of volume.
+    """
     if n < 1:
         raise InputError(f"a first model needs n_initial >= 1 labels, or labelled structures in data.files, got n_initial={n}")
     rng = np.random.default_rng([seed, 3])

@@ -1,4 +1,4 @@
-"""Labels of one round: the selected structures, and a few old ones again, to detect an engine that has changed."""
+"""Labels of one round, and of old structures again, to detect an engine that has changed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ MAX_FAILED = 0.5  # fraction of a round that may stay without a label
 
 @dataclass(frozen=True)
 class LabelDrift:
-    """Largest differences between old and new labels of the same structures; zero if there are none."""
+    """Largest differences between two labels of the same structures; zero if there are none."""
 
     frames: int
     energy_eV_per_atom: float
@@ -31,7 +31,7 @@ class LabelDrift:
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """Numbers of requested and failed labels, causes of failures, time of the engine, remarks, drift of the engine."""
+    """Requested and failed labels, causes, seconds of the engine, remarks, drift."""
 
     requested: int
     failed: int
@@ -105,9 +105,9 @@ def largest_drift(old: Sequence[Atoms], new: Sequence[Atoms | None]) -> LabelDri
 
 
 def validation_indices(labelled: Sequence[Atoms], share: float) -> list[int]:
-    """Indices of the structures of a round that validate and are never trained on: check frames first, then evenly spread.
+    """Indices of the structures of a round that validate and are never trained on.
 
-    At least one of two or more, so that every round adds to both sets.
+    Check frames first, then evenly spread. At least one of two or more, so that every round adds to both sets.
     """
     wanted = min(max(round(share * len(labelled)), 1), len(labelled) - 1) if share > 0 else 0
     checks = [n for n, atoms in enumerate(labelled) if atoms.info.get("kind") == "check"]

@@ -1,4 +1,4 @@
-"""Active-learning loop: propose, score, select, label, train, until barriers have converged. `mlip sample`."""
+"""Active-learning loop: propose, score, select, label, train, until converged."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -64,7 +64,7 @@ class Models:
 
 @dataclass(frozen=True)
 class SamplingResult:
-    """Last record, the reason why sampling ended, whether it has converged, and the folder of the last model."""
+    """Last record, reason of the end, whether it has converged, folder of the last model."""
 
     record: RoundRecord
     reason: str
@@ -236,7 +236,7 @@ class SamplingLoop:
         return labelled
 
     def fit(self, number: int) -> None:
-        """The model of all labels until this round, and its data, rounds/NN/train.xyz and validation.xyz."""
+        """Trains on all labels until this round; writes rounds/NN/train.xyz and validation.xyz."""
         folder = self.store.round_folder(number)
         for stage in ("train", "validation"):
             self.store.structures(number, stage, lambda stage=stage: self.subset(number, stage == "validation"))
@@ -260,7 +260,7 @@ class SamplingLoop:
         return [atoms for k in range(number + 1) for atoms in self.store.read_structures(k, "labelled")]
 
     def subset(self, number: int, validation: bool) -> list[Atoms]:
-        """The labelled structures that validate, or those trained on; a structure never changes its subset."""
+        """The validation or the training structures; none ever changes its subset."""
         out = []
         for k in range(number + 1):
             labelled = self.store.read_structures(k, "labelled")
@@ -277,7 +277,10 @@ class SamplingLoop:
         return {hop.name: hop.start for hop in self.catalogue(number).hops}
 
     def record(self, number: int, labelled: list[Atoms], known: list[Atoms], before: dict | None = None, **about) -> RoundRecord:
-        """Record of a round, with the errors of its model, or of the model before if the round ended without training."""
+        """Record of a round, with the errors of its model.
+
+    If the round ended without training, of the model before.
+        """
         every, starts = [*known, *labelled], self.starts_by_hop(number)
         model_round = number - 1 if about.get("ended") else number
         calculator = self.models.load(self.model(model_round))

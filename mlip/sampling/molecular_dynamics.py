@@ -51,7 +51,7 @@ class Dynamics:
         return self.frame_every * self.timestep_fs
 
     def run(self, context: SamplingContext) -> list[tuple[str, list[Atoms]]]:
-        """(name, frames) of each run, in order of temperature; finished ones are read and not repeated."""
+        """(name, frames) of each run, in order of temperature; finished ones are read."""
         runs = []
         for number, atoms in enumerate(context.starts):
             for temperature in self.temperatures_K:
@@ -76,7 +76,7 @@ class Dynamics:
 
 @dataclass(frozen=True)
 class RandomMD:
-    """`frames` frames of all runs together, drawn at random, as kind md, or check to test the model on.
+    """`frames` frames of all runs together, at random; of kind md, or check to test the model.
 
     Seeded; runs of the same settings in the same round are not repeated.
     """
@@ -99,7 +99,7 @@ class RandomMD:
 
 @dataclass(frozen=True)
 class HopsFromMD:
-    """Spontaneous hops: candidates of kind hop, and the relaxed ends of each hop for the catalogue.
+    """Spontaneous hops: candidates of kind hop, and the relaxed ends for the catalogue.
 
     progress      positions along the hop at which frames are taken: -1 start, 0 midpoint, 1 end
     max_hops      of each run, spread over it; the ends of each are relaxed (fmax eV/Å, at most `steps`) to identify it
@@ -134,7 +134,7 @@ class HopsFromMD:
         return out
 
     def identify(self, hops: list[Hop], frames: list[Atoms], context: SamplingContext, run_name: str) -> list[str]:
-        """Name of each hop in the catalogue, to which new ones are added; "" if both ends relax to one minimum."""
+        """Name of each hop in the catalogue, which grows by new ones; "" if its ends are one minimum."""
         if not hops:
             return []
         ends = [bare(frames[number]) for hop in hops for number in (hop.start_frame, hop.end_frame)]
@@ -156,7 +156,7 @@ def evenly_spaced_events(hops: list[Hop], max_hops: int) -> list[Hop]:
 
 @dataclass(frozen=True)
 class SteeredMD:
-    """Hops by steered MD: candidates of kind hop, the ion of each known hop pulled along it at high temperature.
+    """Steered hops: candidates of kind hop, the ion of each known hop pulled along it.
 
     temperatures_K  one pull of every hop at each; steps of timestep_fs for the whole hop: 1 ps per Å makes candidates
     stiffness       eV/Å^2, of the restraint (see transitions.biased)
@@ -194,7 +194,7 @@ class SteeredMD:
 
 
 def framework_of(hop: KnownHop, framework: Sequence[str] | None) -> np.ndarray:
-    """Indices of the atoms of the framework, else of all other elements than the ion's, else of all other atoms."""
+    """Indices of the framework's atoms; else of other elements; else of all other atoms."""
     symbols = np.array(hop.start.get_chemical_symbols())
     chosen = np.isin(symbols, framework) if framework else symbols != symbols[hop.ion]
     return np.flatnonzero(chosen) if chosen.any() else np.setdiff1d(np.arange(len(symbols)), [hop.ion])

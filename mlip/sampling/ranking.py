@@ -1,4 +1,4 @@
-"""Ranking of the runs of a sweep by what decides conductivity: forces on hopping ions and barriers.
+"""Ranking of the runs of a sweep by forces on hopping ions and barriers.
 
 Liu, He, Mo, npj Comput. Mater. 9, 174 (2023): errors on migrating ions follow diffusion, errors on all atoms do not.
 """
@@ -21,9 +21,9 @@ SHOWN = {**RANKED_BY, "force_vector_rmse": "force vector RMSE\nof all atoms\nmeV
 
 
 def rank(runs: Mapping[str, Path], hold_out: Sequence[Atoms], load: Callable[[Path], object]) -> list[dict]:
-    """A row for each run, the best first: place, run, ion_force_vector_mae, barrier_mae, force_vector_rmse (eV, Å), cpu_s.
+    """A row for each run, the best first.
 
-    The order is that of the sum of the places in RANKED_BY; a tie goes to the smaller error on the ions.
+    Columns: place, run, ion_force_vector_mae, barrier_mae, force_vector_rmse (eV, Å), cpu_s. The order is that of the sum of the places in RANKED_BY; a tie goes to the smaller error on the ions.
 
     runs      folder by name
     hold_out  labelled frames of hops, from `read_hold_out`
@@ -42,7 +42,7 @@ def rank(runs: Mapping[str, Path], hold_out: Sequence[Atoms], load: Callable[[Pa
 
 
 def read_hold_out(files) -> list[Atoms]:
-    """The frames of hold_out; ValueError if none names the hopping ion, with `ion` and `kind` as `mlip sample` writes them."""
+    """The frames of hold_out; ValueError if none names the hopping ion."""
     frames = read(files)
     if not any(int(atoms.info.get("ion", -1)) >= 0 for atoms in frames):
         raise InputError(f"none of the {len(frames)} frames of hold_out={files} names the ion that hops (info `ion`): runs are ranked by "

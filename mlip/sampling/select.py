@@ -1,4 +1,4 @@
-"""Selection of candidates to label: quotas by kind and hop, within them structures that differ from each other and the known.
+"""Selection of candidates: quotas by kind and hop, within them structures that differ.
 
 A rule of choice is `choose(features [n, d], known [m, d], n_wanted, min_distance, rng) -> indices`, in the order of choice: at
 most n_wanted, none nearer than `min_distance` to a known or chosen one. Ties go to the first; only at_random draws.
@@ -23,7 +23,7 @@ CUTOFF = 5.0  # Å, of descriptors
 
 
 def environments(atoms: Atoms, elements: Sequence[int], cutoff: float = CUTOFF) -> np.ndarray:
-    """Smeared histograms of the distances from every atom to its neighbours, by element [n_atoms, n_elements * n_radii].
+    """Smeared histograms of neighbour distances, by element [n_atoms, n_elements * n_radii].
 
     The distance of two rows is about sqrt(number of neighbours that are elsewhere), as in transitions.unique.hop_descriptor.
     elements  atomic numbers, the same for all structures that are compared
@@ -36,7 +36,7 @@ def environments(atoms: Atoms, elements: Sequence[int], cutoff: float = CUTOFF) 
 
 
 def descriptor(atoms: Atoms, elements: Sequence[int], mobile: str | None = None, ion: int = -1) -> np.ndarray:
-    """Descriptor of a structure: mean environment of each element, and the environment of the hopping ion.
+    """Descriptor of a structure: mean environment by element, and that of the hopping ion.
 
     ion  -1 takes the mobile ion whose environment deviates most from the mean of the others; without a mobile species,
          the same among all atoms
@@ -53,7 +53,7 @@ def descriptor(atoms: Atoms, elements: Sequence[int], mobile: str | None = None,
 
 
 def descriptors(structures: Sequence[Atoms], ions: Sequence[int], mobile: str | None, elements: Sequence[int]) -> np.ndarray:
-    """Descriptors of many structures [n, n_features]; elements: of all structures they are compared with."""
+    """Descriptors of many structures [n, n_features]; elements: of all that are compared."""
     if not len(structures):
         return np.zeros((0, 1))
     return np.array([descriptor(atoms, elements, mobile, ion) for atoms, ion in zip(structures, ions, strict=True)])
@@ -65,7 +65,7 @@ def elements_of(*sets: Sequence[Atoms]) -> list[int]:
 
 
 def farthest(features: np.ndarray, known: np.ndarray, n_wanted: int, min_distance: float, rng=None) -> list[int]:
-    """Farthest-point sampling: next is the candidate whose nearest known or chosen neighbour is farthest.
+    """Farthest-point sampling: next is the candidate farthest from all known or chosen.
 
     Without known ones, the first is that farthest from the mean.
     """
@@ -84,7 +84,9 @@ def farthest(features: np.ndarray, known: np.ndarray, n_wanted: int, min_distanc
 
 
 def d_optimal(features: np.ndarray, known: np.ndarray, n_wanted: int, min_distance: float, rng=None) -> list[int]:
-    """D-optimal choice: next is the largest leverage  x^T (ridge + sum over known and chosen of x x^T)^-1 x.
+    """D-optimal choice: next is the candidate x of the largest leverage.
+
+    Leverage  x^T (ridge + sum over known and chosen of x x^T)^-1 x.
 
     Each step multiplies the determinant of that matrix by 1 + leverage: a greedy D-optimal design of a linear model.
     """
@@ -133,7 +135,7 @@ def distance_to(features: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def shares(n: int, weights: Mapping[str, float], available: Mapping[str, int]) -> dict[str, int]:
-    """Distribution of n places among groups in proportion to their weights, limited by what each group holds.
+    """Places of each group in proportion to its weight, at most what it holds.
 
     Places that a group cannot fill go to the others. Largest remainders, earlier groups first; no weight, no place.
     """

@@ -1,4 +1,4 @@
-"""Sampling on disk: each stage of each round is one file, written whole, and read instead of repeated.
+"""Sampling on disk: each stage of each round is one file, read instead of repeated.
 
 folder/settings.json, rounds/NN/STAGE.xyz or .json, labels/ (of mlip.labelling), and the folders of dynamics and training, which
 restart by themselves. A stage always returns what its file holds, so that an interrupted and an uninterrupted sampling agree.
@@ -126,7 +126,7 @@ class SamplingStore:
         return read(path) if path.exists() and path.stat().st_size else []
 
     def content(self, number: int, stage: str, make: Callable[[], dict]) -> dict:
-        """JSON content of a stage, made and written first if there is none; numbers that are not finite become null."""
+        """JSON content of a stage, made and written first if there is none (NaN becomes null)."""
         path = self.round_folder(number) / f"{stage}.json"
         if not path.exists():
             made = make()

@@ -1,4 +1,4 @@
-"""Candidates from minimum-energy paths: listed hops, the saddles of known hops, and their perturbations.
+"""Candidates from minimum-energy paths: saddles of hops and their perturbations.
 
 There a potential decides conductivity, and dynamics rarely goes.
 """
@@ -29,7 +29,7 @@ SAME_END = 0.5  # Å, of any atom between the ends of two rounds
 
 @dataclass(frozen=True)
 class ListedHops:
-    """Hops from files or into the empty sites of a lattice, for conductors too slow for hops in dynamics.
+    """Hops from files or into the empty sites of a lattice, for slow conductors.
 
     Adds them to the catalogue, proposes no candidates itself.
     hops       [{start: file, end: file}]
@@ -71,7 +71,9 @@ class ListedHops:
 
 @dataclass(frozen=True)
 class TransitionStates:
-    """Of every known hop: the climbing image (saddle), its neighbours (path), the start (end), perturbations (offpath).
+    """Saddles of the known hops and their surroundings.
+
+    Kinds: the climbing image (saddle), its neighbours (path), the start (end), perturbations (offpath).
 
     n_images, fmax, steps  of the band (transitions.neb)
     neighbours    images on each side of the saddle
@@ -115,7 +117,7 @@ class TransitionStates:
 
 @dataclass(frozen=True)
 class WholePaths:
-    """Of every known hop all images of its band, as kind path, saddle and end: NEB and nothing else, for comparison."""
+    """All images of the bands of known hops, as kind path, saddle and end: a baseline."""
 
     n_images: int = 7
     fmax: float = 0.05
@@ -135,7 +137,7 @@ class WholePaths:
 
 @dataclass(frozen=True)
 class RelaxedHop:
-    """Band of one hop; its saddle, from the band or from a dimer started there; the curvatures of the saddle."""
+    """Band of one hop; its saddle, from the band or a dimer; the check of the saddle."""
 
     path: Path
     saddle: Atoms
@@ -156,7 +158,7 @@ class RelaxedHop:
 def relaxed_hops(
     context: SamplingContext, out: Proposal, settings: TransitionStates | WholePaths
 ) -> Iterator[tuple[KnownHop, RelaxedHop]]:
-    """The shortest hops of the catalogue, relaxed; path records, and reasons for omissions, are added to `out`."""
+    """The shortest hops, relaxed; path records and reasons for omissions are added to `out`."""
     for hop in context.hops.shortest(settings.max_hops):
         try:
             relaxed = relax_hop(hop, context.calculator, settings.n_images, settings.fmax, settings.steps)
@@ -174,9 +176,9 @@ def relaxed_hops(
 
 
 def relax_hop(hop: KnownHop, calculator, n_images: int, fmax: float, steps: int) -> RelaxedHop:
-    """Relaxation of both ends, climbing-image NEB between them, a dimer from its top if the band has not converged.
+    """Relaxes both ends and the path of a hop.
 
-    The band restarts from that of the round before if that has the same ends: a change of the barrier between rounds is then
+    Climbing-image NEB, and a dimer from its top if the band has not converged. The band restarts from that of the round before if that has the same ends: a change of the barrier between rounds is then
     that of one path.
     Raises ValueError if the ends relax to one minimum, or the model refuses a structure on the path.
     """

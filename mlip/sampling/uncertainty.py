@@ -20,8 +20,9 @@ ALWAYS_ELIGIBLE = ("check", "saddle", "end")  # labelled to test the model: its 
 
 @dataclass(frozen=True)
 class UncertaintyWindow:
-    """Uncertainties worth a label: low = max(min_uncertainty, rmse_factor x RMSE) to high = upper_factor x low, eV/Å.
+    """Uncertainties worth a label, low to high, eV/Å.
 
+    low = max(min_uncertainty, rmse_factor x RMSE),  high = upper_factor x low
     Below low the model is reliable; above high the structure is broken, or the model too poor to judge it: it is counted
     and not labelled. DP-GEN: Comput. Phys. Commun. 253, 107206 (2020).
     min_candidates_per_label  if the window holds fewer, the most uncertain ones below it are eligible too, since convergence
@@ -39,12 +40,12 @@ class UncertaintyWindow:
                              f"{self.min_uncertainty}, {self.rmse_factor}, {self.upper_factor}")  # fmt: skip
 
     def bounds(self, force_vector_rmse: float) -> tuple[float, float]:
-        """low, high in eV/Å.  force_vector_rmse eV/Å, of the median validation frame (errors.validation_errors)."""
+        """low, high in eV/Å.  force_vector_rmse eV/Å, of the median validation frame."""
         low = max(self.min_uncertainty, self.rmse_factor * force_vector_rmse)
         return low, self.upper_factor * low
 
     def eligible_from(self, candidates: Sequence[Candidate], low: float, high: float, n_labels: int) -> float:
-        """low, or the uncertainty above which min_candidates_per_label x n_labels candidates lie, if that is lower."""
+        """low, or less, so that min_candidates_per_label x n_labels candidates lie above."""
         sigmas = sorted((c.scores["sigma"] for c in candidates if c.kind not in ALWAYS_ELIGIBLE and c.scores["sigma"] <= high), reverse=True)
         n_wanted = min(int(self.min_candidates_per_label * n_labels), len(sigmas))
         return min(low, sigmas[n_wanted - 1]) if n_wanted else low
@@ -68,7 +69,7 @@ class UncertaintyCounts:
 
 
 def score(candidates: Sequence[Candidate], calculator, mobile: str | None, reach: float = 3.0) -> list[Candidate]:
-    """The candidates with scores sigma (eV/Å) and energy_sigma (eV), without those that the calculator refuses.
+    """The candidates with scores sigma (eV/Å) and energy_sigma (eV), without refused ones.
 
     sigma   largest force_sigma of the hopping ion and the atoms within reach (Å) of it; of all mobile ions if none hops
     Raises ValueError if the calculator has no force_sigma.
@@ -109,7 +110,7 @@ def scored_atoms(candidate: Candidate, mobile: str | None, reach: float) -> np.n
 
 
 def in_window(candidates: Sequence[Candidate], low: float, high: float) -> list[Candidate]:
-    """Candidates with an uncertainty from low to high; those of the kinds ALWAYS_ELIGIBLE from zero on."""
+    """Candidates from low to high; those of the kinds ALWAYS_ELIGIBLE from zero on."""
     return [c for c in candidates if (0.0 if c.kind in ALWAYS_ELIGIBLE else low) <= c.scores["sigma"] <= high]
 
 

@@ -19,7 +19,9 @@ from mlip.md.ensemble import maxwell
 
 
 class Restraint(Calculator):
-    """Any calculator plus  k/2 (xi - centre)^2,  xi = (r_ion - r_ion(0) - <r - r(0)>_framework) . e,  e along the hop.
+    """Any calculator plus a harmonic restraint  k/2 (xi - centre)^2  along a hop.
+
+    xi = (r_ion - r_ion(0) - <r - r(0)>_framework) . e,  e along the hop
 
     atoms      as they are at xi = 0; positions must not be wrapped afterwards
     vector     [3] Å, of the hop: xi goes from 0 to its length
@@ -91,7 +93,7 @@ def pull(
     frame_every: int = 20,
     seed: int = 0,
 ) -> tuple[list[Atoms], float]:
-    """Frames of one ion pulled along the whole vector at constant speed, and the work done on it, eV.
+    """Frames of one ion pulled along a vector at constant speed, and the work, eV.
 
     ensemble  of mlip.md.ensemble;  steps  of MD for the whole way: 5 ps per Å is gentle, 1 ps per Å makes candidates
     Each frame has the model's energy and forces, info["progress"] from -1 (start) to 1 (end), info["bias_eV"].

@@ -1,6 +1,6 @@
-"""Saddles from one structure: uphill along the lowest mode, downhill across it (dimer, minimum-mode following).
+"""Saddle search from one structure: dimer, minimum-mode following.
 
-J. Chem. Phys. 111, 7010 (1999); the mode is turned by a few Lanczos steps per move, as in Phys. Rev. B 69, 155301.
+Uphill along the lowest mode, downhill across it. J. Chem. Phys. 111, 7010 (1999); the mode is turned by a few Lanczos steps per move, as in Phys. Rev. B 69, 155301.
 ASE's own dimer keeps its settings in the class, for all searches at once, and evaluates one structure at a time.
 """
 
@@ -20,7 +20,7 @@ CONVEX_PULL = 0.5  # eV/Å along the mode if the curvature is positive: leaves t
 
 @dataclass(frozen=True)
 class DimerResult:
-    """atoms with results attached; mode [n_atoms, 3], unit; curvature eV/Å^2 along it; fmax eV/Å; force calls."""
+    """Saddle with results attached; mode [n_atoms, 3], unit; curvature eV/Å^2; fmax eV/Å."""
 
     atoms: Atoms
     mode: np.ndarray
@@ -32,7 +32,7 @@ class DimerResult:
 
 
 class MinimumModeCalculator(Calculator):
-    """Forces towards a saddle:  F - 2 (F.n) n,  with n the mode of lowest curvature; only along n if it is convex."""
+    """Forces towards a saddle:  F - 2 (F.n) n,  n the lowest mode; along n if it is convex."""
 
     implemented_properties = ("energy", "forces")
 

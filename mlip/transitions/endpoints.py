@@ -1,4 +1,4 @@
-"""Symmetry-distinct hops of a crystal: into a vacancy, into an empty site, between interstitial sites."""
+"""Symmetry-distinct hops of a crystal: into vacancies, empty or interstitial sites."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Endpoints:
 
 
 def vacancy_hops(atoms: Atoms, species: str, max_length: float, tolerance: float = 0.05) -> list[Endpoints]:
-    """Symmetry-distinct hops of an ion into a vacancy that one missing neighbour of its kind leaves, shortest first.
+    """Symmetry-distinct hops of an ion into a vacancy of its species, shortest first.
 
     atoms       a crystal (a supercell wide enough that the vacancy does not see its images: >= 10 Å)
     max_length  Å, of the hop; 4 finds the nearest neighbours in most conductors
@@ -58,7 +58,7 @@ def vacancy_hops(atoms: Atoms, species: str, max_length: float, tolerance: float
 def empty_site_hops(
     atoms: Atoms, species: str, sites: np.ndarray, max_length: float, tolerance: float = 0.05
 ) -> list[Endpoints]:
-    """Symmetry-distinct hops of the ions that are there into sites that are empty, shortest first.
+    """Symmetry-distinct hops of the ions of a structure into empty sites, shortest first.
 
     sites  [n_sites, 3] Å, of the species; occupied ones (nearer than OCCUPIED to an atom) are left out
     """
@@ -76,7 +76,7 @@ def empty_site_hops(
 def interstitial_hops(
     atoms: Atoms, species: str, sites: np.ndarray, max_length: float, tolerance: float = 0.05
 ) -> list[Endpoints]:
-    """Symmetry-distinct hops of one more ion, the last atom, from an empty site to the next, shortest first.
+    """Symmetry-distinct hops of an added ion, the last atom, between empty sites.
 
     sites  [n_sites, 3] Å; those nearer than OCCUPIED to an atom are left out
     """
@@ -108,7 +108,7 @@ def empty_sites(atoms: Atoms, sites: np.ndarray) -> np.ndarray:
 
 
 def near_pairs(atoms: Atoms, origins: np.ndarray, targets: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (origin, target) [n, 2] and vectors [n, 3] Å of all pairs within reach, images included, without zero."""
+    """Indices (origin, target) [n, 2] and nonzero vectors [n, 3] Å of all pairs within reach."""
     if not reach > 0:
         raise InputError(f"the length of a hop must be positive, got {reach} Å")
     i, j, vectors = neighbour_vectors((np.vstack([origins, targets]), atoms.cell.array, atoms.pbc), reach)

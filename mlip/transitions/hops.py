@@ -1,4 +1,4 @@
-"""Hops of ions in a trajectory: between sites, with a stay at both; or without sites, for glasses and melts."""
+"""Hops of ions in a trajectory: between sites, or without sites for glasses and melts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -44,9 +44,9 @@ class Hop:
 
 
 def count_hops(ions: np.ndarray, cell: np.ndarray, interval_ps: float, residence_ps: float = 0.4) -> tuple[list[Hop], int]:
-    """Hops between the peaks of the ions' own density, or without sites if there are no peaks; and the number of sites.
+    """Hops between the peaks of the ions' own density, and the number of these sites.
 
-    Arguments as in free_hops. Raises ValueError if the frames are too few, or too far apart in time.
+    Without peaks, hops without sites and 0. Arguments as in free_hops. Raises ValueError if the frames are too few, or too far apart in time.
     """
     try:
         sites = density_sites(ions, cell, interval_ps)
@@ -90,7 +90,10 @@ class Stay:
 
 
 def stays_of(site: np.ndarray, whole: np.ndarray, n_frames: int) -> list[Stay]:
-    """Visits of one ion that span n_frames, neighbours in time at different places.  site [n], whole [n, 3]"""
+    """Visits of one ion that span n_frames, successive ones at different places.
+
+    site [n], whole [n, 3]
+    """
     inside = np.flatnonzero(site >= 0)
     if len(inside) == 0:
         return []
@@ -118,7 +121,7 @@ def free_hops(
     reach: float = 4.5,
     together_ps: float = 0.15,
 ) -> list[Hop]:
-    """Hops without sites, in order of time: an ion settles more than `threshold` from its former place.
+    """Hops without sites, in order of time: settled places more than `threshold` apart.
 
     It is settled in a window of residence_ps if its rms distance from the mean of the window is below 0.7 threshold, which two
     places together exceed. Its place is the mean over the windows of its stay.
@@ -155,7 +158,10 @@ class Rest:
 
 
 def rests_of(means: np.ndarray, spreads: np.ndarray, threshold: float) -> list[Rest]:
-    """Places of one ion, successive ones farther from each other than the threshold.  means [n_windows, 3], spreads [n_windows] Å"""
+    """Places of one ion, successive ones farther from each other than the threshold.
+
+    means [n_windows, 3], spreads [n_windows] Å
+    """
     rests: list[Rest] = []
     k = 0
     while k < len(means):
@@ -175,7 +181,10 @@ def rests_of(means: np.ndarray, spreads: np.ndarray, threshold: float) -> list[R
 
 
 def windows(ions: np.ndarray, begins: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean position [n_windows, n_ions, 3] and rms distance from it [n_windows, n_ions] in windows of `length` frames."""
+    """Mean position and rms distance from it in windows of `length` frames.
+
+    returns  [n_windows, n_ions, 3], [n_windows, n_ions]
+    """
     near = ions - ions[0]  # small numbers: no digits are lost in the squares
     first = np.concatenate([np.zeros_like(near[:1]), near.cumsum(axis=0)])
     second = np.concatenate([np.zeros_like(near[:1, :, 0]), (near**2).sum(axis=-1).cumsum(axis=0)])
@@ -185,7 +194,7 @@ def windows(ions: np.ndarray, begins: np.ndarray, length: int) -> tuple[np.ndarr
 
 
 def crossing(path: np.ndarray, old: np.ndarray, new: np.ndarray, near: float, begin: int, end: int) -> tuple[int, int]:
-    """The last frame near the old place before the first near the new one, between begin and end, and that first."""
+    """Last frame near the old place and first near the new one, between begin and end."""
     part = path[begin:end]
     at_new = np.flatnonzero(np.linalg.norm(part - new, axis=1) < near)
     at_old = np.flatnonzero(np.linalg.norm(part - old, axis=1) < near)
@@ -211,13 +220,13 @@ def progress_of(path: np.ndarray, origin: np.ndarray, vector: np.ndarray) -> np.
 
 
 def frames_along(hop: Hop, ions: np.ndarray, progress: Sequence[float] = (-0.6, -0.3, 0.0, 0.3, 0.6)) -> list[int]:
-    """Frames nearest to these coordinates of the hop, between its start and end, in order of time, each once."""
+    """Frames of a hop nearest to these coordinates, in order of time, each once."""
     way = progress_of(ions[hop.start_frame : hop.end_frame + 1, hop.ion], hop.origin, hop.vector)
     return sorted({hop.start_frame + int(np.abs(way - wanted).argmin()) for wanted in progress})
 
 
 def concerted(hops: Sequence[Hop], ions: np.ndarray, cell: np.ndarray, reach: float = 4.5, together_ps: float = 0.15) -> list[Hop]:
-    """The hops with a group: one for hops that pass their midpoints together, of ions that are neighbours then; chains too.
+    """The hops with a group: hops of neighbours that pass their midpoints together; chains too.
 
     reach        Å, between the two ions
     together_ps  between their middle times. Start to end would be too long: in a superionic there is always some ion on

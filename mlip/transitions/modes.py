@@ -1,4 +1,4 @@
-"""Curvatures of the energy: a finite-difference Hessian of some atoms, and the lowest modes of all of them."""
+"""Curvatures of the energy: Hessian of some atoms, lowest modes of all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ AT_ONCE = 64  # structures in one call
 
 @dataclass(frozen=True)
 class Modes:
-    """curvatures [n] eV/Å^2, lowest first; vectors [n, n_atoms, 3], unit length; residuals [n] eV/Å^2, |H v - c v|."""
+    """Curvatures and modes, lowest first.
+
+    curvatures [n] eV/Å^2; vectors [n, n_atoms, 3], unit length; residuals [n] eV/Å^2, |H v - c v|
+    """
 
     curvatures: np.ndarray
     vectors: np.ndarray
@@ -34,7 +37,7 @@ def forces_of(calculator, atoms: Atoms, positions: np.ndarray) -> np.ndarray:
 
 
 def hessian_times(atoms: Atoms, calculator, vectors: np.ndarray, forces: np.ndarray | None = None, step: float = STEP) -> np.ndarray:
-    """H v  [k, n_atoms, 3] eV/Å^2 of unit vectors, by central differences, all in one call of the model.
+    """H v  [k, n_atoms, 3] eV/Å^2 of unit vectors, by central differences.
 
     forces  at the positions themselves: then by one-sided differences, half the work
     """
@@ -103,7 +106,7 @@ def lowest_modes(
 
 
 def without_shift(vectors: np.ndarray) -> np.ndarray:
-    """Without the mean displacement of all atoms  [k, n_atoms, 3] or [k, 3 n_atoms] -> [k, 3 n_atoms]."""
+    """Vectors [k, n_atoms, 3] or [k, 3 n_atoms] without rigid shift, as [k, 3 n_atoms]."""
     vectors = vectors.reshape(len(vectors), -1, 3)
     return (vectors - vectors.mean(axis=1, keepdims=True)).reshape(len(vectors), -1)
 

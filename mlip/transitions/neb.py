@@ -1,4 +1,4 @@
-"""Minimum-energy path between two sites: climbing-image nudged elastic band, all images in one call of the model."""
+"""Climbing-image nudged elastic band, all images in one call of the model."""
 
 import itertools
 import warnings
@@ -67,7 +67,7 @@ class Path:
         return vector / np.linalg.norm(vector)
 
     def intermediate_minima(self, depth: float = 0.01) -> list[int]:
-        """Images between the ends that lie lower by depth (eV) than some image on either side: a hop in two steps."""
+        """Images lower by depth (eV) than some image on either side: a hop in two steps."""
         e = self.energies
         dips = [k for k in range(1, len(e) - 1) if e[k] < e[k - 1] and e[k] < e[k + 1]]
         return [k for k in dips if min(e[:k].max(), e[k + 1 :].max()) - e[k] > depth]
@@ -99,7 +99,7 @@ def neb(
     spring: float = 0.1,
     images: Sequence[Atoms] | None = None,
 ) -> Path:
-    """Climbing-image NEB between two relaxed structures. J. Chem. Phys. 113, 9901 and 9978 (2000).
+    """Climbing-image NEB between relaxed structures. J. Chem. Phys. 113, 9901, 9978 (2000).
 
     n_images  ends included; odd, so that a symmetric path has an image at its middle, and 5 or more. 7 for one hop
     fmax      eV/Å, of the forces across the path, and of the whole force at the climbing image

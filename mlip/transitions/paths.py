@@ -1,4 +1,4 @@
-"""Interpolated paths between two structures: linear, without the drift of the crystal, and IDPP."""
+"""Interpolated paths between two structures: linear without drift, and IDPP."""
 
 import numpy as np
 from ase import Atoms
@@ -10,9 +10,9 @@ from mlip.errors import InputError
 
 
 def displacements(start: Atoms, end: Atoms) -> np.ndarray:
-    """Minimum-image displacements [n_atoms, 3] Å relative to the crystal: the median displacement is zero.
+    """Minimum-image displacements [n_atoms, 3] Å relative to the crystal.
 
-    A rigid shift of the end, of any size, and wrapped atoms change nothing. Right as long as most atoms stay.
+    The median displacement is zero. A rigid shift of the end, of any size, and wrapped atoms change nothing. Right as long as most atoms stay.
     """
     vectors = end.positions - start.positions
     if start.pbc.any():
@@ -27,7 +27,7 @@ def displacements(start: Atoms, end: Atoms) -> np.ndarray:
 
 
 def check_endpoints(start: Atoms, end: Atoms, min_displacement: float = 0.3) -> np.ndarray:
-    """The displacements between two structures that can be the ends of a path; ValueError if they cannot.
+    """Displacements between the two ends of a path; ValueError if they can be none.
 
     min_displacement  Å; some atom must move farther. Sites of one ion are 1.5-4 Å apart
     """
@@ -58,7 +58,7 @@ def check_endpoints(start: Atoms, end: Atoms, min_displacement: float = 0.3) -> 
 
 
 def straight(start: Atoms, end: Atoms, n_images: int) -> list[Atoms]:
-    """n_images structures on the line between two, ends included; the end is moved next to the start."""
+    """n_images structures on the line between two, ends included, without drift."""
     vectors = check_endpoints(start, end)
     images = []
     for part in np.linspace(0, 1, n_images):
@@ -69,9 +69,9 @@ def straight(start: Atoms, end: Atoms, n_images: int) -> list[Atoms]:
 
 
 def idpp(images: list[Atoms], cutoff: float = 5.0) -> list[Atoms]:
-    """The images between the ends with interatomic distances as near as possible to those interpolated from the ends.
+    """Image-dependent pair potential path: distances interpolated from those of the ends.
 
-    Each minimises  S = sum_{i<j} w(d_ij) (d_ij - d_ij^k)^2,  w = d^-4,  d^k linear from start to end: atoms step out of
+    Each image minimises  S = sum_{i<j} w(d_ij) (d_ij - d_ij^k)^2,  w = d^-4,  d^k linear from start to end: atoms step out of
     each other's way. J. Chem. Phys. 140, 214106 (2014). Pairs beyond the cutoff (Å) in all images do not count.
     """
     ends = np.array([images[0].positions, images[-1].positions])
@@ -92,7 +92,10 @@ def idpp(images: list[Atoms], cutoff: float = 5.0) -> list[Atoms]:
 
 
 def mismatch(x: np.ndarray, i: np.ndarray, j: np.ndarray, shifts: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
-    """S of idpp and its gradient.  x [3 n_atoms] Å, pairs i, j [n_pairs], shifts [n_pairs, 3] Å, target [n_pairs] Å"""
+    """S of idpp and its gradient.
+
+    x [3 n_atoms] Å, pairs i, j [n_pairs], shifts [n_pairs, 3] Å, target [n_pairs] Å
+    """
     positions = x.reshape(-1, 3)
     vector = positions[j] - positions[i] + shifts
     d = np.linalg.norm(vector, axis=1)
@@ -105,7 +108,7 @@ def mismatch(x: np.ndarray, i: np.ndarray, j: np.ndarray, shifts: np.ndarray, ta
 
 
 def pairs_of(images: list[Atoms], cutoff: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs i < j (or an atom and its image) near each other in any image: [n_pairs, 2] and whole cells [n_pairs, 3]."""
+    """Pairs i < j near each other in any image [n_pairs, 2], and whole cells [n_pairs, 3]."""
     pairs_and_shifts = []
     for image in images:
         pairs, shift = neighbour_list(image, cutoff)

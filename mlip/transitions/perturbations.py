@@ -34,7 +34,7 @@ def along_modes(atoms: Atoms, modes: Modes, temperature_K: float = 600.0, max_di
 def rattled(
     atoms: Atoms, n: int, rng: np.random.Generator, width: float = 0.1, among: Sequence[int] | None = None
 ) -> list[Atoms]:
-    """n copies with Gaussian displacements of this width (Å, per axis) of all atoms, or of the atoms `among`."""
+    """n copies with Gaussian displacements (width in Å, per axis) of all atoms, or of `among`."""
     chosen = np.arange(len(atoms)) if among is None else np.asarray(among)
     out = []
     for _ in range(n):
@@ -45,7 +45,7 @@ def rattled(
 
 
 def strained(atoms: Atoms, n: int, rng: np.random.Generator, width: float = 0.02) -> list[Atoms]:
-    """n copies under random symmetric strains with components of this width; fractional coordinates stay."""
+    """n copies under random symmetric strains; width of a component; atoms move along."""
     out = []
     for _ in range(n):
         strain = width * rng.normal(size=(3, 3))
@@ -62,7 +62,7 @@ def compressed(atoms: Atoms, volumes: Sequence[float] = (0.92, 0.96, 1.04, 1.08)
 
 
 def without_overlaps(structures: Sequence[Atoms], min_ratio: float = 0.7) -> list[Atoms]:
-    """Structures whose shortest distance is at least min_ratio times the sum of the two covalent radii."""
+    """Structures with all distances above min_ratio times the sum of covalent radii."""
     kept = []
     for atoms in structures:
         radii = covalent_radii[atoms.numbers]

@@ -12,9 +12,9 @@ from mlip.transitions.paths import check_endpoints
 
 
 def quench(structures: Sequence[Atoms], calculator, fmax: float = 0.02, steps: int = 500) -> list[Atoms]:
-    """Copies at their minima, cell fixed, results attached; info["converged"] says whether fmax (eV/Å) was reached.
+    """Copies at their minima, cell fixed, results attached.
 
-    Each relaxes on its own by FIRE, which never climbs at negative curvature, as quasi-Newton steps do; it leaves the
+    info["converged"]: whether fmax (eV/Å) was reached. Each relaxes on its own by FIRE, which never climbs at negative curvature, as quasi-Newton steps do; it leaves the
     batch when it has converged. A perfectly symmetric point keeps its symmetry, and may be no minimum: rattle
     ideal structures first (0.05-0.1 Å).
     """
@@ -37,7 +37,7 @@ def quench(structures: Sequence[Atoms], calculator, fmax: float = 0.02, steps: i
 
 
 def quench_ends(start: Atoms, end: Atoms, calculator, fmax: float = 0.02, steps: int = 500) -> tuple[Atoms, Atoms]:
-    """Both ends of a path at their minima. ValueError if they are no pair of ends, before or after."""
+    """Both ends of a path at their minima. ValueError if they are no ends, before or after."""
     check_endpoints(start, end)
     start, end = quench([start, end], calculator, fmax, steps)
     try:

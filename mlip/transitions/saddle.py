@@ -15,7 +15,10 @@ NEGATIVE = -0.02  # eV/Å^2; what is nearer to zero is noise of a float32 model
 
 @dataclass(frozen=True)
 class Saddle:
-    """n_negative curvatures below NEGATIVE, the largest force eV/Å, the modes, and |cosine| of the lowest with the path."""
+    """Check of a saddle.
+
+    n_negative  curvatures below NEGATIVE;  force  the largest, eV/Å;  modes;  overlap  |cosine| of the lowest with the path
+    """
 
     n_negative: int
     force: float
@@ -24,7 +27,7 @@ class Saddle:
 
     @property
     def is_first_order(self) -> bool:
-        """One negative curvature: a saddle between two minima. None: a minimum. More: its path has a lower neighbour."""
+        """One negative curvature. None: a minimum. More: a lower path is near."""
         return self.n_negative == 1
 
 

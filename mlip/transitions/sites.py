@@ -1,4 +1,4 @@
-"""Sites of the mobile ions: those of a reference crystal, or the peaks of a trajectory's own density.
+"""Sites of the mobile ions: of a reference crystal, or peaks of their own density.
 
 Positions are Å in the mean cell of the trajectory, relative to its framework (mlip.evaluation.displacements.Trajectory).
 """
@@ -20,7 +20,7 @@ SAME_SITE = 0.7  # two peaks are one site when the density between them stays ab
 
 @dataclass(frozen=True)
 class Sites:
-    """positions [n_sites, 3] Å; cell [3, 3] Å; core [n_sites] Å, radius within which an ion has arrived."""
+    """positions [n_sites, 3] Å; cell [3, 3] Å; core [n_sites] Å, radius of arrival."""
 
     positions: np.ndarray
     cell: np.ndarray
@@ -31,7 +31,9 @@ class Sites:
 
 
 def sites_at(positions: np.ndarray, cell: np.ndarray, core_fraction: float = 0.35) -> Sites:
-    """Sites at these positions; core radius = core_fraction of the distance to the nearest other site, at most MAX_CORE.
+    """Sites at these positions.
+
+    Core radius: core_fraction of the distance to the nearest other site, at most MAX_CORE.
 
     core_fraction  below 0.5. 0.35 leaves ions between two sites to the one that they came from
     """
@@ -48,9 +50,9 @@ def sites_at(positions: np.ndarray, cell: np.ndarray, core_fraction: float = 0.3
 
 
 def with_images(positions: np.ndarray, cell: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The points in the first cell and their images within `reach` cells of it: positions, numbers [n], whole cells [n, 3].
+    """Points and their images within `reach` cells of the first cell.
 
-    The whole cells lead from the given point to its image.
+    returns  positions [n, 3], indices [n], whole cells [n, 3] from the point to its image
     """
     fractional = np.linalg.solve(cell.T, positions.T).T
     home = -np.floor(fractional)
@@ -62,7 +64,7 @@ def with_images(positions: np.ndarray, cell: np.ndarray, reach: float) -> tuple[
 
 
 def reference_sites(reference: Atoms, mobile: str, framework: Atoms, core_fraction: float = 0.35) -> Sites:
-    """The places of the mobile species in a reference, full or partly empty in the trajectory, put onto its framework.
+    """Sites of the mobile species in a reference, mapped onto the framework of a trajectory.
 
     reference  atoms with an ion of the species at every site, in the cell of the trajectory (repeat it first)
     framework  its mean positions in the trajectory, in the mean cell
@@ -94,7 +96,7 @@ def density_sites(
     min_time_ps: float = 1.0,
     core_fraction: float = 0.35,
 ) -> Sites:
-    """Sites where the ions stay: peaks of their density, each moved to the mean of the positions around it.
+    """Sites at the peaks of the ions' density, each at the mean of the positions around it.
 
     ions          [n_frames, n_ions, 3] Å, relative to the framework;  interval_ps between frames
     width         Å, of the Gaussian that turns counts into a density. 0.3-0.4 suits 300-1000 K
@@ -139,7 +141,7 @@ def peaks_of(density: np.ndarray, cell: np.ndarray, min_distance: float) -> np.n
 
 
 def centred(peaks: np.ndarray, ions: np.ndarray, cell: np.ndarray, interval_ps: float) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of the positions nearest to each peak (within its core), and the time spent there, ps."""
+    """Mean of the positions in the core of each peak, and the time spent there, ps."""
     sites = sites_at(peaks, cell, 0.45)
     number, whole = arrived(ions, sites)
     inside = number >= 0
@@ -150,7 +152,7 @@ def centred(peaks: np.ndarray, ions: np.ndarray, cell: np.ndarray, interval_ps: 
 
 
 def arrived(ions: np.ndarray, sites: Sites) -> tuple[np.ndarray, np.ndarray]:
-    """Site in whose core each ion is, -1 between sites [n_frames, n_ions], and the whole cells to its image [..., 3]."""
+    """Site in whose core each ion is [n_frames, n_ions], -1 between; whole cells [..., 3]."""
     cell = sites.cell
     fractional = np.linalg.solve(cell.T, ions.reshape(-1, 3).T).T
     floor = np.floor(fractional)

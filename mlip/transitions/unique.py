@@ -61,7 +61,7 @@ def by_symmetry(starts: np.ndarray, vectors: np.ndarray, symmetry: Symmetry, tol
 
 
 def matches(s: np.ndarray, v: np.ndarray, images: np.ndarray, ways: np.ndarray, cell: np.ndarray, tolerance: float) -> bool:
-    """Whether a hop equals one of several, fractional: the same start up to whole cells, and the same vector."""
+    """Whether a hop equals one of several: start up to whole cells, and vector (fractional)."""
     offset = images - s
     distance = np.linalg.norm((offset - np.round(offset)) @ cell, axis=1)
     return bool(((distance < tolerance) & (np.linalg.norm((ways - v) @ cell, axis=1) < tolerance)).any())
@@ -70,9 +70,9 @@ def matches(s: np.ndarray, v: np.ndarray, images: np.ndarray, ways: np.ndarray, 
 def hop_descriptor(
     surroundings: Atoms, start: np.ndarray, vector: np.ndarray, cutoff: float = 5.0, width: float = 0.3, spacing: float = 0.25
 ) -> np.ndarray:
-    """Descriptor of the environment of a hop, invariant to rotation, permutation of like atoms, and reversal.
+    """Descriptor of the environment of a hop.
 
-    Gaussian-smeared histograms of distances from start, middle and end to the other atoms, by element: three points on a
+    Invariant to rotation, permutation of like atoms, and reversal. Gaussian-smeared histograms of distances from start, middle and end to the other atoms, by element: three points on a
     line fix each neighbour up to a rotation about the hop. Start and end enter as sum and absolute difference.
     surroundings  all atoms but the hopping ion;  start, vector [3] Å;  cutoff, width of the Gaussians, spacing Å
     returns       [n_features]; the distance of two is about sqrt(number of neighbours that differ)
@@ -91,7 +91,10 @@ def hop_descriptor(
 
 
 def smeared_distances(distance: np.ndarray, cutoff: float, width: float = 0.3, spacing: float = 0.25) -> np.ndarray:
-    """Each distance [n] Å as a Gaussian on the radii 1, 1 + spacing, ... < cutoff [n, n_radii], faded out at the cutoff."""
+    """Gaussians at distances [n] Å on the radii 1, 1 + spacing, ... [n, n_radii].
+
+    They vanish at the cutoff.
+    """
     radii = np.arange(1.0, cutoff, spacing)
     weight = 0.5 * (1 + np.cos(np.pi * distance / cutoff)) * np.sqrt(spacing / (width * np.sqrt(np.pi)))
     return weight[:, None] * np.exp(-((distance[:, None] - radii) ** 2) / (2 * width**2))
@@ -100,7 +103,9 @@ def smeared_distances(distance: np.ndarray, cutoff: float, width: float = 0.3, s
 def by_environment(
     descriptors: Sequence[np.ndarray], lengths: Sequence[float], max_distance: float = 1.0, length_tolerance: float = 0.5
 ) -> np.ndarray:
-    """Class of each hop [n]: 0, 1, ... in order of appearance; within one all descriptors are nearer than max_distance.
+    """Class of each hop [n]: 0, 1, ... in order of appearance, by descriptor and length.
+
+    Within a class all descriptors are nearer than max_distance.
 
     descriptors   [n, n_features];  lengths [n] Å, of the hops, which differ by no more than length_tolerance in a class
     max_distance  1: about one neighbour that is elsewhere. More makes fewer classes
