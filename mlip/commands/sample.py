@@ -16,7 +16,18 @@ from mlip.sampling.store import SamplingStore
 from mlip.training.export_uncertainty import export_with_uncertainty
 from mlip.training.run import Run
 
-TRAINING_KEYS = ("seed", "dtype", "ema_decay", "log_every", "data", "model", "loss", "optimizer", "scheduler", "trainer")
+TRAINING_KEYS = (
+    "seed",
+    "dtype",
+    "ema_decay",
+    "log_every",
+    "data",
+    "model",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "trainer",
+)
 # how long, where and how fast: a sampling may be continued with others
 NOT_HASHED = ("name", "folder", "overwrite", "limits", "execution", "retries", "device", "experiment")
 
@@ -33,7 +44,9 @@ def sampling_loop(cfg: DictConfig) -> SamplingLoop:
     """The loop of a config."""
     config = OmegaConf.to_container(cfg, resolve=True)
     if config["mobile"] is None:
-        raise InputError("mlip sample needs mobile, the symbol of the ions that hop: mobile=Li, or material=oxide, sulfide, halide")
+        raise InputError(
+            "mlip sample needs mobile, the symbol of the ions that hop: mobile=Li, or material=oxide, sulfide, halide"
+        )
     return SamplingLoop(
         LoopSettings(**{name: config[name] for name in LoopSettings.__dataclass_fields__}),
         make(cfg.sampler), make(cfg.engine),
@@ -74,7 +87,13 @@ def train_round(config: dict, training: Path, validation: Path, folder: Path, pr
         if Run(run).has_ended:
             continue
         member = {name: config[name] for name in TRAINING_KEYS}
-        member.update(name=run.name, folder=str(run), overwrite=False, seed=config["seed"] + m, checkpoint=checkpoint_of(previous, m))
+        member.update(
+            name=run.name,
+            folder=str(run),
+            overwrite=False,
+            seed=config["seed"] + m,
+            checkpoint=checkpoint_of(previous, m),
+        )
         # what is held out is held out for good: no split of its own in every round
         member["data"] = {**member["data"], "files": str(training), "validation_files": str(validation) if validates else None,
                           "test_files": None, "split": {**member["data"]["split"], "validation": 0, "test": 0}}  # fmt: skip

@@ -14,7 +14,9 @@ from mlip.data.structures import Source
 from mlip.errors import LabellingError
 
 MAX_RMS_DISPLACEMENT = 0.3  # Å, up to which the trapezoidal rule gives the work of the forces
-MAX_DISPLACEMENT = 0.5  # Å, of any one atom: the rise from a site to a saddle is not the mean of two forces times the path
+MAX_DISPLACEMENT = (
+    0.5  # Å, of any one atom: the rise from a site to a saddle is not the mean of two forces times the path
+)
 MAX_STRAIN = 0.06  # up to which it holds, too
 # energy differences over the work of the forces, if labels have these units
 ENERGY_OVER_WORK = {**ENERGY_FACTORS, "Hartree and Hartree/bohr": 1 / units.BOHR}
@@ -61,7 +63,11 @@ def work_of_forces(structures: Sequence[Atoms], neighbours: int = 40) -> tuple[n
         for second in structures[i + 1 : i + 1 + neighbours]:
             if len(first) != len(second) or (first.numbers != second.numbers).any():
                 continue
-            strain = np.linalg.solve(first.cell.array, second.cell.array) - np.eye(3) if first.cell.rank == 3 else np.zeros((3, 3))
+            strain = (
+                np.linalg.solve(first.cell.array, second.cell.array) - np.eye(3)
+                if first.cell.rank == 3
+                else np.zeros((3, 3))
+            )
             stressed = all(keys.REF_STRESS in atoms.info for atoms in (first, second))
             if np.abs(strain).max() > (MAX_STRAIN if stressed else 1e-6):
                 continue

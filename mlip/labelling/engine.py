@@ -50,7 +50,11 @@ def plain_settings(part) -> object:
     """A callable with its arguments as plain JSON; model files by their hash."""
     if isinstance(part, functools.partial):
         arguments = {str(n): plain_settings(value) for n, value in enumerate(part.args)}
-        return {"call": plain_settings(part.func), **arguments, **{name: plain_settings(v) for name, v in part.keywords.items()}}
+        return {
+            "call": plain_settings(part.func),
+            **arguments,
+            **{name: plain_settings(v) for name, v in part.keywords.items()},
+        }
     if isinstance(part, Mapping):
         return {str(name): plain_settings(value) for name, value in sorted(part.items(), key=str)}
     if isinstance(part, list | tuple):
@@ -71,7 +75,8 @@ def plain_settings(part) -> object:
 def structure_id(atoms: Atoms) -> str:
     """16 hexadecimal digits that identify a structure.
 
-    Elements, order, positions and cell to 1e-8 Å, pbc, total charge. The rounding is that of extxyz, so that a structure keeps its name when it is written and read.
+    Elements, order, positions and cell to 1e-8 Å, pbc, total charge. The rounding is that of extxyz, so that a structure
+    keeps its name when it is written and read.
     """
     numbers = [*atoms.positions.ravel(), *atoms.cell.array.ravel(), float(atoms.info.get(keys.TOTAL_CHARGE, 0.0))]
     text = " ".join(f"{x:.8f}" for x in numbers).replace("-0.00000000", "0.00000000")

@@ -42,7 +42,9 @@ def parsl_pool(provider, run_dir: str, workers_per_node: int = 1, cores_per_work
         from parsl.executors import HighThroughputExecutor
         from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
     except ImportError as error:
-        raise ModuleNotFoundError("labels on several workers need Parsl: pip install 'mlip-electrolytes[cluster]'") from error
+        raise ModuleNotFoundError(
+            "labels on several workers need Parsl: pip install 'mlip-electrolytes[cluster]'"
+        ) from error
     logging.getLogger("parsl").setLevel(logging.ERROR)
     workers = HighThroughputExecutor(
         label="labels", provider=provider, max_workers_per_node=workers_per_node, cores_per_worker=cores_per_worker,

@@ -34,7 +34,10 @@ class FilesEngine:
 
     def settings(self) -> dict:
         """The level of theory."""
-        return {"engine": "files", "level": self.level_of_theory}  # hashed into the names of labels: the key must not change
+        return {
+            "engine": "files",
+            "level": self.level_of_theory,
+        }  # hashed into the names of labels: the key must not change
 
     def prepare(self, structures: Sequence[Atoms]) -> None:
         """Reads the labels, writes the structures still without one.
@@ -50,7 +53,9 @@ class FilesEngine:
         if wrong:
             reasons = "; ".join(f"{finding.check}: {finding.message} ({finding.remedy})" for finding in wrong)
             raise InputError(f"the labels in {self.labels} are not taken: {reasons}")
-        self._by_id = {str(atoms.info["structure_id"]): atoms for atoms in self._labelled if "structure_id" in atoms.info}
+        self._by_id = {
+            str(atoms.info["structure_id"]): atoms for atoms in self._labelled if "structure_id" in atoms.info
+        }
         out = []
         for number, atoms in enumerate(structures):
             if self._match(atoms) is None:
@@ -66,10 +71,14 @@ class FilesEngine:
         """See Engine. A label whose id fits and whose geometry does not is refused."""
         label = self._match(atoms)
         if label is None:
-            raise LabelPending(f"label the structures of {self.to_label} (energy eV, forces eV/Å, stress eV/Å^3), keep their "
-                          f"order of atoms and, if you can, structure_id; put them into {self.labels}, repeat the command")
+            raise LabelPending(
+                f"label the structures of {self.to_label} (energy eV, forces eV/Å, stress eV/Å^3), keep their "
+                f"order of atoms and, if you can, structure_id; put them into {self.labels}, repeat the command"
+            )
         if difference := geometry_difference(atoms, label):
-            raise LabellingError(f"{label.info['source']} has the id of this structure, but {difference}: it is not the label")
+            raise LabellingError(
+                f"{label.info['source']} has the id of this structure, but {difference}: it is not the label"
+            )
         copy = canonical(atoms.copy(), "structure", dict.fromkeys(SHORT))
         for target, source in ((copy.info, label.info), (copy.arrays, label.arrays)):
             target.update({key: value for key, value in source.items() if key in SHORT.values()})

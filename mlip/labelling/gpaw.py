@@ -70,7 +70,11 @@ class GPAWEngine:
             charge=float(atoms.info.get(keys.TOTAL_CHARGE, 0.0)), txt=None if log is None else str(log), **self.parameters,
         )  # fmt: skip
         try:
-            results = {"energy": labelled.get_potential_energy(), "forces": labelled.get_forces(), "stress": labelled.get_stress()}
+            results = {
+                "energy": labelled.get_potential_energy(),
+                "forces": labelled.get_forces(),
+                "stress": labelled.get_stress(),
+            }
         except KohnShamConvergenceError as error:
             log_note = "" if log is None else f"; its cycle is in {log}"
             raise LabellingError(

@@ -39,7 +39,9 @@ def attempt(engine: Engine, atoms: Atoms) -> Outcome:
         labelled = engine.label(atoms)
         check_label(labelled)
     except LabellingError as error:
-        return Outcome(None, time.perf_counter() - started, str(error), isinstance(error, LabelPending), error.retryable)
+        return Outcome(
+            None, time.perf_counter() - started, str(error), isinstance(error, LabelPending), error.retryable
+        )
     except Exception as error:  # noqa: BLE001  an engine may fail in any way; the others go on
         return Outcome(None, time.perf_counter() - started, f"{type(error).__name__}: {error}", retryable=True)
     return Outcome(labelled, time.perf_counter() - started)
@@ -84,7 +86,9 @@ def run(
     for n, name in enumerate(names):
         if name in failed:
             (report.pending if failed[name].pending else report.failed)[n] = failed[name].cause
-    report.findings = check_together([atoms for atoms in report.labelled if atoms is not None], f"{folder}/labels/*.xyz")
+    report.findings = check_together(
+        [atoms for atoms in report.labelled if atoms is not None], f"{folder}/labels/*.xyz"
+    )
     return report
 
 
@@ -169,5 +173,11 @@ def _rescue(waiting: dict[Future, tuple[str, int]], store: LabelFolder) -> None:
 
 
 def _progress() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -42,7 +42,9 @@ class VaspEngine:
         if output is None or (self.command is not None and not _is_complete(output)):
             missing = write_inputs(folder, atoms, self.input_set)
             if self.command is None:
-                raise LabelPending(f"inputs are in {self.folder}/ID{missing}; run VASP in each folder, repeat the command")
+                raise LabelPending(
+                    f"inputs are in {self.folder}/ID{missing}; run VASP in each folder, repeat the command"
+                )
             if missing:
                 raise LabellingError(f"inputs are in {self.folder}{missing}")
             self._run(folder)
@@ -56,12 +58,16 @@ class VaspEngine:
     def _run(self, folder: Path) -> None:
         try:
             with open(folder / "vasp.out", "w") as log:
-                done = subprocess.run(shlex.split(self.command), cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=False)
+                done = subprocess.run(
+                    shlex.split(self.command), cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=False
+                )
         except FileNotFoundError as error:
             raise LabellingError(f"engine.command {self.command!r} cannot be started: {error}") from error
         if done.returncode:
             last = (folder / "vasp.out").read_text(errors="replace").strip().splitlines()[-3:]
-            raise LabellingError(f"{self.command!r} ended with {done.returncode} in {folder}: {' / '.join(last)}", retryable=True)
+            raise LabellingError(
+                f"{self.command!r} ended with {done.returncode} in {folder}: {' / '.join(last)}", retryable=True
+            )
 
 
 def write_inputs(folder: Path, atoms: Atoms, input_set: Callable) -> str:

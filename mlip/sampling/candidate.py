@@ -44,14 +44,20 @@ class Candidate:
     def from_atoms(cls, atoms: Atoms) -> "Candidate":
         """Candidate written by `to_atoms`; a structure from elsewhere is of kind start."""
         info = atoms.info
-        scores = {name.removeprefix(SCORE_PREFIX): float(value) for name, value in info.items() if name.startswith(SCORE_PREFIX)}
+        scores = {
+            name.removeprefix(SCORE_PREFIX): float(value)
+            for name, value in info.items()
+            if name.startswith(SCORE_PREFIX)
+        }
         hop, parent = ("" if info.get(name, NONE) == NONE else str(info[name]) for name in ("hop", "parent"))
         return cls(atoms, str(info.get("kind", "start")), hop, int(info.get("ion", -1)), parent, scores)
 
     def to_atoms(self) -> Atoms:
         """The structure with all else in its info, as it is written; config_type is the kind."""
         atoms = self.atoms.copy()
-        atoms.info.update(config_type=self.kind, kind=self.kind, hop=self.hop or NONE, ion=int(self.ion), parent=self.parent or NONE)
+        atoms.info.update(
+            config_type=self.kind, kind=self.kind, hop=self.hop or NONE, ion=int(self.ion), parent=self.parent or NONE
+        )
         atoms.info.update({SCORE_PREFIX + name: float(value) for name, value in self.scores.items()})
         return atoms
 

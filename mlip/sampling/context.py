@@ -56,7 +56,10 @@ class KnownHop:
         if not np.array_equal(self.start.numbers, other.start.numbers):
             return False
         lengths = [np.linalg.norm(hop.vector) for hop in (self, other)]
-        return bool(abs(lengths[0] - lengths[1]) < SAME_LENGTH and np.linalg.norm(self.descriptor - other.descriptor) < SAME_DESCRIPTOR)
+        return bool(
+            abs(lengths[0] - lengths[1]) < SAME_LENGTH
+            and np.linalg.norm(self.descriptor - other.descriptor) < SAME_DESCRIPTOR
+        )
 
 
 @dataclass
@@ -71,7 +74,16 @@ class HopCatalogue:
         hops = []
         for number, members in itertools.groupby(structures, key=lambda atoms: int(atoms.info["hop_number"])):
             start, end, *band = members
-            hops.append(KnownHop(number, bare(start), bare(end), int(start.info["ion"]), str(start.info["origin"]), tuple(map(bare, band))))
+            hops.append(
+                KnownHop(
+                    number,
+                    bare(start),
+                    bare(end),
+                    int(start.info["ion"]),
+                    str(start.info["origin"]),
+                    tuple(map(bare, band)),
+                )
+            )
         return cls(hops)
 
     def to_atoms(self) -> list[Atoms]:

@@ -62,7 +62,11 @@ def criteria(rounds: Sequence[RoundRecord], limits: Limits) -> list[Criterion]:
         largest = max(errors) if len(errors) == len(last.barriers) else None
         out.append(Criterion("largest error at a saddle", largest, limits.saddle_error, " eV"))
     if last.uncertainty is not None and last.uncertainty.uncertain_fraction is not None:
-        out.append(Criterion("fraction of uncertain frames", last.uncertainty.uncertain_fraction, limits.uncertain_fraction, ""))
+        out.append(
+            Criterion(
+                "fraction of uncertain frames", last.uncertainty.uncertain_fraction, limits.uncertain_fraction, ""
+            )
+        )
     return out
 
 

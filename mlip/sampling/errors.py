@@ -63,7 +63,9 @@ def validation_errors(calculator, labelled: Sequence[Atoms]) -> ValidationErrors
     errors = force_errors(calculator, labelled)
     if not errors:
         return ValidationErrors(0.0, 0.0)
-    return ValidationErrors(vector_rmse(np.concatenate(errors)), float(np.median([vector_rmse(each) for each in errors])))
+    return ValidationErrors(
+        vector_rmse(np.concatenate(errors)), float(np.median([vector_rmse(each) for each in errors]))
+    )
 
 
 def hold_out_errors(calculator, frames: Sequence[Atoms]) -> HoldOutErrors | None:
@@ -83,9 +85,14 @@ def saddle_errors(calculator, labelled: Sequence[Atoms], starts: Mapping[str, At
     """Error of E_saddle - E_start in eV by hop, on the saddle labelled last and its start."""
     pairs = start_saddle_pairs(labelled, starts)
     structures = [bare(atoms) for pair in pairs.values() for atoms in pair]
-    energies = [result.get_potential_energy() for result in calculate_many(calculator, structures)] if structures else []
+    energies = (
+        [result.get_potential_energy() for result in calculate_many(calculator, structures)] if structures else []
+    )
     barriers = np.diff(np.reshape(energies, (-1, 2)), axis=1)[:, 0]
-    return {hop: float(barrier - label) for (hop, label), barrier in zip(labelled_barriers(labelled, starts).items(), barriers, strict=True)}
+    return {
+        hop: float(barrier - label)
+        for (hop, label), barrier in zip(labelled_barriers(labelled, starts).items(), barriers, strict=True)
+    }
 
 
 def labelled_barriers(labelled: Sequence[Atoms], starts: Mapping[str, Atoms] = EMPTY) -> dict[str, float]:
@@ -94,12 +101,16 @@ def labelled_barriers(labelled: Sequence[Atoms], starts: Mapping[str, Atoms] = E
             for hop, (end, saddle) in start_saddle_pairs(labelled, starts).items()}  # fmt: skip
 
 
-def start_saddle_pairs(labelled: Sequence[Atoms], starts: Mapping[str, Atoms] = EMPTY) -> dict[str, tuple[Atoms, Atoms]]:
+def start_saddle_pairs(
+    labelled: Sequence[Atoms], starts: Mapping[str, Atoms] = EMPTY
+) -> dict[str, tuple[Atoms, Atoms]]:
     """Start and saddle of every hop that has both, each the one labelled last.
 
     starts  relaxed start by hop: hops from one minimum share its label, since near-duplicates are not labelled
     """
-    saddles, ends = ({str(a.info["hop"]): a for a in labelled if a.info.get("kind") == kind} for kind in ("saddle", "end"))
+    saddles, ends = (
+        {str(a.info["hop"]): a for a in labelled if a.info.get("kind") == kind} for kind in ("saddle", "end")
+    )
     at_rest = [atoms for atoms in labelled if atoms.info.get("kind") in AT_REST]
     pairs = {}
     for hop, saddle in saddles.items():
@@ -112,7 +123,9 @@ def start_saddle_pairs(labelled: Sequence[Atoms], starts: Mapping[str, Atoms] = 
 def last_similar(start: Atoms, structures: Sequence[Atoms], max_displacement: float = SAME_MINIMUM) -> Atoms | None:
     """The last structure with all displacements from `start` below max_displacement (Å)."""
     for atoms in reversed(structures):
-        comparable = np.array_equal(atoms.numbers, start.numbers) and np.allclose(atoms.cell.array, start.cell.array, atol=1e-6)
+        comparable = np.array_equal(atoms.numbers, start.numbers) and np.allclose(
+            atoms.cell.array, start.cell.array, atol=1e-6
+        )
         if comparable and np.linalg.norm(displacements(start, atoms), axis=1).max() < max_displacement:
             return atoms
     return None
@@ -135,4 +148,3 @@ def unlabelled_pairs(candidates: Sequence[Candidate], labelled: Sequence[Atoms],
     for numbers in by_hop.values():
         pairs += numbers if len(pairs) + len(numbers) <= max_structures else []
     return pairs
-

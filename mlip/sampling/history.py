@@ -37,7 +37,11 @@ def criteria_table(records: Sequence[RoundRecord], limits: Limits) -> str:
     """Convergence criteria with their values and limits."""
     rows = [(escape(each.name), html.number(each.value, 3) or "–", html.number(each.limit, 3), escape(each.unit.strip()),
              html.verdict("pass" if each.is_met else "warn")) for each in criteria(records, limits)]  # fmt: skip
-    return html.table(["criterion", "value", "limit", "unit", ""], rows, (1, 2)) if rows else "<p>No criterion can be evaluated yet.</p>"
+    return (
+        html.table(["criterion", "value", "limit", "unit", ""], rows, (1, 2))
+        if rows
+        else "<p>No criterion can be evaluated yet.</p>"
+    )
 
 
 def round_table(records: Sequence[RoundRecord]) -> str:
@@ -65,8 +69,8 @@ def hop_table(records: Sequence[RoundRecord]) -> str:
          milli(last.saddle_errors_after.get(path.hop)), str(path.n_negative), "" if path.converged else "not converged")
         for path in last.paths
     ]  # fmt: skip
-    heads = ["hop", "length (Å)", "barrier (meV)", "reverse barrier (meV)", "sigma (meV)", "of the labels (meV)", "error before training (meV)",
-             "after (meV)", "negative curvatures", ""]  # fmt: skip
+    heads = ["hop", "length (Å)", "barrier (meV)", "reverse barrier (meV)", "sigma (meV)", "of the labels (meV)",
+             "error before training (meV)", "after (meV)", "negative curvatures", ""]  # fmt: skip
     return html.table(heads, rows, range(1, 9), (0,))
 
 
@@ -98,7 +102,11 @@ def plot_candidates(records: Sequence[RoundRecord]) -> Figure:
     figure, axis = canvas("round", "candidates")
     scored = [record for record in records if record.uncertainty]
     bottom = [0] * len(scored)
-    for name, label, colour in (("below", "below the window", BLUE), ("inside", "in the window", ORANGE), ("above", "above it", RED)):
+    for name, label, colour in (
+        ("below", "below the window", BLUE),
+        ("inside", "in the window", ORANGE),
+        ("above", "above it", RED),
+    ):
         heights = [sum(getattr(record.uncertainty, name).values()) for record in scored]
         axis.bar([r.round for r in scored], heights, bottom=bottom, color=colour, label=label, edgecolor="white")
         bottom = [low + high for low, high in zip(bottom, heights, strict=True)]
@@ -110,18 +118,36 @@ def plot_barriers(records: Sequence[RoundRecord]) -> Figure:
     figure, axis = canvas("round", "barrier (eV)")
     hops = list(dict.fromkeys(path.hop for record in records for path in record.paths or []))[:MAX_LINES]
     for n, (hop, colour) in enumerate(zip(hops, colours(len(hops)), strict=True)):
-        points = [(r.round, p.barrier, p.sigma or 0.0) for r in records for p in r.paths or [] if p.hop == hop and p.barrier]
+        points = [
+            (r.round, p.barrier, p.sigma or 0.0) for r in records for p in r.paths or [] if p.hop == hop and p.barrier
+        ]
         if points:
             rounds, values, sigmas = zip(*points, strict=True)
-            axis.errorbar(rounds, values, sigmas, fmt=f"-{('o' + MARKERS)[n % 10]}", color=colour, capsize=2, markersize=4, label=hop)
+            axis.errorbar(
+                rounds,
+                values,
+                sigmas,
+                fmt=f"-{('o' + MARKERS)[n % 10]}",
+                color=colour,
+                capsize=2,
+                markersize=4,
+                label=hop,
+            )
     return integer_ticks(legend(figure))
 
 
 def plot_saddle_errors(records: Sequence[RoundRecord], limits: Limits) -> Figure:
     """Error of E_saddle - E_start on newly labelled saddles, before and after training on them."""
     figure, axis = canvas("round", "largest error at a saddle (meV)")
-    for name, label, marker, colour in (("saddle_errors", "before training", "o", ORANGE), ("saddle_errors_after", "after", "s", GREEN)):
-        points = [(r.round, 1e3 * max(abs(e) for e in getattr(r, name).values())) for r in records if getattr(r, name) and r.barriers]
+    for name, label, marker, colour in (
+        ("saddle_errors", "before training", "o", ORANGE),
+        ("saddle_errors_after", "after", "s", GREEN),
+    ):
+        points = [
+            (r.round, 1e3 * max(abs(e) for e in getattr(r, name).values()))
+            for r in records
+            if getattr(r, name) and r.barriers
+        ]
         if points:
             axis.plot(*zip(*points, strict=True), f"-{marker}", color=colour, label=label)
     axis.axhline(1e3 * limits.saddle_error, color="0.6", linewidth=0.8, linestyle="--")

@@ -18,7 +18,9 @@ def initial_structures(starts: Sequence[Atoms], n: int, seed: int) -> list[Candi
     Unchanged, then rattled by WIDTHS under strains of 1.5 % or 4 % of volume.
     """
     if n < 1:
-        raise InputError(f"a first model needs n_initial >= 1 labels, or labelled structures in data.files, got n_initial={n}")
+        raise InputError(
+            f"a first model needs n_initial >= 1 labels, or labelled structures in data.files, got n_initial={n}"
+        )
     rng = np.random.default_rng([seed, 3])
     out: list[Candidate] = []
     tries = 0
@@ -32,5 +34,7 @@ def initial_structures(starts: Sequence[Atoms], n: int, seed: int) -> list[Candi
         out += [Candidate(each, "start", parent=parent) for each in without_overlaps([made])]
         tries += 1
         if tries > 20 * n + 20:
-            raise InputError(f"atoms overlap in nearly every structure around the starts ({starts[0].symbols}): look at them")
+            raise InputError(
+                f"atoms overlap in nearly every structure around the starts ({starts[0].symbols}): look at them"
+            )
     return out[:n]

@@ -62,7 +62,9 @@ def label_round(
     structures = [*chosen, *(shifted(atoms, seed + n) for n, atoms in enumerate(repeated))]
     report = run(structures, engine, folder, execution, retries)
     if report.pending:
-        raise LabelPending(f"{len(report.pending)} of {len(structures)} labels are pending: {next(iter(report.pending.values()))}")
+        raise LabelPending(
+            f"{len(report.pending)} of {len(structures)} labels are pending: {next(iter(report.pending.values()))}"
+        )
     failed = {n: cause for n, cause in report.failed.items() if n < len(chosen)}
     if len(failed) > MAX_FAILED * len(chosen):
         raise LabellingError(f"{len(failed)} of {len(chosen)} structures have no label, the first because: {next(iter(failed.values()))}. "
@@ -80,7 +82,9 @@ def label_round(
         )
     labelled = [atoms for atoms in report.labelled[: len(chosen)] if atoms is not None]
     causes = sorted(set(failed.values()))
-    return labelled, LabelSummary(len(chosen), len(failed), causes, float(np.sum(report.seconds)), list(report.notes), drift)
+    return labelled, LabelSummary(
+        len(chosen), len(failed), causes, float(np.sum(report.seconds)), list(report.notes), drift
+    )
 
 
 def random_subset(old: Sequence[Atoms], n: int, seed: int) -> list[Atoms]:

@@ -119,12 +119,17 @@ class SamplingLoop:
         def label() -> list[Atoms]:
             if self.initial:
                 return list(self.initial)
-            made = [candidate.to_atoms() for candidate in initial_structures(starts, self.settings.n_initial, self.settings.seed)]
+            made = [
+                candidate.to_atoms()
+                for candidate in initial_structures(starts, self.settings.n_initial, self.settings.seed)
+            ]
             return self.label(0, made, [])
 
         labelled = self.store.structures(0, "labelled", label)
         if not self.initial and not labelled:
-            raise InputError("no initial structure has a label, so there is no first model; look into labels/failures.jsonl")
+            raise InputError(
+                "no initial structure has a label, so there is no first model; look into labels/failures.jsonl"
+            )
         self.fit(0)
         return self.store.record(0, lambda: self.record(0, labelled, []))
 
@@ -134,18 +139,27 @@ class SamplingLoop:
         if store.has(number, "record"):
             return RoundRecord.from_json(store.read_content(number, "record"))
         calculator = models.load(self.model(number - 1))
-        uncertainty = models.load_with_uncertainty(self.model(number - 1)) if models.load_with_uncertainty else calculator
+        uncertainty = (
+            models.load_with_uncertainty(self.model(number - 1)) if models.load_with_uncertainty else calculator
+        )
         proposal = self.propose(number, starts, calculator, uncertainty)
         candidates, counts = self.score(number, proposal.candidates, uncertainty)
         eligible = self.eligible(candidates, counts)
         known = self.labelled(number - 1)
         chosen = store.structures(number, "selected", lambda: self.select(number, eligible, known))
-        about = {"paths": proposal.paths, "notes": tuple(proposal.notes), "proposed": count_by_kind(candidates), "uncertainty": counts}
+        about = {
+            "paths": proposal.paths,
+            "notes": tuple(proposal.notes),
+            "proposed": count_by_kind(candidates),
+            "uncertainty": counts,
+        }
         if not chosen:
             ended = f"nothing to label: {self.why_nothing(candidates, eligible, counts)}"
             return store.record(number, lambda: self.record(number, [], known, ended=ended, **about))
         labelled = store.structures(number, "labelled", lambda: self.label(number, chosen, known))
-        before = store.content(number, "check", lambda: saddle_errors(calculator, [*known, *labelled], self.starts_by_hop(number)))
+        before = store.content(
+            number, "check", lambda: saddle_errors(calculator, [*known, *labelled], self.starts_by_hop(number))
+        )
         self.fit(number)
         return store.record(number, lambda: self.record(number, labelled, known, before, **about))
 
@@ -174,16 +188,22 @@ class SamplingLoop:
 
     def _write_proposal(self, number: int, name: str, proposal: Proposal, hops: HopCatalogue) -> None:
         paths = None if proposal.paths is None else [asdict(path) for path in proposal.paths]
-        self.store.structures(number, f"proposed_{name}", lambda: [candidate.to_atoms() for candidate in proposal.candidates])
+        self.store.structures(
+            number, f"proposed_{name}", lambda: [candidate.to_atoms() for candidate in proposal.candidates]
+        )
         self.store.structures(number, f"hops_{name}", hops.to_atoms)
         self.store.content(number, f"paths_{name}", lambda: {"paths": paths, "notes": proposal.notes})
 
-    def score(self, number: int, candidates: list[Candidate], calculator) -> tuple[list[Candidate], UncertaintyCounts | None]:
+    def score(
+        self, number: int, candidates: list[Candidate], calculator
+    ) -> tuple[list[Candidate], UncertaintyCounts | None]:
         """Candidates with their uncertainty, and its counts; unchanged if the sampler has no window."""
         if self.sampler.window is None or not candidates:
             return candidates, None
         made = self.store.structures(
-            number, "scored", lambda: [candidate.to_atoms() for candidate in score(candidates, calculator, self.settings.mobile)]
+            number,
+            "scored",
+            lambda: [candidate.to_atoms() for candidate in score(candidates, calculator, self.settings.mobile)],
         )
         scored = [Candidate.from_atoms(atoms) for atoms in made]
         before = RoundRecord.from_json(self.store.read_content(number - 1, "record"))
@@ -197,7 +217,9 @@ class SamplingLoop:
         low = self.sampler.window.eligible_from(candidates, counts.low, counts.high, self.settings.per_round)
         return in_window(candidates, low, counts.high)
 
-    def why_nothing(self, candidates: list[Candidate], eligible: list[Candidate], counts: UncertaintyCounts | None) -> str:
+    def why_nothing(
+        self, candidates: list[Candidate], eligible: list[Candidate], counts: UncertaintyCounts | None
+    ) -> str:
         """Reason why no structure was selected."""
         if not candidates:
             return "no proposer has a candidate that the model accepts; see the remarks of the round"
@@ -276,10 +298,12 @@ class SamplingLoop:
         """Relaxed start of every hop, by name."""
         return {hop.name: hop.start for hop in self.catalogue(number).hops}
 
-    def record(self, number: int, labelled: list[Atoms], known: list[Atoms], before: dict | None = None, **about) -> RoundRecord:
+    def record(
+        self, number: int, labelled: list[Atoms], known: list[Atoms], before: dict | None = None, **about
+    ) -> RoundRecord:
         """Record of a round, with the errors of its model.
 
-    If the round ended without training, of the model before.
+        If the round ended without training, of the model before.
         """
         every, starts = [*known, *labelled], self.starts_by_hop(number)
         model_round = number - 1 if about.get("ended") else number

@@ -1,5 +1,6 @@
 """Candidates from molecular dynamics: frames at random, spontaneous hops, steered hops."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,18 +58,18 @@ class Dynamics:
             for temperature in self.temperatures_K:
                 name = f"{temperature:g}K_start{number}"
                 folder = context.folder / "md" / name
-                runs.append((name, self._frames(atoms, context.calculator, folder, temperature, context.seed + 1000 * number)))
+                runs.append(
+                    (name, self._frames(atoms, context.calculator, folder, temperature, context.seed + 1000 * number))
+                )
         return runs
 
     def _frames(self, atoms: Atoms, calculator, folder: Path, temperature: float, seed: int) -> list[Atoms]:
         if not (folder / "summary.json").exists():
-            try:
+            with contextlib.suppress(GuardStop):  # the frames before it are kept
                 # equipartition: start at 2 T, half becomes potential energy
                 run(atoms, calculator, folder, self.ensemble(temperature), self.steps, self.timestep_fs, seed=seed,
                     initial_temperature_K=2 * temperature, guard=self.guard, frame_every=self.frame_every,
                     thermo_every=self.frame_every, state_every=10 * self.frame_every, progress=False)  # fmt: skip
-            except GuardStop:
-                pass  # the frames before it are kept
         skipped = int(self.skip_ps * 1000 / self.interval_fs)
         path = folder / "trajectory.traj"
         return ase.io.read(path, f"{skipped}:") if path.stat().st_size else []
@@ -91,7 +92,10 @@ class RandomMD:
         # another stream than that of the velocities, and for each kind its own
         rng = np.random.default_rng([context.seed, len(self.kind)])
         chosen = np.sort(rng.permutation(len(every))[: self.frames])
-        candidates = [Candidate(atoms, self.kind, parent=f"{name}, frame {number}") for name, number, atoms in (every[n] for n in chosen)]
+        candidates = [
+            Candidate(atoms, self.kind, parent=f"{name}, frame {number}")
+            for name, number, atoms in (every[n] for n in chosen)
+        ]
         short = [name for name, frames in runs if len(frames) < 2]
         notes = [f"dynamics broke up at once in {', '.join(short)}: the model is too poor there"] if short else []
         return Proposal(candidates, notes=notes)
@@ -134,7 +138,7 @@ class HopsFromMD:
         return out
 
     def identify(self, hops: list[Hop], frames: list[Atoms], context: SamplingContext, run_name: str) -> list[str]:
-        """Name of each hop in the catalogue, which grows by new ones; "" if its ends are one minimum."""
+        """Name of each hop in the catalogue, which grows by new ones; "" if its ends coincide."""
         if not hops:
             return []
         ends = [bare(frames[number]) for hop in hops for number in (hop.start_frame, hop.end_frame)]
@@ -142,7 +146,11 @@ class HopsFromMD:
         names = []
         for start, end, hop in zip(relaxed[::2], relaxed[1::2], hops, strict=True):
             converged = start.info["converged"] and end.info["converged"]
-            known = context.hops.add(start, end, context.mobile, f"{run_name}, {hop.start_ps:.2f} ps") if converged else None
+            known = (
+                context.hops.add(start, end, context.mobile, f"{run_name}, {hop.start_ps:.2f} ps")
+                if converged
+                else None
+            )
             names.append(known.name if known else "")
         return names
 
@@ -185,9 +193,17 @@ class SteeredMD:
                     )  # fmt: skip
                 out.notes += [f"{hop.name} at {temperature:g} K: {entry.message}" for entry in caught]
                 progress = np.array([frame.info["progress"] for frame in frames])
-                nearest = sorted({int(np.abs(progress - target).argmin()) for target in self.progress}) if frames else []
+                nearest = (
+                    sorted({int(np.abs(progress - target).argmin()) for target in self.progress}) if frames else []
+                )
                 out.candidates += [
-                    Candidate(frames[k], "hop", hop.name, hop.ion, f"{hop.name}, steered at {temperature:g} K, work {work:.2f} eV")
+                    Candidate(
+                        frames[k],
+                        "hop",
+                        hop.name,
+                        hop.ion,
+                        f"{hop.name}, steered at {temperature:g} K, work {work:.2f} eV",
+                    )
                     for k in nearest
                 ]
         return out

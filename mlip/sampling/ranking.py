@@ -23,7 +23,8 @@ SHOWN = {**RANKED_BY, "force_vector_rmse": "force vector RMSE\nof all atoms\nmeV
 def rank(runs: Mapping[str, Path], hold_out: Sequence[Atoms], load: Callable[[Path], object]) -> list[dict]:
     """A row for each run, the best first.
 
-    Columns: place, run, ion_force_vector_mae, barrier_mae, force_vector_rmse (eV, Å), cpu_s. The order is that of the sum of the places in RANKED_BY; a tie goes to the smaller error on the ions.
+    Columns: place, run, ion_force_vector_mae, barrier_mae, force_vector_rmse (eV, Å), cpu_s. The order is that of the sum
+    of the places in RANKED_BY; a tie goes to the smaller error on the ions.
 
     runs      folder by name
     hold_out  labelled frames of hops, from `read_hold_out`
@@ -38,7 +39,10 @@ def rank(runs: Mapping[str, Path], hold_out: Sequence[Atoms], load: Callable[[Pa
     for row in rows:
         row["places"] = sum(sum(other[key] < row[key] for other in rows) for key in RANKED_BY if row[key] is not None)
     rows.sort(key=lambda row: (row["places"], row["ion_force_vector_mae"]))
-    return [{"place": number + 1, **{key: value for key, value in row.items() if key != "places"}} for number, row in enumerate(rows)]
+    return [
+        {"place": number + 1, **{key: value for key, value in row.items() if key != "places"}}
+        for number, row in enumerate(rows)
+    ]
 
 
 def read_hold_out(files) -> list[Atoms]:
@@ -53,7 +57,9 @@ def read_hold_out(files) -> list[Atoms]:
 def check_not_trained_on(folder: Path, hold_out: Sequence[Atoms]) -> None:
     """Raises ValueError if a run was trained or validated on one of the frames."""
     frames = json.loads((folder / "split.json").read_text())["frames"]
-    shared = {source for part in ("train", "validation") for source in frames[part]} & {a.info["source"] for a in hold_out}
+    shared = {source for part in ("train", "validation") for source in frames[part]} & {
+        a.info["source"] for a in hold_out
+    }
     if shared:
         raise InputError(f"{folder} was trained on {len(shared)} frames of hold_out, {min(shared)} among them: name files that data.files "
                          "does not hold")  # fmt: skip

@@ -52,7 +52,9 @@ def descriptor(atoms: Atoms, elements: Sequence[int], mobile: str | None = None,
     return np.concatenate([means.ravel(), rows[ion]])
 
 
-def descriptors(structures: Sequence[Atoms], ions: Sequence[int], mobile: str | None, elements: Sequence[int]) -> np.ndarray:
+def descriptors(
+    structures: Sequence[Atoms], ions: Sequence[int], mobile: str | None, elements: Sequence[int]
+) -> np.ndarray:
     """Descriptors of many structures [n, n_features]; elements: of all that are compared."""
     if not len(structures):
         return np.zeros((0, 1))
@@ -188,16 +190,28 @@ def select(
         if quotas.get(candidate.kind, 0) > 0 and number not in chosen:
             groups[candidate.kind].setdefault(candidate.hop, []).append(number)
     available = {kind: sum(map(len, hops.values())) for kind, hops in groups.items()}
-    available["check"] = min(available.get("check", 0), math.ceil(n_open * quotas.get("check", 0) / sum(quotas.values())))
+    available["check"] = min(
+        available.get("check", 0), math.ceil(n_open * quotas.get("check", 0) / sum(quotas.values()))
+    )
     by_kind = shares(n_open, quotas, available)
     for kind, hops in groups.items():
         for hop, count in shares(by_kind[kind], dict.fromkeys(hops, 1.0), {h: len(m) for h, m in hops.items()}).items():
             chosen += choose_among(hops[hop], features, known, chosen, count, choose, min_distance, rng)
-    rest = [number for kind, hops in groups.items() if kind != "check" for members in hops.values() for number in members]
-    return chosen + choose_among(sorted(set(rest) - set(chosen)), features, known, chosen, n - len(chosen), choose, min_distance, rng)
+    rest = [
+        number for kind, hops in groups.items() if kind != "check" for members in hops.values() for number in members
+    ]
+    return chosen + choose_among(
+        sorted(set(rest) - set(chosen)), features, known, chosen, n - len(chosen), choose, min_distance, rng
+    )
 
 
-def choose_among(members: list[int], features, known, chosen: list[int], n_wanted: int, choose, min_distance: float, rng) -> list[int]:
+def choose_among(
+    members: list[int], features, known, chosen: list[int], n_wanted: int, choose, min_distance: float, rng
+) -> list[int]:
     """Choice among some candidates, with those chosen before among the known ones."""
     all_known = np.concatenate([known, features[chosen]])
-    return [members[k] for k in choose(features[members], all_known, n_wanted, min_distance, rng)] if n_wanted > 0 and members else []
+    return (
+        [members[k] for k in choose(features[members], all_known, n_wanted, min_distance, rng)]
+        if n_wanted > 0 and members
+        else []
+    )

@@ -50,7 +50,10 @@ class ListedHops:
         if self.reference is not None:
             lattice = read(self.reference)[0]
             for number, atoms in enumerate(context.starts):
-                pairs += [(hop.start, hop.end, f"start{number}, {hop.name}") for hop in self.into_empty_sites(atoms, lattice, context.mobile)]
+                pairs += [
+                    (hop.start, hop.end, f"start{number}, {hop.name}")
+                    for hop in self.into_empty_sites(atoms, lattice, context.mobile)
+                ]
         out = Proposal()
         for start, end, origin in pairs:
             try:
@@ -105,12 +108,20 @@ class TransitionStates:
         out = [Candidate(path.images[0], "end", hop.name, hop.ion, method)]
         if not relaxed.has_saddle:
             return out
-        out.append(Candidate(relaxed.saddle, "saddle", hop.name, hop.ion, f"{hop.name}, dimer" if relaxed.by_dimer else method))
-        beside = [k for k in range(top - self.neighbours, top + self.neighbours + 1) if k != top and 0 < k < len(path.images) - 1]
+        out.append(
+            Candidate(relaxed.saddle, "saddle", hop.name, hop.ion, f"{hop.name}, dimer" if relaxed.by_dimer else method)
+        )
+        beside = [
+            k
+            for k in range(top - self.neighbours, top + self.neighbours + 1)
+            if k != top and 0 < k < len(path.images) - 1
+        ]
         out += [Candidate(path.images[k], "path", hop.name, hop.ion, f"{method}, image {k}") for k in beside]
         saddle = bare(relaxed.saddle)
         perturbed = along_modes(saddle, relaxed.check.modes, self.temperature_K)
-        perturbed += rattled(saddle, self.rattles, rng, 0.1, around(saddle, hop.ion)) + strained(saddle, self.strains, rng, 0.015)
+        perturbed += rattled(saddle, self.rattles, rng, 0.1, around(saddle, hop.ion)) + strained(
+            saddle, self.strains, rng, 0.015
+        )
         return out + [Candidate(atoms, "offpath", hop.name, hop.ion, f"{hop.name}, {atoms.info['perturbation']}")
                       for atoms in without_overlaps(perturbed)]  # fmt: skip
 
@@ -167,8 +178,8 @@ def relaxed_hops(
             continue
         out.paths.append(path_record(hop, relaxed, context.uncertainty, settings.max_barrier))
         if relaxed.barrier > settings.max_barrier:
-            out.notes.append(f"{hop.name}: its path climbs {relaxed.barrier:.1f} eV, more than {settings.max_barrier:g}: the model is wrong "
-                             "there, or this is no hop; nothing of it is labelled")  # fmt: skip
+            out.notes.append(f"{hop.name}: its path climbs {relaxed.barrier:.1f} eV, more than {settings.max_barrier:g}: the model "
+                             "is wrong there, or this is no hop; nothing of it is labelled")  # fmt: skip
             continue
         if relaxed.path.converged:
             context.hops.set_band(hop.number, relaxed.path.images)
@@ -178,14 +189,22 @@ def relaxed_hops(
 def relax_hop(hop: KnownHop, calculator, n_images: int, fmax: float, steps: int) -> RelaxedHop:
     """Relaxes both ends and the path of a hop.
 
-    Climbing-image NEB, and a dimer from its top if the band has not converged. The band restarts from that of the round before if that has the same ends: a change of the barrier between rounds is then
-    that of one path.
+    Climbing-image NEB, and a dimer from its top if the band has not converged. The band restarts from that of the round
+    before if that has the same ends: a change of the barrier between rounds is then that of one path.
     Raises ValueError if the ends relax to one minimum, or the model refuses a structure on the path.
     """
     start, end = quench_ends(hop.start, hop.end, calculator, fmax=fmax / 2, steps=steps)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # ends not relaxed, dips: they are in the record of the path
-        path = neb(start, end, calculator, n_images=n_images, fmax=fmax, steps=steps, images=former_band(hop, start, end, n_images))
+        path = neb(
+            start,
+            end,
+            calculator,
+            n_images=n_images,
+            fmax=fmax,
+            steps=steps,
+            images=former_band(hop, start, end, n_images),
+        )
     saddle, tangent, by_dimer = path.saddle, path.tangent, False
     if not path.converged and 0 < path.saddle_index < len(path.images) - 1:
         climb = dimer(path.saddle, calculator, tangent, fmax=fmax, steps=steps)

@@ -46,7 +46,10 @@ class UncertaintyWindow:
 
     def eligible_from(self, candidates: Sequence[Candidate], low: float, high: float, n_labels: int) -> float:
         """low, or less, so that min_candidates_per_label x n_labels candidates lie above."""
-        sigmas = sorted((c.scores["sigma"] for c in candidates if c.kind not in ALWAYS_ELIGIBLE and c.scores["sigma"] <= high), reverse=True)
+        sigmas = sorted(
+            (c.scores["sigma"] for c in candidates if c.kind not in ALWAYS_ELIGIBLE and c.scores["sigma"] <= high),
+            reverse=True,
+        )
         n_wanted = min(int(self.min_candidates_per_label * n_labels), len(sigmas))
         return min(low, sigmas[n_wanted - 1]) if n_wanted else low
 
@@ -85,8 +88,13 @@ def score(candidates: Sequence[Candidate], calculator, mobile: str | None, reach
                 raise InputError("the calculator has no force_sigma, so nothing can be scored: export the model with "
                                  "uncertainty=last_layer or as a committee, or take sampler=random_md or neb_only")  # fmt: skip
             near = scored_atoms(candidate, mobile, reach)
-            scores = {"sigma": float(np.max(results[keys.FORCE_SIGMA][near])), "energy_sigma": float(results[keys.ENERGY_SIGMA])}
-            scored.append(Candidate(candidate.atoms, candidate.kind, candidate.hop, candidate.ion, candidate.parent, scores))
+            scores = {
+                "sigma": float(np.max(results[keys.FORCE_SIGMA][near])),
+                "energy_sigma": float(results[keys.ENERGY_SIGMA]),
+            }
+            scored.append(
+                Candidate(candidate.atoms, candidate.kind, candidate.hop, candidate.ion, candidate.parent, scores)
+            )
     return scored
 
 

@@ -32,7 +32,13 @@ class Restraint(Calculator):
     implemented_properties = ("energy", "free_energy", "forces")
 
     def __init__(
-        self, calculator, atoms: Atoms, ion: int, vector: np.ndarray, stiffness: float = 5.0, framework: Sequence[int] | None = None
+        self,
+        calculator,
+        atoms: Atoms,
+        ion: int,
+        vector: np.ndarray,
+        stiffness: float = 5.0,
+        framework: Sequence[int] | None = None,
     ):
         super().__init__()
         vector = np.asarray(vector, float)
@@ -49,7 +55,9 @@ class Restraint(Calculator):
         same = atoms.numbers == atoms.numbers[ion]
         self.framework = np.flatnonzero(~same) if framework is None else np.asarray(framework)
         if len(self.framework) == 0:
-            raise InputError(f"every atom is {atoms.symbols[ion]}, so no framework is the frame of reference; name its atoms with framework")
+            raise InputError(
+                f"every atom is {atoms.symbols[ion]}, so no framework is the frame of reference; name its atoms with framework"
+            )
         self._centre = 0.0
 
     @property
@@ -101,7 +109,9 @@ def pull(
     Quench the last frame afterwards: only the minimum it relaxes to shows whether the hop was made.
     """
     if steps < 1 or frame_every < 1 or not timestep_fs > 0:
-        raise InputError(f"steps, frame_every and timestep_fs must be positive, got {steps}, {frame_every}, {timestep_fs} fs")
+        raise InputError(
+            f"steps, frame_every and timestep_fs must be positive, got {steps}, {frame_every}, {timestep_fs} fs"
+        )
     rng = np.random.default_rng(seed)
     moving = atoms.copy()
     if not moving.get_momenta().any():
@@ -130,5 +140,7 @@ def unbiased_copy(atoms: Atoms, restraint: Restraint) -> Atoms:
     copy = atoms.copy()
     copy.calc = SinglePointCalculator(copy, **restraint.unbiased)
     xi = restraint.coordinate(atoms.positions)
-    copy.info.update(progress=2 * xi / restraint.length - 1, bias_eV=0.5 * restraint.stiffness * (xi - restraint.centre) ** 2)
+    copy.info.update(
+        progress=2 * xi / restraint.length - 1, bias_eV=0.5 * restraint.stiffness * (xi - restraint.centre) ** 2
+    )
     return copy

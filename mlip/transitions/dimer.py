@@ -1,7 +1,8 @@
 """Saddle search from one structure: dimer, minimum-mode following.
 
-Uphill along the lowest mode, downhill across it. J. Chem. Phys. 111, 7010 (1999); the mode is turned by a few Lanczos steps per move, as in Phys. Rev. B 69, 155301.
-ASE's own dimer keeps its settings in the class, for all searches at once, and evaluates one structure at a time.
+Uphill along the lowest mode, downhill across it. J. Chem. Phys. 111, 7010 (1999); the mode is turned by a few Lanczos
+steps per move, as in Phys. Rev. B 69, 155301. ASE's own dimer keeps its settings in the class, for all searches at
+once, and evaluates one structure at a time.
 """
 
 from dataclasses import dataclass
@@ -74,8 +75,14 @@ def dimer(
     it is.
     """
     direction = np.asarray(direction, float)
-    if direction.shape != atoms.positions.shape or not np.linalg.norm(direction) > 0 or not np.isfinite(direction).all():
-        raise InputError(f"the direction must be [n_atoms, 3], finite and not zero, got {list(direction.shape)} for {atoms.symbols}")
+    if (
+        direction.shape != atoms.positions.shape
+        or not np.linalg.norm(direction) > 0
+        or not np.isfinite(direction).all()
+    ):
+        raise InputError(
+            f"the direction must be [n_atoms, 3], finite and not zero, got {list(direction.shape)} for {atoms.symbols}"
+        )
     if not np.isfinite(atoms.positions).all():
         raise InputError("positions must be finite; start from another frame")
     moving = atoms.copy()
@@ -86,7 +93,9 @@ def dimer(
     answer = follower.answer
     force = float(np.linalg.norm(answer.get_forces(), axis=1).max())
     good = bool(converged and follower.curvature < 0 and force <= fmax)
-    return DimerResult(answer, follower.mode, follower.curvature, good, force, optimizer.get_number_of_steps(), follower.calls)
+    return DimerResult(
+        answer, follower.mode, follower.curvature, good, force, optimizer.get_number_of_steps(), follower.calls
+    )
 
 
 def both_sides(result: DimerResult, push: float = 0.3) -> list[Atoms]:

@@ -119,7 +119,9 @@ def near_pairs(atoms: Atoms, origins: np.ndarray, targets: np.ndarray, reach: fl
 def distinct(starts: np.ndarray, vectors: np.ndarray, symmetry: Symmetry) -> list[tuple[int, int]]:
     """(first, how many) of each class of hops."""
     labels = by_symmetry(starts, vectors, symmetry)
-    return [(int(np.flatnonzero(labels == label)[0]), int((labels == label).sum())) for label in range(labels.max() + 1)]
+    return [
+        (int(np.flatnonzero(labels == label)[0]), int((labels == label).sum())) for label in range(labels.max() + 1)
+    ]
 
 
 def hop_of_ion(name: str, start: Atoms, ion: int, vector: np.ndarray, multiplicity: int) -> Endpoints:

@@ -43,10 +43,13 @@ class Hop:
         return float(np.linalg.norm(self.vector))
 
 
-def count_hops(ions: np.ndarray, cell: np.ndarray, interval_ps: float, residence_ps: float = 0.4) -> tuple[list[Hop], int]:
+def count_hops(
+    ions: np.ndarray, cell: np.ndarray, interval_ps: float, residence_ps: float = 0.4
+) -> tuple[list[Hop], int]:
     """Hops between the peaks of the ions' own density, and the number of these sites.
 
-    Without peaks, hops without sites and 0. Arguments as in free_hops. Raises ValueError if the frames are too few, or too far apart in time.
+    Without peaks, hops without sites and 0. Arguments as in free_hops. Raises ValueError if the frames are too few, or too
+    far apart in time.
     """
     try:
         sites = density_sites(ions, cell, interval_ps)
@@ -56,7 +59,12 @@ def count_hops(ions: np.ndarray, cell: np.ndarray, interval_ps: float, residence
 
 
 def site_hops(
-    ions: np.ndarray, interval_ps: float, sites: Sites, residence_ps: float = 0.4, reach: float = 4.5, together_ps: float = 0.15
+    ions: np.ndarray,
+    interval_ps: float,
+    sites: Sites,
+    residence_ps: float = 0.4,
+    reach: float = 4.5,
+    together_ps: float = 0.15,
 ) -> list[Hop]:
     """Hops between sites, in order of time.
 
@@ -134,7 +142,9 @@ def free_hops(
         raise InputError(f"threshold must be positive, got {threshold} Å")
     length = max(1, round(residence_ps / interval_ps))
     if len(ions) < 2 * length:
-        raise InputError(f"hops need at least two stays of {residence_ps} ps, the run has {len(ions) * interval_ps:g} ps")
+        raise InputError(
+            f"hops need at least two stays of {residence_ps} ps, the run has {len(ions) * interval_ps:g} ps"
+        )
     begins = np.arange(0, len(ions) - length + 1, max(1, length // 4))
     means, spreads = windows(ions, begins, length)
     hops = []
@@ -144,7 +154,9 @@ def free_hops(
             window = int(begins[old.last]), int(begins[new.first]) + length
             frames = crossing(ions[:, ion], old.place, new.place, threshold / 2, *window)
             hops.append(hop_of(ions, interval_ps, ion, (-1, -1), frames, old.place, new.place))
-    return concerted(sorted(hops, key=lambda hop: (hop.middle_frame, hop.ion)), ions, np.asarray(cell), reach, together_ps)
+    return concerted(
+        sorted(hops, key=lambda hop: (hop.middle_frame, hop.ion)), ions, np.asarray(cell), reach, together_ps
+    )
 
 
 @dataclass
@@ -225,7 +237,9 @@ def frames_along(hop: Hop, ions: np.ndarray, progress: Sequence[float] = (-0.6, 
     return sorted({hop.start_frame + int(np.abs(way - wanted).argmin()) for wanted in progress})
 
 
-def concerted(hops: Sequence[Hop], ions: np.ndarray, cell: np.ndarray, reach: float = 4.5, together_ps: float = 0.15) -> list[Hop]:
+def concerted(
+    hops: Sequence[Hop], ions: np.ndarray, cell: np.ndarray, reach: float = 4.5, together_ps: float = 0.15
+) -> list[Hop]:
     """The hops with a group: hops of neighbours that pass their midpoints together; chains too.
 
     reach        Å, between the two ions

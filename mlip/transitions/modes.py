@@ -36,7 +36,9 @@ def forces_of(calculator, atoms: Atoms, positions: np.ndarray) -> np.ndarray:
     return np.array(forces).reshape(positions.shape)
 
 
-def hessian_times(atoms: Atoms, calculator, vectors: np.ndarray, forces: np.ndarray | None = None, step: float = STEP) -> np.ndarray:
+def hessian_times(
+    atoms: Atoms, calculator, vectors: np.ndarray, forces: np.ndarray | None = None, step: float = STEP
+) -> np.ndarray:
     """H v  [k, n_atoms, 3] eV/Å^2 of unit vectors, by central differences.
 
     forces  at the positions themselves: then by one-sided differences, half the work

@@ -119,7 +119,9 @@ def neb(
         check_band(images, band)
         for image, other in zip(band[1:-1], images[1:-1], strict=True):
             # as it lies in its band: without its own drift it would no longer be relaxed
-            image.positions = start.positions + find_mic(other.positions - images[0].positions, start.cell, start.pbc)[0]
+            image.positions = (
+                start.positions + find_mic(other.positions - images[0].positions, start.cell, start.pbc)[0]
+            )
     ends = calculate_many(calculator, [band[0], band[-1]])
     for name, image in zip(("start", "end"), ends, strict=True):
         force = np.linalg.norm(image.get_forces(), axis=1).max()

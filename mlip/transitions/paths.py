@@ -12,7 +12,8 @@ from mlip.errors import InputError
 def displacements(start: Atoms, end: Atoms) -> np.ndarray:
     """Minimum-image displacements [n_atoms, 3] Å relative to the crystal.
 
-    The median displacement is zero. A rigid shift of the end, of any size, and wrapped atoms change nothing. Right as long as most atoms stay.
+    The median displacement is zero. A rigid shift of the end, of any size, and wrapped atoms change nothing. Right as long
+    as most atoms stay.
     """
     vectors = end.positions - start.positions
     if start.pbc.any():
@@ -33,7 +34,9 @@ def check_endpoints(start: Atoms, end: Atoms, min_displacement: float = 0.3) -> 
     """
     for name, atoms in (("start", start), ("end", end)):
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-            raise InputError(f"the {name} of a path has positions or a cell that are not finite; relax from another structure")
+            raise InputError(
+                f"the {name} of a path has positions or a cell that are not finite; relax from another structure"
+            )
     if sorted(start.numbers) != sorted(end.numbers):
         raise InputError(f"the ends of a path must have one composition, got {start.symbols} and {end.symbols}")
     if (start.numbers != end.numbers).any():
@@ -86,12 +89,16 @@ def idpp(images: list[Atoms], cutoff: float = 5.0) -> list[Atoms]:
         minimum = minimize(mismatch, image.positions.ravel(), args=arguments, jac=True, method="L-BFGS-B", tol=1e-6)
         better = image.copy()
         better.positions = minimum.x.reshape(-1, 3)
-        better.positions -= np.median(better.positions - image.positions, axis=0)  # S does not hold the crystal in place
+        better.positions -= np.median(
+            better.positions - image.positions, axis=0
+        )  # S does not hold the crystal in place
         out.append(better)
     return [*out, images[-1]]
 
 
-def mismatch(x: np.ndarray, i: np.ndarray, j: np.ndarray, shifts: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
+def mismatch(
+    x: np.ndarray, i: np.ndarray, j: np.ndarray, shifts: np.ndarray, target: np.ndarray
+) -> tuple[float, np.ndarray]:
     """S of idpp and its gradient.
 
     x [3 n_atoms] Å, pairs i, j [n_pairs], shifts [n_pairs, 3] Å, target [n_pairs] Å

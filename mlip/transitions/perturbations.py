@@ -27,7 +27,9 @@ def along_modes(atoms: Atoms, modes: Modes, temperature_K: float = 600.0, max_di
     for number, (curvature, mode) in enumerate(zip(modes.curvatures, modes.vectors, strict=True)):
         amplitude = np.sqrt(2 * units.BOLTZMANN * temperature_K / max(abs(curvature), 1e-6))
         amplitude = min(amplitude, max_displacement / np.linalg.norm(mode, axis=1).max())
-        out += [displaced(atoms, sign * amplitude * mode, f"mode {number}: {sign * amplitude:+.2f} Å") for sign in (1, -1)]
+        out += [
+            displaced(atoms, sign * amplitude * mode, f"mode {number}: {sign * amplitude:+.2f} Å") for sign in (1, -1)
+        ]
     return out
 
 

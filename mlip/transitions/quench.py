@@ -14,9 +14,9 @@ from mlip.transitions.paths import check_endpoints
 def quench(structures: Sequence[Atoms], calculator, fmax: float = 0.02, steps: int = 500) -> list[Atoms]:
     """Copies at their minima, cell fixed, results attached.
 
-    info["converged"]: whether fmax (eV/Å) was reached. Each relaxes on its own by FIRE, which never climbs at negative curvature, as quasi-Newton steps do; it leaves the
-    batch when it has converged. A perfectly symmetric point keeps its symmetry, and may be no minimum: rattle
-    ideal structures first (0.05-0.1 Å).
+    info["converged"]: whether fmax (eV/Å) was reached. Each relaxes on its own by FIRE, which never climbs at negative
+    curvature, as quasi-Newton steps do; it leaves the batch when it has converged. A perfectly symmetric point keeps
+    its symmetry, and may be no minimum: rattle ideal structures first (0.05-0.1 Å).
     """
     if not fmax > 0:
         raise InputError(f"fmax must be positive, got {fmax} eV/Å")

@@ -41,7 +41,9 @@ def sites_at(positions: np.ndarray, cell: np.ndarray, core_fraction: float = 0.3
     if len(positions) == 0:
         raise InputError("there are no sites: an ion needs two to hop between")
     if not 0 < core_fraction < 0.5:
-        raise InputError(f"cores of neighbouring sites must not touch: core_fraction must be between 0 and 0.5, got {core_fraction}")
+        raise InputError(
+            f"cores of neighbouring sites must not touch: core_fraction must be between 0 and 0.5, got {core_fraction}"
+        )
     images, _, _ = with_images(positions, cell, 1.0)
     nearest = cKDTree(images).query(positions, k=2)[0][:, 1]
     if nearest.min() < 0.3:
@@ -147,7 +149,10 @@ def centred(peaks: np.ndarray, ions: np.ndarray, cell: np.ndarray, interval_ps: 
     inside = number >= 0
     offset = ions[inside] - peaks[number[inside]] - whole[inside] @ cell
     count = np.bincount(number[inside], minlength=len(peaks))
-    mean = np.stack([np.bincount(number[inside], offset[:, a], len(peaks)) for a in range(3)], -1) / np.maximum(count, 1)[:, None]
+    mean = (
+        np.stack([np.bincount(number[inside], offset[:, a], len(peaks)) for a in range(3)], -1)
+        / np.maximum(count, 1)[:, None]
+    )
     return peaks + mean, count * interval_ps
 
 

@@ -33,7 +33,9 @@ def symmetry_of(atoms: Atoms, tolerance: float = 0.05) -> Symmetry:
         raise InputError(f"symmetry needs three periodic directions, got pbc {atoms.pbc.tolist()}")
     dataset = symmetry_dataset(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers, tolerance)
     if dataset is None:
-        raise InputError(f"no symmetry found in {atoms.symbols} within {tolerance} Å: overlapping atoms, or a tolerance too large")
+        raise InputError(
+            f"no symmetry found in {atoms.symbols} within {tolerance} Å: overlapping atoms, or a tolerance too large"
+        )
     return Symmetry(dataset.rotations, dataset.translations, atoms.cell.array.copy())
 
 
@@ -44,7 +46,10 @@ def by_symmetry(starts: np.ndarray, vectors: np.ndarray, symmetry: Symmetry, tol
     tolerance  Å, for both. 0.1 for a crystal's own sites, 0.5 for sites found in a trajectory
     """
     cell = symmetry.cell
-    s, v = np.linalg.solve(cell.T, np.asarray(starts, float).T).T, np.linalg.solve(cell.T, np.asarray(vectors, float).T).T
+    s, v = (
+        np.linalg.solve(cell.T, np.asarray(starts, float).T).T,
+        np.linalg.solve(cell.T, np.asarray(vectors, float).T).T,
+    )
     s, v = s.reshape(-1, 3), v.reshape(-1, 3)
     labels, known = np.empty(len(s), int), []  # of each class: all that its first hop becomes
     for n in range(len(s)):
@@ -60,7 +65,9 @@ def by_symmetry(starts: np.ndarray, vectors: np.ndarray, symmetry: Symmetry, tol
     return labels
 
 
-def matches(s: np.ndarray, v: np.ndarray, images: np.ndarray, ways: np.ndarray, cell: np.ndarray, tolerance: float) -> bool:
+def matches(
+    s: np.ndarray, v: np.ndarray, images: np.ndarray, ways: np.ndarray, cell: np.ndarray, tolerance: float
+) -> bool:
     """Whether a hop equals one of several: start up to whole cells, and vector (fractional)."""
     offset = images - s
     distance = np.linalg.norm((offset - np.round(offset)) @ cell, axis=1)
@@ -68,12 +75,18 @@ def matches(s: np.ndarray, v: np.ndarray, images: np.ndarray, ways: np.ndarray, 
 
 
 def hop_descriptor(
-    surroundings: Atoms, start: np.ndarray, vector: np.ndarray, cutoff: float = 5.0, width: float = 0.3, spacing: float = 0.25
+    surroundings: Atoms,
+    start: np.ndarray,
+    vector: np.ndarray,
+    cutoff: float = 5.0,
+    width: float = 0.3,
+    spacing: float = 0.25,
 ) -> np.ndarray:
     """Descriptor of the environment of a hop.
 
-    Invariant to rotation, permutation of like atoms, and reversal. Gaussian-smeared histograms of distances from start, middle and end to the other atoms, by element: three points on a
-    line fix each neighbour up to a rotation about the hop. Start and end enter as sum and absolute difference.
+    Invariant to rotation, permutation of like atoms, and reversal. Gaussian-smeared histograms of distances from start,
+    middle and end to the other atoms, by element: three points on a line fix each neighbour up to a rotation about the
+    hop. Start and end enter as sum and absolute difference.
     surroundings  all atoms but the hopping ion;  start, vector [3] Å;  cutoff, width of the Gaussians, spacing Å
     returns       [n_features]; the distance of two is about sqrt(number of neighbours that differ)
     """
@@ -81,7 +94,9 @@ def hop_descriptor(
     elements, n_atoms = np.unique(surroundings.numbers), len(surroundings)
     rows = []
     for point in (start, start + vector / 2, start + vector):
-        i, j, vectors = neighbour_vectors((np.vstack([surroundings.positions, point]), surroundings.cell.array, surroundings.pbc), cutoff)
+        i, j, vectors = neighbour_vectors(
+            (np.vstack([surroundings.positions, point]), surroundings.cell.array, surroundings.pbc), cutoff
+        )
         from_point = (i == n_atoms) & (j < n_atoms)
         numbers = surroundings.numbers[j[from_point]]
         soft = smeared_distances(np.linalg.norm(vectors[from_point], axis=1), cutoff, width, spacing)
@@ -101,7 +116,10 @@ def smeared_distances(distance: np.ndarray, cutoff: float, width: float = 0.3, s
 
 
 def by_environment(
-    descriptors: Sequence[np.ndarray], lengths: Sequence[float], max_distance: float = 1.0, length_tolerance: float = 0.5
+    descriptors: Sequence[np.ndarray],
+    lengths: Sequence[float],
+    max_distance: float = 1.0,
+    length_tolerance: float = 0.5,
 ) -> np.ndarray:
     """Class of each hop [n]: 0, 1, ... in order of appearance, by descriptor and length.
 

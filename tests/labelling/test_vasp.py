@@ -18,7 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # pymatgen's and spglib's own
 
 FORCES = np.array([[0.1, -0.2, 0.3], [-0.4, 0.5, -0.6], [0.3, -0.3, 0.3]])  # eV/Å, in the order of the POSCAR: Li Li Cl
 STRESS = np.array([[0.01, 0.002, 0.003], [0.002, -0.02, 0.004], [0.003, 0.004, 0.03]])  # eV/Å^3
-ENERGY = '<energy><i name="e_fr_energy"> -3.5 </i><i name="e_wo_entrp"> -3.4 </i><i name="e_0_energy"> -3.45 </i></energy>'
+ENERGY = (
+    '<energy><i name="e_fr_energy"> -3.5 </i><i name="e_wo_entrp"> -3.4 </i><i name="e_0_energy"> -3.45 </i></energy>'
+)
 VASPRUN = """<?xml version="1.0" encoding="ISO-8859-1"?>
 <modeling>
  <generator><i name="program" type="string">vasp </i><i name="version" type="string">6.3.0 </i></generator>
@@ -61,7 +63,9 @@ def vasprun(steps=2, shift=0.0):
 def input_set(**settings):
     from pymatgen.io.vasp.sets import MPStaticSet
 
-    return partial(MPStaticSet, user_incar_settings={"ENCUT": 520, **settings}, user_kpoints_settings={"reciprocal_density": 64})
+    return partial(
+        MPStaticSet, user_incar_settings={"ENCUT": 520, **settings}, user_kpoints_settings={"reciprocal_density": 64}
+    )
 
 
 @pytest.fixture

@@ -50,8 +50,12 @@ def test_the_barrier_is_found_and_the_loop_says_that_it_has_converged(done):
     first, last = record(folder, 1), record(folder, result.record.round)
     assert first["paths"][0]["barrier"] == pytest.approx(BARRIER - ERROR, abs=0.01), "before its saddle was labelled"
     assert last["paths"][0]["barrier"] == pytest.approx(BARRIER, abs=1e-3)
-    assert first["saddle_errors"]["h0"] == pytest.approx(-ERROR, abs=0.01), "from the label of the saddle, before training"
-    assert abs(last["saddle_errors"]["h0"]) < 1e-3 and last["labelled_barriers"]["h0"] == pytest.approx(BARRIER, abs=1e-3)
+    assert first["saddle_errors"]["h0"] == pytest.approx(-ERROR, abs=0.01), (
+        "from the label of the saddle, before training"
+    )
+    assert abs(last["saddle_errors"]["h0"]) < 1e-3 and last["labelled_barriers"]["h0"] == pytest.approx(
+        BARRIER, abs=1e-3
+    )
     assert [path["hop"] for path in last["paths"]] == ["h0"], "all hops of the cube are one"
 
 
@@ -83,10 +87,14 @@ def test_validation_frames_are_never_trained_on(done):
         parts = [{a.positions.tobytes() for a in read(folder / "run" / "rounds" / f"{number:02d}" / f"{part}.xyz")} for part in
                  ("train", "validation")]  # fmt: skip
         assert parts[1] and not parts[0] & parts[1]
-        earlier = {a.positions.tobytes() for a in read(folder / "run" / "rounds" / f"{number - 1:02d}" / "validation.xyz")}
+        earlier = {
+            a.positions.tobytes() for a in read(folder / "run" / "rounds" / f"{number - 1:02d}" / "validation.xyz")
+        }
         assert earlier <= parts[1]
     kinds = [a.info["kind"] for a in read(folder / "run" / "rounds" / "01" / "labelled.xyz")]
-    assert {kinds[n] for n in validation_indices(read(folder / "run" / "rounds" / "01" / "labelled.xyz"), 0.1)} == {"check"}
+    assert {kinds[n] for n in validation_indices(read(folder / "run" / "rounds" / "01" / "labelled.xyz"), 0.1)} == {
+        "check"
+    }
 
 
 def test_the_page_shows_rounds_hops_and_figures(done):
@@ -155,7 +163,9 @@ def test_killed_at_every_file_it_repeats_no_label_and_ends_where_an_unkilled_one
     assert said.returncode == 0, said.stderr[-2000:]
     killed, total = map(int, said.stdout.split()[-2:])
     saved = (tmp_path / "log.saved").read_text().splitlines()
-    assert killed > 25 and len(saved) == len(set(saved)) == total + 2, "a label in the making may be lost, a finished one never"
+    assert killed > 25 and len(saved) == len(set(saved)) == total + 2, (
+        "a label in the making may be lost, a finished one never"
+    )
     loop(tmp_path / "whole", limits=Limits(rounds=1, uncertain_fraction=0.0)).run([start()])
     one, other = (tmp_path / name / "run" / "rounds" for name in ("killed", "whole"))
     for stage in ("selected.xyz", "labelled.xyz", "hops.xyz"):
@@ -183,7 +193,9 @@ class Failing(Labelling):
 
 def test_an_engine_that_fails_altogether_ends_it_with_the_cause_and_keeps_what_is_there(tmp_path):
     engine = CalculatorEngine(partial(Failing, str(tmp_path / "log"), -1.0))
-    with pytest.raises(LabellingError, match=r"4 of 4 structures have no label.*the grid is too coarse.*repeat the command"):
+    with pytest.raises(
+        LabellingError, match=r"4 of 4 structures have no label.*the grid is too coarse.*repeat the command"
+    ):
         loop(tmp_path, engine=engine, numbers={"retries": 0}).run([start()])
     assert not (tmp_path / "run" / "rounds" / "00" / "labelled.xyz").exists()
     result = loop(tmp_path, limits=Limits(rounds=0)).run([start()])
@@ -232,7 +244,9 @@ class Nothing:
 
 
 def test_without_a_candidate_it_ends_and_says_why(tmp_path):
-    result = loop(tmp_path, sampler=Sampler({"none": Nothing()}, {"md": 1.0}, at_random, UncertaintyWindow())).run([start()])
+    result = loop(tmp_path, sampler=Sampler({"none": Nothing()}, {"md": 1.0}, at_random, UncertaintyWindow())).run(
+        [start()]
+    )
     assert not result.converged and "nothing to label: no proposer has a candidate" in result.reason
     assert result.record.labels == 4 and "nobody moved" in (tmp_path / "run" / "history.html").read_text()
     known = Sampler({"md": RandomMD(loop(tmp_path).sampler.proposers["check"].dynamics, 5)}, {"md": 1.0}, at_random)
@@ -247,7 +261,9 @@ def test_a_model_without_uncertainty_cannot_score_and_one_too_poor_says_so(tmp_p
     with pytest.raises(ValueError, match="has no force_sigma"):
         plain.run([start()])
     poor = loop(tmp_path / "poor")
-    poor.sampler = Sampler(poor.sampler.proposers, poor.sampler.quotas, poor.sampler.choose, UncertaintyWindow(1e-4, 0.0, 1.01))
+    poor.sampler = Sampler(
+        poor.sampler.proposers, poor.sampler.quotas, poor.sampler.choose, UncertaintyWindow(1e-4, 0.0, 1.01)
+    )
     result = poor.run([start()])
     assert "too uncertain to be sound" in result.reason and not result.converged
 
@@ -262,7 +278,9 @@ def test_on_a_full_disk_it_stops_with_a_sentence_and_goes_on_later(tmp_path, mon
 
     with monkeypatch.context() as patched:
         patched.setattr(store, "write", full)
-        with pytest.raises(OSError, match=r"no space left .*every finished stage and label is safe.*repeat the command"):
+        with pytest.raises(
+            OSError, match=r"no space left .*every finished stage and label is safe.*repeat the command"
+        ):
             loop(tmp_path, tmp_path / "log", limits=Limits(rounds=1)).run([start()])
     computed = labels_in(tmp_path / "log")[0]
     result = loop(tmp_path, tmp_path / "log", limits=Limits(rounds=1)).run([start()])
@@ -283,7 +301,7 @@ def test_one_folder_is_sampled_by_one_process_and_only_by_a_sampling(tmp_path):
         SamplingStore(tmp_path / "former", {"min_descriptor_distance": 0.2})
     with pytest.raises(ValueError, match="needs a structure"):
         loop(tmp_path).run([])
+    none = loop(tmp_path)
+    none.settings = replace(none.settings, n_initial=0)
     with pytest.raises(ValueError, match="n_initial >= 1"):
-        none = loop(tmp_path)
-        none.settings = replace(none.settings, n_initial=0)
         none.run([start()])

@@ -45,12 +45,16 @@ def test_hops_of_dynamics_are_named_and_their_ions_are_on_their_way(tmp_path):
     proposer = HopsFromMD(dynamics, max_hops=3, residence_ps=0.2, fmax=0.02)
     found = proposer.propose(context)
     assert found.paths is None and "hops in" in found.notes[0] and found.candidates
-    assert {c.hop for c in found.candidates} <= {hop.name for hop in context.hops.hops} and {c.ion for c in found.candidates} == {0}
+    assert {c.hop for c in found.candidates} <= {hop.name for hop in context.hops.hops} and {
+        c.ion for c in found.candidates
+    } == {0}
     lengths = [np.linalg.norm(hop.vector) / SITE for hop in context.hops.hops]
     np.testing.assert_allclose(np.square(lengths), np.round(np.square(lengths)), atol=0.1, err_msg="from site to site")
     again = context_in(tmp_path, Cosine(crystal(CELLS), barrier=99.0))
     repeated = proposer.propose(again)
-    assert [c.parent for c in repeated.candidates] == [c.parent for c in found.candidates], "finished dynamics is read, not repeated"
+    assert [c.parent for c in repeated.candidates] == [c.parent for c in found.candidates], (
+        "finished dynamics is read, not repeated"
+    )
 
 
 def test_what_lies_around_a_saddle_is_proposed_once_each(tmp_path):
@@ -59,15 +63,22 @@ def test_what_lies_around_a_saddle_is_proposed_once_each(tmp_path):
     (path,) = found.paths
     assert path.barrier == pytest.approx(BARRIER, abs=1e-3) and path.n_negative == 1 and path.sigma is None
     by_kind = {kind: [c for c in found.candidates if c.kind == kind] for kind in ("saddle", "end", "path", "offpath")}
-    assert [len(by_kind[kind]) for kind in ("saddle", "end", "path")] == [1, 1, 2] and len(by_kind["offpath"]) == 6 + 3 + 1
-    assert way(by_kind["saddle"][0]) == pytest.approx(0.5, abs=0.01) and way(by_kind["end"][0]) == pytest.approx(0, abs=0.01)
+    assert [len(by_kind[kind]) for kind in ("saddle", "end", "path")] == [1, 1, 2] and len(
+        by_kind["offpath"]
+    ) == 6 + 3 + 1
+    assert way(by_kind["saddle"][0]) == pytest.approx(0.5, abs=0.01) and way(by_kind["end"][0]) == pytest.approx(
+        0, abs=0.01
+    )
     assert {c.hop for c in found.candidates} == {"h0"} and {c.ion for c in found.candidates} == {0}
     kinds = [c.kind for c in WholePaths(n_images=5, fmax=0.02).propose(context).candidates]
     assert kinds == ["end", "path", "saddle", "path", "path"]
 
 
 def test_a_path_that_climbs_too_high_is_remarked_and_not_labelled(tmp_path):
-    for proposer in (TransitionStates(n_images=5, fmax=0.02, max_barrier=0.2), WholePaths(n_images=5, fmax=0.02, max_barrier=0.2)):
+    for proposer in (
+        TransitionStates(n_images=5, fmax=0.02, max_barrier=0.2),
+        WholePaths(n_images=5, fmax=0.02, max_barrier=0.2),
+    ):
         found = proposer.propose(with_hop(tmp_path))
         assert found.candidates == [] and found.paths[0].barrier is None
         assert "h0: its path climbs 0.3 eV, more than 0.2" in found.notes[0]
@@ -76,7 +87,9 @@ def test_a_path_that_climbs_too_high_is_remarked_and_not_labelled(tmp_path):
 def test_a_drawn_ion_is_seen_all_along_its_way(tmp_path):
     found = SteeredMD([300.0], steps=150, timestep_fs=6.0, frame_every=5, ensemble=Langevin).propose(with_hop(tmp_path))
     assert [c.kind for c in found.candidates] == ["hop"] * 5
-    assert np.diff([way(c) for c in found.candidates]).min() > 0.02 and way(found.candidates[2]) == pytest.approx(0.5, abs=0.15)
+    assert np.diff([way(c) for c in found.candidates]).min() > 0.02 and way(found.candidates[2]) == pytest.approx(
+        0.5, abs=0.15
+    )
 
 
 def test_an_ion_is_drawn_against_the_framework_or_against_whatever_is_there(tmp_path):
@@ -159,7 +172,9 @@ def test_pairs_are_labelled_once_and_hops_from_one_minimum_share_its_label(tmp_p
 def test_a_hold_out_tells_errors_of_barriers_and_of_the_ions_on_their_way(tmp_path):
     truth, model = Cosine(crystal(CELLS)), Cosine(crystal(CELLS), barrier=0.8 * BARRIER)
     frames = []
-    for candidate in TransitionStates(n_images=5, fmax=0.01, rattles=0, strains=0).propose(with_hop(tmp_path)).candidates[:4]:
+    for candidate in (
+        TransitionStates(n_images=5, fmax=0.01, rattles=0, strains=0).propose(with_hop(tmp_path)).candidates[:4]
+    ):
         atoms = candidate.to_atoms()
         truth.calculate(atoms)
         atoms.info[keys.REF_ENERGY] = truth.results["energy"]
@@ -168,7 +183,10 @@ def test_a_hold_out_tells_errors_of_barriers_and_of_the_ions_on_their_way(tmp_pa
     found = hold_out_errors(model, frames)
     assert (found.frames, found.hops) == (4, 1) and found.barrier_mae == pytest.approx(0.2 * BARRIER, abs=1e-3)
     ions = [np.linalg.norm(atoms.arrays[keys.REF_FORCES][0]) for atoms in frames]
-    assert found.ion_force_vector_mae == pytest.approx(0.2 * np.mean(ions), rel=0.05) and found.force_vector_rmse < found.ion_force_vector_mae
+    assert (
+        found.ion_force_vector_mae == pytest.approx(0.2 * np.mean(ions), rel=0.05)
+        and found.force_vector_rmse < found.ion_force_vector_mae
+    )
     assert hold_out_errors(model, []) is None and max(np.abs(e).max() for e in force_errors(truth, frames)) < 1e-12
 
 

@@ -92,7 +92,11 @@ def test_a_sweep_ends_with_its_ranking_and_keeps_finished_runs(hops_of_li3incl6,
     said = capsys.readouterr().out
     assert "best first" in said and "finished before" not in said
     rows = Path("sweep/ranking.csv").read_text().splitlines()
-    assert len(rows) == 3 and rows[0].startswith("place,run,ion_force_vector_mae,barrier_mae") and "model.network.n_channels=" in rows[1]
+    assert (
+        len(rows) == 3
+        and rows[0].startswith("place,run,ion_force_vector_mae,barrier_mae")
+        and "model.network.n_channels=" in rows[1]
+    )
     times = [path.stat().st_mtime_ns for path in sorted(Path("sweep").glob("*/model.pt"))]
     assert cli.main([*TINY, "hold_out=hops.xyz"]) == 0
     assert capsys.readouterr().out.count("finished before") == 2

@@ -35,11 +35,18 @@ class Uncertain(Calculator):
         z = self.atoms.positions[:, 2]
         if (z < 0).any():
             raise ValueError("atoms overlap")
-        self.results = {"energy": 0.0, "forces": np.zeros((len(z), 3)), keys.FORCE_SIGMA: z / 100, keys.ENERGY_SIGMA: 0.1}
+        self.results = {
+            "energy": 0.0,
+            "forces": np.zeros((len(z), 3)),
+            keys.FORCE_SIGMA: z / 100,
+            keys.ENERGY_SIGMA: 0.1,
+        }
 
 
 def candidate(kind, z, ion=-1):
-    return Candidate(Atoms("Li2O", [[0, 0, z], [30, 0, 8.0], [60, 0, 50.0]], cell=[90, 90, 90], pbc=True), kind, ion=ion)
+    return Candidate(
+        Atoms("Li2O", [[0, 0, z], [30, 0, 8.0], [60, 0, 50.0]], cell=[90, 90, 90], pbc=True), kind, ion=ion
+    )
 
 
 class Flat(Calculator):
@@ -63,15 +70,29 @@ def test_uncertainty_is_that_of_the_hopping_ion_or_of_all_mobile_ones_and_refuse
 def test_the_window_follows_the_validation_error_and_everything_is_counted():
     window = UncertaintyWindow(min_uncertainty=0.05, rmse_factor=1.5, upper_factor=4.0)
     assert window.bounds(0.01) == (0.05, 0.2) and window.bounds(0.1) == pytest.approx((0.15, 0.6))
-    scored = score([candidate("md", z) for z in (9, 12, 30, 70)] + [candidate("check", 9), candidate("hop", 1, 0)], Uncertain(), "Li")
+    scored = score(
+        [candidate("md", z) for z in (9, 12, 30, 70)] + [candidate("check", 9), candidate("hop", 1, 0)],
+        Uncertain(),
+        "Li",
+    )
     counts = count_uncertain(scored, 0.1, 0.4)
     assert counts.below == {"md": 1, "check": 1, "hop": 1} and counts.inside == {"md": 2} and counts.above == {"md": 1}
     assert counts.uncertain_fraction == pytest.approx(3 / 5)
-    assert [(c.kind, round(c.scores["sigma"], 2)) for c in in_window(scored, 0.1, 0.4)] == [("md", 0.12), ("md", 0.3), ("check", 0.09)]
+    assert [(c.kind, round(c.scores["sigma"], 2)) for c in in_window(scored, 0.1, 0.4)] == [
+        ("md", 0.12),
+        ("md", 0.3),
+        ("check", 0.09),
+    ]
     assert count_uncertain(scored[-1:], 0.1, 0.4).uncertain_fraction is None
     # 0.12 and 0.3 are in the window; one label asks for three candidates, so 0.09 of md is looked at, and none below it
-    assert window.eligible_from(scored, 0.1, 0.4, 1) == pytest.approx(0.09) and window.eligible_from(scored, 0.05, 0.4, 1) == 0.05
-    assert UncertaintyWindow(min_candidates_per_label=0).eligible_from(scored, 0.1, 0.4, 1) == 0.1 and window.eligible_from([], 0.1, 0.4, 5) == 0.1
+    assert (
+        window.eligible_from(scored, 0.1, 0.4, 1) == pytest.approx(0.09)
+        and window.eligible_from(scored, 0.05, 0.4, 1) == 0.05
+    )
+    assert (
+        UncertaintyWindow(min_candidates_per_label=0).eligible_from(scored, 0.1, 0.4, 1) == 0.1
+        and window.eligible_from([], 0.1, 0.4, 5) == 0.1
+    )
     with pytest.raises(ValueError, match="upper_factor > 1"):
         UncertaintyWindow(upper_factor=0.5)
 
@@ -128,7 +149,10 @@ def test_checks_validate_first_and_every_round_leaves_something_to_train_on():
 
     assert validation_indices(labelled(["hop"] * 8 + ["check"] * 2), 0.2) == [8, 9]
     assert validation_indices(labelled(["check"] * 2), 0.5) == [0] and validation_indices(labelled(["hop"]), 0.5) == []
-    assert len(validation_indices(labelled(["hop"] * 20), 0.1)) == 2 and validation_indices(labelled(["hop"] * 5), 0.0) == []
+    assert (
+        len(validation_indices(labelled(["hop"] * 20), 0.1)) == 2
+        and validation_indices(labelled(["hop"] * 5), 0.0) == []
+    )
 
 
 def test_a_shifted_crystal_is_the_same_crystal_in_another_place():
@@ -148,4 +172,8 @@ def test_labels_along_a_hop_are_not_taken_for_a_wrong_unit():
         atoms.positions[0, 0] += x
         landscape.calculate(atoms)
         labelled.append(with_labels(atoms, landscape.results, str(n)))
-    assert not [found for found in check_together(labelled, "labels/*.xyz") if found.check == "work of forces" and found.severity == ERROR]
+    assert not [
+        found
+        for found in check_together(labelled, "labels/*.xyz")
+        if found.check == "work of forces" and found.severity == ERROR
+    ]

@@ -7,8 +7,8 @@ from cosine import BARRIER, SITE, Cosine, crystal
 from mlip.transitions.dimer import both_sides, dimer
 from mlip.transitions.modes import hessian_modes, lowest_modes
 from mlip.transitions.neb import neb
-from mlip.transitions.perturbations import along_modes, compressed, rattled, strained, without_overlaps
 from mlip.transitions.paths import displacements
+from mlip.transitions.perturbations import along_modes, compressed, rattled, strained, without_overlaps
 from mlip.transitions.quench import quench
 from mlip.transitions.saddle import around, check_saddle
 
