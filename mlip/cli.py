@@ -120,7 +120,7 @@ def description(verb: str) -> list[str]:
 def verb_help(verb: str, config_dirs: list[Path]) -> str:
     """Examples, groups with their options, keys with their defaults."""
     cfg = compose(verb, [], config_dirs, return_hydra_config=True)
-    chosen = {group: name for group, name in cfg.hydra.runtime.choices.items() if not group.startswith("hydra")}
+    chosen = {group: name for group, name in cfg.hydra.runtime.choices.items() if not group.startswith(("hydra", "property@"))}
     lines = description(verb)
     if chosen:
         lines += ["", "groups, chosen with group=NAME (* is the default)"]

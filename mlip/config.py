@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mlip.errors import InputError
@@ -30,6 +30,13 @@ MOVED = {  # old `_target_` of a class: the present one
     "mlip.models.core_shell.CoreShell": f"{CLASSICAL}.core_shell.CoreShell",
     "mlip.electrostatics.point.PointCharges": f"{CLASSICAL}.point_charges.PointCharges",
 }
+
+
+RENAMED = {  # former last words of keys, so that an old command is answered with the key of today
+    "apart": "min_descriptor_distance", "control": "n_relabelled", "first": "n_initial", "highest": "max_barrier", "most_hops": "max_hops",
+    "least": "min_uncertainty", "times": "rmse_factor", "spread": "upper_factor", "fill": "min_candidates_per_label",
+    "share": "uncertain_fraction", "level": "level_of_theory",
+}  # fmt: skip
 
 
 class OwnConfigs(SearchPathPlugin):
@@ -53,15 +60,52 @@ def compose(verb: str, overrides: list[str], config_dirs: list[Path], **how) -> 
     OwnConfigs.folders = tuple(config_dirs[:-1])
     with hydra.initialize_config_dir(str(config_dirs[-1]), version_base="1.3"):
         try:
-            return hydra.compose(verb.replace(" ", "_"), overrides, **how)
+            cfg = hydra.compose(verb.replace(" ", "_"), [*properties(verb, config_dirs), *overrides], **how)
+            return presented(cfg) if verb == "report" else cfg
         except HydraException as error:
             reason = error
     raise InputError(explain(verb, overrides, config_dirs) or str(reason))
 
 
+LEVELS = ("short", "standard", "full")  # of `evaluation`
+PRESENTATION = ("_target_", "title", "order", "thresholds")  # what a report reads of a property
+
+
+def of_level(*values, _root_):
+    """Value of `${level:a,b,c}` for evaluation=short, standard, full."""
+    if _root_.evaluation not in LEVELS:
+        raise ValueError(f"evaluation={_root_.evaluation}: choose one of {', '.join(LEVELS)}")
+    return values[LEVELS.index(_root_.evaluation)]
+
+
+OmegaConf.register_new_resolver("level", of_level, replace=True)
+
+
+def properties(verb: str, config_dirs: list[Path]) -> list[str]:
+    """Overrides that put every file of the group `property` into the tree `properties` of a verb that has one."""
+    if verb not in ("evaluate", "report"):
+        return []
+    return [f"+property@properties.{name}={name}" for name in options("property", config_dirs)]
+
+
+def presented(cfg: DictConfig) -> DictConfig:
+    """Config of a report: of every property only how it is presented."""
+    shown = {name: OmegaConf.masked_copy(node, [key for key in PRESENTATION if key in node])
+             for name, node in cfg.properties.items() if node is not None}  # fmt: skip
+    OmegaConf.set_struct(cfg, False)
+    cfg.properties = shown
+    OmegaConf.set_struct(cfg, True)
+    return cfg
+
+
 def make(config: DictConfig, **arguments):
     """The object that a config names."""
     return instantiate(config, _convert_="all", **arguments)
+
+
+def class_of(config: DictConfig) -> type:
+    """Class that a config names, not made."""
+    return get_class(config["_target_"])
 
 
 def build(config: dict, statistics: dict):
@@ -143,6 +187,7 @@ def explain(verb: str, overrides: list[str], config_dirs: list[Path]) -> str | N
 
 def nearest(word: str, words: list[str]) -> str:
     """A question with the words most like this one; `lr` finds optimizer.lr."""
-    ends = [known for known in words if re.split("[./]", known)[-1] == re.split("[./]", word)[-1]]
+    last = re.split("[./]", word)[-1]
+    ends = [known for known in words if re.split("[./]", known)[-1] in (last, RENAMED.get(last))]
     close = list(dict.fromkeys([*ends, *difflib.get_close_matches(word, words, n=2, cutoff=0.6)]))
     return f"did you mean {' or '.join(close[:3])}?" if close else f"there are {', '.join(word for word in words if '.' not in word)}"

@@ -26,11 +26,11 @@ class ConvergenceError(MlipError, RuntimeError):
 
 
 class LabellingError(MlipError, RuntimeError):
-    """A structure got no label; the message says why and what helps. `again`: trying once more may succeed."""
+    """A structure got no label; the message says why and what helps. `retryable`: another attempt may succeed."""
 
-    def __init__(self, message: str, again: bool = False):
+    def __init__(self, message: str, retryable: bool = False):
         super().__init__(message)
-        self.again = again
+        self.retryable = retryable
 
 
 class GuardStop(MlipError, RuntimeError):

@@ -35,7 +35,7 @@ from mlip.files import whole_file
 from mlip.sampling.candidate import Candidate, bare
 from mlip.transitions.endpoints import vacancy_hops
 from mlip.transitions.neb import neb
-from mlip.transitions.offpath import rattled
+from mlip.transitions.perturbations import rattled
 from mlip.transitions.quench import quench_ends
 
 SAMPLERS = tuple(compare_samplings.STYLES)
@@ -45,9 +45,9 @@ SYSTEMS = {  # engine, mobile species, supercell, longest hop Å, temperatures K
 }
 NEVER = ["limits.barrier_sigma=-1", "limits.rounds=null"]  # the budget alone ends a run
 LESS = {  # of the samplers' own work, so that the benchmark fits a small machine
-    "neb_only": ["sampler.proposers.hops.most_hops=4", "sampler.proposers.paths.most_hops=8"],
-    "transition_states": ["sampler.proposers.hops.most_hops=4", "sampler.proposers.pulled.steps=500", "sampler.proposers.pulled.most_hops=6",
-                          "sampler.proposers.saddles.most_hops=8"],
+    "neb_only": ["sampler.proposers.hops.max_hops=4", "sampler.proposers.paths.max_hops=8"],
+    "transition_states": ["sampler.proposers.hops.max_hops=4", "sampler.proposers.steered.steps=500", "sampler.proposers.steered.max_hops=6",
+                          "sampler.proposers.saddles.max_hops=8"],
 }  # fmt: skip
 RATTLES = 2  # of every test image
 FMAX = 0.03  # eV/Å, of ends; twice that of bands
@@ -121,9 +121,9 @@ def images_of(path, name: str, ion: int) -> list[Atoms]:
     out = []
     for k, image in enumerate(path.images):
         kind = "end" if k == 0 else "saddle" if k == path.saddle_index else "path"
-        out.append(Candidate(image, kind, name, ion).as_atoms())
+        out.append(Candidate(image, kind, name, ion).to_atoms())
         rng = np.random.default_rng(k)
-        out += [Candidate(atoms, "offpath", name, ion).as_atoms() for atoms in rattled(bare(image), RATTLES, rng, 0.07)]
+        out += [Candidate(atoms, "offpath", name, ion).to_atoms() for atoms in rattled(bare(image), RATTLES, rng, 0.07)]
     return out
 
 
@@ -135,8 +135,8 @@ def sample(folder: Path, sampler: str, seed: int, engine: str, species: str, tem
     begin = time.perf_counter()
     code = cli.main([
         "sample", str(folder / "start.xyz"), f"engine={engine}", f"mobile={species}", f"sampler={sampler}", f"seed={seed}", f"folder={run}",
-        "model=small", f"hold_out={folder}/test.xyz", f"given.hops=[{hops}]", f"limits.labels={labels}", f"per_round={max(4, labels // 8)}",
-        f"first={max(6, labels // 8)}", f"dynamics.temperatures_K=[{','.join(map(str, temperatures))}]", "dynamics.steps=2000",
+        "model=small", f"hold_out={folder}/test.xyz", f"listed_hops.hops=[{hops}]", f"limits.labels={labels}", f"per_round={max(4, labels // 8)}",
+        f"n_initial={max(6, labels // 8)}", f"dynamics.temperatures_K=[{','.join(map(str, temperatures))}]", "dynamics.steps=2000",
         "trainer.max_steps=1500", "trainer.validate_every=250", "trainer.logger=null", "n_draws=8", *NEVER, *LESS.get(sampler, []), *words,
     ])  # fmt: skip
     if code == 2:

@@ -22,7 +22,7 @@ from rich.table import Table
 import mlip
 from mlip.data.structures import read
 from mlip.evaluation.calibration import summary
-from mlip.evaluation.comparison import compared, of_whole_structures, predicted
+from mlip.evaluation.predictions import compared, of_whole_structures, predicted
 
 
 def shown(sigma: np.ndarray, error: np.ndarray) -> str:

@@ -12,7 +12,7 @@ from ase import Atoms
 
 from mlip.data.structures import read, write
 from mlip.labelling.engine import structure_id
-from mlip.labelling.run import told
+from mlip.labelling.run import with_metadata
 
 LEFT_OUT = ("source", "level", "label_id")  # where a file lay on one machine; the id holds the settings of an engine
 
@@ -23,9 +23,9 @@ def labelled_in(run: Path, number: Path) -> list[Atoms]:
         return read(number / "labelled.xyz") if (number / "labelled.xyz").stat().st_size else []
     if not (number / "selected.xyz").exists():
         return []
-    asked = {structure_id(atoms): atoms for atoms in read(number / "selected.xyz")}
-    files = {path: asked[path.stem.split("-")[0]] for path in sorted(run.glob("labels/labels/*.xyz")) if path.stem.split("-")[0] in asked}
-    return [told(read(path)[0], atoms) for path, atoms in files.items()]
+    selected = {structure_id(atoms): atoms for atoms in read(number / "selected.xyz")}
+    files = {path: selected[path.stem.split("-")[0]] for path in sorted(run.glob("labels/labels/*.xyz")) if path.stem.split("-")[0] in selected}
+    return [with_metadata(read(path)[0], atoms) for path, atoms in files.items()]
 
 
 def main() -> None:

@@ -22,9 +22,10 @@ from mlip.files import whole_file
 STYLES = {"random_md": (BLUE, "o"), "uncertainty": (ORANGE, "s"), "neb_only": (GREEN, "D"), "transition_states": (RED, "^")}
 ERRORS = {  # key of a record's hold_out: axis, unit, factor
     "barrier_mae": ("barrier MAE, unseen hops", "meV"),
-    "ion_force_mae": ("force MAE of hopping ions, unseen", "meV/Å"),
-    "force_rmse": ("force RMSE, all atoms, unseen hops", "meV/Å"),
+    "ion_force_vector_mae": ("force vector MAE of hopping ions, unseen", "meV/Å"),
+    "force_vector_rmse": ("force vector RMSE, all atoms, unseen hops", "meV/Å"),
 }
+FORMER_NAMES = {"ion_force_mae": "ion_force_vector_mae", "force_rmse": "force_vector_rmse"}  # in records of older samplings
 
 
 def rows_of(runs: Iterable[tuple[str, Path]]) -> list[dict]:
@@ -33,12 +34,17 @@ def rows_of(runs: Iterable[tuple[str, Path]]) -> list[dict]:
     for name, run in runs:
         for file in sorted(run.glob("rounds/*/record.json")):
             record = json.loads(file.read_text())
-            if "ended" not in record:
-                found = {key: record["hold_out"].get(key) for key in ERRORS}
-                rows.append({"sampler": name, "run": run.name, "labels": record["labels"], **found})
+            if not record.get("ended"):
+                errors = {key: errors_of(record).get(key) for key in ERRORS}
+                rows.append({"sampler": name, "run": run.name, "labels": record["labels"], **errors})
     if not rows:
         raise SystemExit("none of the folders holds a finished round")
     return rows
+
+
+def errors_of(record: dict) -> dict:
+    """The hold-out errors of a record, under their names of today."""
+    return {FORMER_NAMES.get(key, key): value for key, value in (record["hold_out"] or {}).items()}
 
 
 def write(folder: Path, rows: list[dict]) -> None:

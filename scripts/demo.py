@@ -48,9 +48,9 @@ def main() -> None:
          "temperature=600", "repeat=[3,3,2]", "steps=2000", "timestep_fs=2")  # fmt: skip
     # intervals of so short a dynamics are wide; without `only`, `evaluation=short` asks for more
     step("evaluation", "evaluate", str(RUN), CRYSTAL, "evaluation=short", "mobile=Li", "charge=1", "repeat=[2,2,1]",
-         "temperatures_K=[700,800,950,1100]", "only=[accuracy,static.lattice,static.eos,diffusion,rdf,cost]",
-         "dimensions.diffusion.equilibration_ps=0.5", "dimensions.diffusion.production_ps=4",
-         "dimensions.cost.largest=160")  # fmt: skip
+         "temperatures_K=[700,800,950,1100]", "only=[accuracy,lattice,eos,diffusion,rdf,cost]",
+         "properties.diffusion.dynamics.equilibration_ps=0.5", "properties.diffusion.dynamics.production_ps=4",
+         "properties.cost.largest=160")  # fmt: skip
     table = Table("", "", "", title="Li3InCl6 from PBE data", show_header=False)
     found = rows(json.loads((RUN / "metrics.json").read_text()), json.loads((MD / "summary.json").read_text()))
     for quantity, value, unit in found:

@@ -18,7 +18,7 @@ from pymatgen.core import Lattice, Structure
 
 from mlip.data.structures import read, write
 from mlip.sampling.candidate import Candidate
-from mlip.sampling.given_hops import GivenHops
+from mlip.sampling.transition_states import ListedHops
 from mlip.transitions.neb import neb
 from mlip.transitions.quench import quench_ends
 
@@ -36,9 +36,9 @@ def main() -> None:
     start, orderings, sites_file, hops_file = sys.argv[1:]
     write(sites_file, [sites()])
     calculator, structures, out = CHGNetCalculator(use_device="cpu"), read(start), []
-    given = GivenHops(reference=sites_file, max_length=LONGEST)
+    listed = ListedHops(reference=sites_file, max_length=LONGEST)
     for number in map(int, orderings.split(",")):
-        for hop in given.into_empty(structures[number], read(sites_file)[0], "Li"):
+        for hop in listed.into_empty_sites(structures[number], read(sites_file)[0], "Li"):
             try:
                 ends = quench_ends(hop.start, hop.end, calculator, fmax=0.02, steps=300)
                 path = neb(*ends, calculator, n_images=N_IMAGES, fmax=0.05, steps=300)
@@ -52,7 +52,7 @@ def main() -> None:
                 name = f"t{len({atoms.info['hop'] for atoms in out})}"
                 for k, image in enumerate(path.images):
                     kind = "end" if k == 0 else "saddle" if k == path.saddle_index else "path"
-                    out.append(Candidate(image, kind, name, hop.ion, f"ordering {number}, {hop.name}, image {k}").as_atoms())
+                    out.append(Candidate(image, kind, name, hop.ion, f"ordering {number}, {hop.name}, image {k}").to_atoms())
     write(hops_file, out)
 
 

@@ -5,22 +5,40 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from mlip.config import make, nodes_with
-from mlip.evaluation.compare import compare
-from mlip.evaluation.report import console_table
+from mlip.config import class_of
+from mlip.errors import InputError
+from mlip.evaluation.comparison_page import compare
+from mlip.evaluation.property import Presentation
 from mlip.evaluation.report import build as build_report
+from mlip.evaluation.report import console_table
+
+LAST = 1000  # order of a property that gives none
 
 
 def report(cfg: DictConfig) -> int:
-    """The report of an evaluated folder again, from its JSON; or several folders side by side."""
-    layout = {name: make(node) for name, node in nodes_with("title", cfg.layout).items()}
-    thresholds = OmegaConf.to_container(cfg.thresholds, resolve=True)
+    """Write the report of an evaluated folder from its JSON, or of several folders side by side."""
+    properties = presentations(cfg.properties)
     if cfg.compare:
-        page = compare(list(cfg.compare), cfg.folder or "runs/comparison", layout, thresholds)
+        page = compare(list(cfg.compare), cfg.folder or "runs/comparison", properties)
     elif cfg.folder:
-        Console().print(console_table(build_report(cfg.folder, layout, thresholds), str(cfg.folder)))
+        Console().print(console_table(build_report(cfg.folder, properties), str(cfg.folder)))
         page = Path(cfg.folder) / "report.html"
     else:
-        raise ValueError("mlip report needs a folder that mlip evaluate wrote, or compare=[FOLDER,FOLDER]")
+        raise InputError("mlip report needs a folder that mlip evaluate wrote, or compare=[FOLDER,FOLDER]")
     print(page)
     return 0
+
+
+def in_order(properties: DictConfig) -> dict[str, DictConfig]:
+    """Configs of the properties by name, in the order of their key `order`; those set to null are left out."""
+    nodes = {name: node for name, node in properties.items() if node is not None}
+    return dict(sorted(nodes.items(), key=lambda item: (item[1].get("order", LAST), item[0])))
+
+
+def presentations(properties: DictConfig) -> dict[str, Presentation]:
+    """Title, figures and thresholds of every property, in the order of the report."""
+    return {
+        name: Presentation(node.get("title", name), getattr(class_of(node), "figures", None),
+                           OmegaConf.to_container(node.thresholds, resolve=True) if "thresholds" in node else {})
+        for name, node in in_order(properties).items()
+    }  # fmt: skip

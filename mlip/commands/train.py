@@ -22,7 +22,7 @@ def train(cfg: DictConfig) -> None:
     """Train a potential on labelled structures."""
     config, overwrite, folder = run_config(cfg), cfg.overwrite, Path(cfg.folder)
     if cfg.get("hold_out"):
-        ranking.hops_of(cfg.hold_out)  # a sweep must not end with a file that cannot rank it
+        ranking.read_hold_out(cfg.hold_out)  # a sweep must not end with a file that cannot rank it
     if rank_zero_only.rank == 0:  # with several devices, Lightning starts this command once for each
         check_run_folder(folder, config, overwrite)
     pl.seed_everything(cfg.seed, verbose=False)
@@ -60,7 +60,7 @@ def is_done(cfg: DictConfig) -> bool:
 def rank(configs: list[DictConfig]) -> None:
     """After a sweep: its runs by their errors on the hops of hold_out, as a table and as ranking.csv beside their folders."""
     folders = [Path(cfg.folder) for cfg in configs]
-    rows = ranking.rank({folder.name: folder for folder in folders}, ranking.hops_of(configs[0].hold_out), mlip.load_calculator)
-    Console().print(ranking.table(rows))
-    ranking.write(folders[0].parent / "ranking.csv", rows)
+    rows = ranking.rank({folder.name: folder for folder in folders}, ranking.read_hold_out(configs[0].hold_out), mlip.load_calculator)
+    Console().print(ranking.ranking_table(rows))
+    ranking.write_ranking(folders[0].parent / "ranking.csv", rows)
     print(folders[0].parent / "ranking.csv")

@@ -16,7 +16,7 @@ import numpy as np
 from ase import Atoms
 
 from mlip import keys, units
-from mlip.data.graph import neighbour_list
+from mlip.data.graph import neighbour_vectors
 
 N_RADIAL = 8
 CUTOFF = 5.0  # Å
@@ -83,20 +83,25 @@ def work_ruler(structures: Sequence[Atoms], neighbours: int = 40) -> Ruler:
                 moved -= moved.mean(axis=0)
                 if np.sqrt((moved**2).sum(axis=1).mean()) > 0.1:
                     continue
-                energy, work = _works(group[i], group[j], moved, strain[near])
+                energy, of_forces, of_stress = work_between(group[i], group[j], moved, strain[near])
                 # divided by the strain: otherwise the few largest steps, with the largest error, decide alone
-                expected.append(energy / size[near])
-                labelled.append(work / size[near])
+                expected.append((energy - of_forces) / size[near])
+                labelled.append(of_stress / size[near])
     return _ruler(np.array(expected), np.array(labelled), "volume derivative of the energy")
 
 
-def _works(first: Atoms, second: Atoms, moved: np.ndarray, strain: np.ndarray) -> tuple[float, float]:
-    """What the cell's deformation costs: by the energies, less the work of the forces, and by the stress; eV."""
-    volume = (first.get_volume() + second.get_volume()) / 2
-    stress = (first.info[keys.REF_STRESS] + second.info[keys.REF_STRESS]) / 2
+def work_between(first: Atoms, second: Atoms, moved: np.ndarray, strain: np.ndarray) -> tuple[float, float, float]:
+    """Energy difference of two labelled structures, work of the forces and of the stress between them, eV.
+
+    Trapezoidal rule:  -(F1 + F2) / 2 . dr  and  V (s1 + s2) / 2 : strain;  zero without forces or stress.
+    moved [n_atoms, 3] Å, beside the strain [3, 3]
+    """
     force = sum(a.arrays.get(keys.REF_FORCES, np.zeros((len(a), 3))) for a in (first, second)) / 2
-    energy = second.info[keys.REF_ENERGY] - first.info[keys.REF_ENERGY]
-    return energy + (force * moved).sum(), volume * (stress * strain).sum()
+    of_stress = 0.0
+    if all(keys.REF_STRESS in atoms.info for atoms in (first, second)):
+        volume = (first.get_volume() + second.get_volume()) / 2
+        of_stress = volume * ((first.info[keys.REF_STRESS] + second.info[keys.REF_STRESS]) / 2 * strain).sum()
+    return second.info[keys.REF_ENERGY] - first.info[keys.REF_ENERGY], -(force * moved).sum(), of_stress
 
 
 def pair_rulers(structures: Sequence[Atoms], n_frames: int = 32) -> tuple[Ruler, Ruler]:
@@ -126,12 +131,10 @@ def pair_rulers(structures: Sequence[Atoms], n_frames: int = 32) -> tuple[Ruler,
 
 def _pair_terms(atoms: Atoms, species: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Energy [n], forces [3 n_atoms, n] and virial [9, n] of each basis pair potential (1 - r/c)^3 (c/r)^k."""
-    edge_index, edge_shift = neighbour_list(atoms, CUTOFF)
-    centre, neighbour = edge_index.numpy()
-    vector = atoms.positions[neighbour] + edge_shift.numpy() @ atoms.cell.array - atoms.positions[centre]
+    centre, neighbour, vector = neighbour_vectors(atoms, CUTOFF)
     distance = np.linalg.norm(vector, axis=1)
     number = {pair: n for n, pair in enumerate(itertools.combinations_with_replacement(range(len(species)), 2))}
-    kind = np.sort(np.searchsorted(species, atoms.numbers)[edge_index.numpy()], axis=0)
+    kind = np.sort(np.searchsorted(species, atoms.numbers)[np.stack([centre, neighbour])], axis=0)
     kind = np.array([number[pair] for pair in zip(*kind.tolist(), strict=True)], dtype=int)
     x, power = np.maximum(distance, 0.5)[:, None] / CUTOFF, np.arange(N_RADIAL)
     value = (1 - x) ** 3 * x**-power  # [n_edges, n_radial]

@@ -19,7 +19,7 @@ from mlip.data.consistency import (
 )
 from mlip.data.convergence import unconverged
 from mlip.data.dataset import ORDER_NAMES, hashes
-from mlip.data.graph import neighbour_list
+from mlip.data.graph import neighbour_vectors
 from mlip.data.statistics import fit_atomic_energies
 from mlip.data.structures import Source
 
@@ -110,11 +110,9 @@ def _numbers(atoms: Atoms) -> dict[str, float]:
 
 def _shortest(atoms: Atoms) -> tuple[float, float]:
     """Shortest distance, in Å and over the sum of covalent radii; infinite where nothing is near."""
-    edge_index, edge_shift = neighbour_list(atoms, 3.0)
-    if edge_index.shape[1] == 0:
+    centre, neighbour, vector = neighbour_vectors(atoms, 3.0)
+    if len(centre) == 0:
         return np.inf, np.inf
-    centre, neighbour = edge_index.numpy()
-    vector = atoms.positions[neighbour] + edge_shift.numpy() @ atoms.cell.array - atoms.positions[centre]
     distance = np.linalg.norm(vector, axis=1)
     radii = covalent_radii[atoms.numbers]
     return float(distance.min()), float((distance / (radii[centre] + radii[neighbour])).min())

@@ -48,6 +48,19 @@ def neighbour_list(
     return torch.from_numpy(pairs.T.astype(np.int64)), torch.from_numpy(shifts.astype(np.float64))
 
 
+def neighbour_vectors(
+    system: Atoms | tuple[np.ndarray, np.ndarray, np.ndarray], cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All ordered pairs closer than the cutoff, with their vectors, as numpy arrays.
+
+    system   as in neighbour_list
+    returns  i [n_pairs] centre, j [n_pairs] neighbour, vector [n_pairs, 3] Å from i to the image of j
+    """
+    positions, cell = (system.positions, system.cell.array) if isinstance(system, Atoms) else system[:2]
+    (i, j), shift = (part.numpy() for part in neighbour_list(system, cutoff))
+    return i, j, positions[j] + shift @ cell - positions[i]
+
+
 def to_graph(
     atoms: Atoms, cutoff: float, levels: Sequence[str] = ("default",), config_types: Sequence[str] = ()
 ) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """Sublattices of a disordered crystal: which sites are equivalent, and how many whole ions each holds."""
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -9,9 +8,7 @@ from itertools import product
 import numpy as np
 from scipy.spatial import cKDTree
 
-with warnings.catch_warnings():  # spglib announces its next error handling on import
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import spglib
+from mlip.data.symmetry import symmetry_dataset
 
 TOLERANCE = 0.01  # Å of the symmetry, and in occupancies
 
@@ -32,13 +29,11 @@ def permutations(cell: np.ndarray, fractional: np.ndarray, occupancies: Sequence
         if not any(_same(occupancy, kind) for kind in kinds):
             kinds.append(occupancy)
     labels = [next(k for k, kind in enumerate(kinds) if _same(occupancy, kind)) for occupancy in occupancies]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        found = spglib.get_symmetry((cell, fractional, labels), symprec=TOLERANCE)
+    found = symmetry_dataset(cell, fractional, labels, TOLERANCE)
     if found is None:
         raise ValueError("no symmetry found in the average structure: two sites overlap, or the CIF lists one twice")
     places = cKDTree((fractional % 1.0) % 1.0, boxsize=1.0)
-    sent = [places.query((fractional @ r.T + t) % 1.0 % 1.0)[1] for r, t in zip(found["rotations"], found["translations"], strict=True)]
+    sent = [places.query((fractional @ r.T + t) % 1.0 % 1.0)[1] for r, t in zip(found.rotations, found.translations, strict=True)]
     return np.unique(np.array(sent), axis=0)
 
 

@@ -1,1 +1,1 @@
-"""From a potential or a trajectory to numbers with intervals, figures and one page."""
+"""Evaluation of potentials: numbers with intervals, figures and one page."""

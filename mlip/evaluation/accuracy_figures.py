@@ -1,30 +1,32 @@
-"""Figures of accuracy, from the plain data of its section alone: parity, cumulative errors of migrating ions, calibration."""
+"""Figures of accuracy: parity, cumulative errors of migrating ions, calibration."""
+
+from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlip.evaluation.plots import BLUE, GREEN, ORANGE, RED
+from mlip.evaluation.plots import BLUE, GREEN, ORANGE, RED, log_ticks
 
 STYLE = {"font.size": 9, "pdf.fonttype": 42}
 UNITS = {"energy": "energy (eV/atom)", "force": "force component (eV/Å)", "stress": "stress component (GPa)"}
 LINES = (("-", BLUE), ("--", RED), (":", GREEN))
 
 
-def draw(data: dict) -> dict[str, Figure]:
+def plot_accuracy(data: Mapping) -> dict[str, Figure]:
     """Every figure that the data of an accuracy section can show, by name."""
     figures = {}
     with matplotlib.rc_context(STYLE):
         if data.get("parity"):
-            figures["parity"] = parity(data["parity"])
+            figures["parity"] = plot_parity(data["parity"])
         if data.get("cumulative"):
-            figures["force_errors"] = cumulative(data["cumulative"])
-        for name, found in data.get("uncertainty", {}).items():
-            figures[f"calibration_{name}"] = calibration(found, name)
+            figures["force_errors"] = plot_cumulative(data["cumulative"])
+        for name, curves in data.get("uncertainty", {}).items():
+            figures[f"calibration_{name}"] = plot_calibration(curves, name)
     return figures
 
 
-def parity(pairs: dict) -> Figure:
+def plot_parity(pairs: dict) -> Figure:
     """Prediction against label, one panel per quantity; below it the error, which parity hides."""
     figure = Figure(figsize=(3.0 * len(pairs), 4.2), layout="constrained")
     panels = figure.subplots(2, len(pairs), squeeze=False, sharex="col", height_ratios=(2, 1))
@@ -41,7 +43,7 @@ def parity(pairs: dict) -> Figure:
     return figure
 
 
-def cumulative(curves: dict) -> Figure:
+def plot_cumulative(curves: dict) -> Figure:
     """Part of the ions with an error below x: of the magnitude and of the direction of the force, migrating ions apart."""
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
     size, direction = figure.subplots(1, 2, sharey=True)
@@ -52,18 +54,19 @@ def cumulative(curves: dict) -> Figure:
     for axis in (size, direction):  # the smallest hundredth would take half of a logarithmic axis
         starts = [np.interp(0.01, line.get_ydata(), line.get_xdata()) for line in axis.lines]
         axis.set(xscale="log", xlim=(max(min(starts, default=1e-3), 1e-6), None))
+        log_ticks(axis.xaxis, *axis.get_xlim())
     size.set(xlabel="error of the force's magnitude (meV/Å)", ylabel="part of the ions", ylim=(0, 1))
     direction.set(xlabel="angle between the forces (degree)")
     size.legend(frameon=False, fontsize=8, loc="upper left")
     return figure
 
 
-def calibration(found: dict, name: str) -> Figure:
+def plot_calibration(curves: dict, name: str) -> Figure:
     """Left: part of the errors within the expected interval. Right: error against spread in bins of equally many rows."""
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
     curve, bins = figure.subplots(1, 2)
     curve.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    states = [(state, found[state]) for state in ("as given", "rescaled") if state in found]
+    states = [(state, curves[state]) for state in ("as given", "rescaled") if state in curves]
     for (state, at), colour, marker in zip(states, (BLUE, ORANGE), "os", strict=False):
         curve.plot(at["expected"], at["observed"], "-", marker=marker, markevery=5, markersize=4, color=colour,
                    label=f"{state}: area {at['area']:.3f}")  # fmt: skip
@@ -74,7 +77,7 @@ def calibration(found: dict, name: str) -> Figure:
         bins.plot([min(ends), max(ends)], [min(ends), max(ends)], color="0.6", linewidth=1)
         bins.set(xscale="log", yscale="log")
     curve.set(xlabel="expected part within the interval", ylabel="part found")
-    bins.set(xlabel=f"rms σ of the {name} ({found['unit']})", ylabel=f"rms error ({found['unit']})")
+    bins.set(xlabel=f"rms σ of the {name} ({curves['unit']})", ylabel=f"rms error ({curves['unit']})")
     for axis in (curve, bins):
         axis.legend(frameon=False, fontsize=8)
     return figure

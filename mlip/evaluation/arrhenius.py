@@ -1,4 +1,4 @@
-"""Activation energy and extrapolation, with the interval that the points allow.
+"""Activation energy and extrapolation of diffusivities and conductivities, with intervals.
 
 ln y = ln y0 - E_a / (k_B T), with y = D, or y = sigma T; weighted by the full covariance of the points' logarithms.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlip import units
+from mlip.errors import InputError
 from mlip.evaluation.result import Result
 
 LEAST_TEMPERATURES = 4
@@ -24,7 +25,7 @@ class Arrhenius:
     covariance [2, 2]       of (ln y0, E_a), enlarged by chi^2 / freedom where the points scatter more than they say
     chi2_per_freedom        near 1 for a straight line with honest errors
     curvature_sigma         how many sigma the best parabola in 1/T is away from the line
-    phase_changes           (T below, T above, reason) from host.phase_changes
+    phase_changes           (T below, T above, reason) from framework.phase_changes
     unit                    of y
     """
 
@@ -40,7 +41,7 @@ class Arrhenius:
     unit: str
 
     def line(self, temperatures_K) -> tuple[np.ndarray, np.ndarray]:
-        """ln y and its 1 sigma error at any temperatures; no question asked."""
+        """ln y and its 1 sigma error at any temperatures."""
         rows = design(temperatures_K)
         return rows @ [self.log_prefactor, self.energy], np.sqrt(np.einsum("ti,ij,tj->t", rows, self.covariance, rows))
 
@@ -67,18 +68,18 @@ def fit(
     """
     t, y = np.asarray(temperatures_K, float), np.asarray(values, float)
     if len(np.unique(t)) < LEAST_TEMPERATURES:
-        raise ValueError(f"an Arrhenius line needs at least {LEAST_TEMPERATURES} temperatures, got {sorted(set(t.tolist()))} K: "
-                         "with fewer, nothing tells a line from a curve")
+        raise InputError(f"an Arrhenius line needs at least {LEAST_TEMPERATURES} temperatures, got {sorted(set(t.tolist()))} K: "
+                         "with fewer, a line cannot be distinguished from a curve")
     if not (np.isfinite(t).all() and (t > 0).all()):
-        raise ValueError(f"temperatures must be positive, got {t.tolist()} K")
+        raise InputError(f"temperatures must be positive, got {t.tolist()} K")
     if not (np.isfinite(y).all() and (y > 0).all()):
-        raise ValueError(f"values must be positive, got {y.tolist()}: leave out temperatures that have only an upper limit")
+        raise InputError(f"values must be positive, got {y.tolist()}: leave out temperatures that have only an upper limit")
     c = np.asarray(covariance, float)
     c = np.diag(c**2) if c.ndim == 1 else c
     if c.shape != (len(t), len(t)) or len(y) != len(t):
-        raise ValueError(f"{len(t)} temperatures need as many values and errors, got {len(y)} and {c.shape[0]}")
+        raise InputError(f"{len(t)} temperatures need as many values and errors, got {len(y)} and {c.shape[0]}")
     if not (np.isfinite(c).all() and np.linalg.eigvalsh(c).min() > 0):
-        raise ValueError(f"the covariance of the logarithms must be positive, got errors {np.sqrt(np.diag(c)).tolist()}")
+        raise InputError(f"the covariance of the logarithms must be positive, got errors {np.sqrt(np.diag(c)).tolist()}")
     x, log = design(t), np.log(y)
     best, cov, chi2 = least_squares(x, log, c)
     excess = chi2 / (len(t) - 2)
@@ -105,13 +106,13 @@ def from_results(results: Sequence[Result], phase_changes: Sequence[tuple[float,
     """The fit of one quantity's Results at many temperatures, and notes on what was left out.
 
     Conductivities are fitted as sigma T. The error of a logarithm is a quarter of ln(high / low), the 2 sigma
-    interval; limits and failed points (a molten host) are left out and named.
+    interval; limits and failed points (a molten framework) are left out and named.
     """
     rows, notes = [], []
     for result in results:
         t = result.conditions.get("temperature_K")
         if t is None:
-            raise ValueError(f"{result.name} has no temperature_K among its conditions")
+            raise InputError(f"{result.name} has no temperature_K among its conditions")
         if result.value is None or not (result.low or 0) > 0 or result.verdict in ("limit", "fail"):
             notes.append(f"{t:g} K left out: {'; '.join(result.notes) or result.verdict or 'no interval'}")
             continue
@@ -119,7 +120,7 @@ def from_results(results: Sequence[Result], phase_changes: Sequence[tuple[float,
         rows.append((t, result.value * weight, np.log(result.high / result.low) / 4))
     names = {(result.name, result.unit) for result in results}
     if len(names) > 1:
-        raise ValueError(f"one line for one quantity, got {sorted(names)}")
+        raise InputError(f"one line for one quantity, got {sorted(names)}")
     unit = "S K/cm" if results and results[0].unit == "S/cm" else results[0].unit if results else ""
     t, y, error = np.array(rows).reshape(-1, 3).T
     return fit(t, y, error, phase_changes, unit), notes
@@ -144,14 +145,14 @@ def activation_energy(line: Arrhenius) -> Result:
 def extrapolate(line: Arrhenius, temperature_K: float, across_phase_change: bool = False) -> Result:
     """y at another temperature with its 2 sigma interval; sigma is given back as S/cm.
 
-    Raises ValueError where a known phase change lies between the points or on the way to temperature_K, unless told
-    to go across: the line of one phase says nothing about another.
+    Raises ValueError if a known phase change lies between the points or on the way to temperature_K, unless
+    across_phase_change: the line of one phase says nothing about another.
     """
     low, high = min(temperature_K, *line.temperatures_K), max(temperature_K, *line.temperatures_K)
     crossed = [change for change in line.phase_changes if change[1] > low and change[0] < high]
     if crossed and not across_phase_change:
         below, above, why = crossed[0]
-        raise ValueError(f"no extrapolation to {temperature_K:g} K across the phase change between {below:g} and {above:g} K "
+        raise InputError(f"no extrapolation to {temperature_K:g} K across the phase change between {below:g} and {above:g} K "
                          f"({why}): fit the temperatures of one phase only, or say across_phase_change=True")
     log, error = line.line(temperature_K)
     is_sigma = line.unit == "S K/cm"

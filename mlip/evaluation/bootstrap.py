@@ -1,4 +1,4 @@
-"""Intervals of errors: whole trajectories, or stretches of them, are drawn again; never single atoms, which know each other."""
+"""Bootstrap intervals of errors: trajectories, or stretches of them, are resampled."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Blocks:
-    """What is drawn again as a whole.
+    """Blocks of frames that are resampled as a whole.
 
     of_frame  [n_frames] int   block of each frame
     stratum   [n_blocks] int   blocks are exchanged within a stratum, so that every draw has as much of each
@@ -34,7 +34,7 @@ class Blocks:
         return len(self.stratum)
 
     def freedom(self, used: np.ndarray) -> int:
-        """Blocks less strata among those used: how many differences between blocks tell of the scatter."""
+        """Blocks less strata among those used: the number of independent differences between blocks."""
         used = np.unique(used)
         return len(used) - len(np.unique(self.stratum[used]))
 
@@ -45,7 +45,7 @@ class Blocks:
 
 
 def trajectory(atoms: Atoms) -> Hashable:
-    """Which trajectory a frame is from: its file, `trajectory` where the file names it, and config_type."""
+    """Trajectory of a frame: its file, `trajectory` if the file names it, and config_type."""
     source = str(atoms.info.get("source", "")).rpartition(":")[0]
     return source, str(atoms.info.get("trajectory", "")), str(atoms.info.get("config_type", "default"))
 
@@ -71,7 +71,7 @@ def blocks(trajectories: Sequence[Hashable]) -> Blocks:
 
 
 def draws(blocks: Blocks) -> np.ndarray:
-    """How often each block was drawn, [n_draws, n_blocks]; the same draws for every statistic."""
+    """Number of times that each block was drawn, [n_draws, n_blocks]; the same draws for every statistic."""
     rng = np.random.default_rng(0)
     weights = np.zeros((DRAWS, len(blocks)))
     for stratum in np.unique(blocks.stratum):
@@ -83,7 +83,7 @@ def draws(blocks: Blocks) -> np.ndarray:
 def interval(
     statistic: Statistic, blocks: Blocks, used: np.ndarray | None = None, positive: bool = True
 ) -> tuple[float, float | None, float | None]:
-    """Value and 2 sigma interval; None for its ends where nothing tells of the scatter.
+    """Value and 2 sigma interval; None for its ends with too few blocks.
 
     used      blocks that the statistic's rows are in; None: all
     positive  the interval is taken of the logarithm: an error has no negative end

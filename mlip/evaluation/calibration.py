@@ -1,7 +1,7 @@
-"""Whether a model knows its own error: calibration of the spread that a committee or a last layer gives.
+"""Calibration of the uncertainty that a committee or a last layer gives.
 
-A spread sigma is of a vector of d components, sigma^2 = sum of their variances: d = 3 for a force, 1 for an energy.
-An isotropic normal error of that spread has components of sigma / sqrt(d).
+An uncertainty sigma is of a vector of d components, sigma^2 = sum of their variances: d = 3 for a force, 1 for an energy.
+An isotropic normal error of that size has components of sigma / sqrt(d).
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ BINS = 10
 
 
 def alpha(sigma: np.ndarray, error: np.ndarray) -> float:
-    """rms of |error| / sigma: 1 is calibrated, above 1 too sure.  sigma [n], error [n, d] in one unit."""
+    """rms of |error| / sigma: 1 is calibrated, above 1 overconfident.  sigma [n], error [n, d] in one unit."""
     return scale(torch.from_numpy(np.ascontiguousarray(sigma)), torch.from_numpy(np.ascontiguousarray(error)))
 
 
@@ -42,7 +42,7 @@ def miscalibration(expected: np.ndarray, observed: np.ndarray) -> float:
 
 
 def rank_correlation(sigma: np.ndarray, error: np.ndarray) -> float | None:
-    """Spearman's correlation of sigma and |error|; None where one of them is constant."""
+    """Spearman's correlation of sigma and |error|; None if one of them is constant."""
     sizes = np.linalg.norm(error, axis=1)
     if len(sigma) < 3 or np.ptp(sigma) == 0 or np.ptp(sizes) == 0:
         return None
@@ -50,7 +50,7 @@ def rank_correlation(sigma: np.ndarray, error: np.ndarray) -> float | None:
 
 
 def reliability(sigma: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """rms sigma and rms |error| in bins of equally many rows, ordered by sigma; equal where it is calibrated."""
+    """rms sigma and rms |error| in bins of equally many rows, ordered by sigma; equal if it is calibrated."""
     parts = [part for part in np.array_split(np.argsort(sigma), BINS) if len(part)]
     square = (error**2).sum(axis=1)
     return tuple(np.array([np.sqrt(values[part].mean()) for part in parts]) for values in (sigma**2, square))
@@ -67,10 +67,10 @@ def cross_fitted(sigma: np.ndarray, error: np.ndarray, kind: np.ndarray, block: 
 
 
 def summary(sigma: np.ndarray, error: np.ndarray) -> dict:
-    """Everything of one spread, plain: alpha, area, spearman, curve, reliability."""
+    """Calibration of one uncertainty: alpha, area, spearman, curve, reliability."""
     expected, observed = curve(sigma, error)
-    told, found = reliability(sigma, error)
+    rms_sigma, rms_error = reliability(sigma, error)
     return {
         "alpha": alpha(sigma, error), "area": miscalibration(expected, observed), "spearman": rank_correlation(sigma, error),
-        "expected": expected.tolist(), "observed": observed.tolist(), "sigma": told.tolist(), "rmse": found.tolist(),
+        "expected": expected.tolist(), "observed": observed.tolist(), "sigma": rms_sigma.tolist(), "rmse": rms_error.tolist(),
     }  # fmt: skip

@@ -1,10 +1,11 @@
-"""From a diffusion coefficient to a conductivity, and the error that counting hops predicts."""
+"""Nernst-Einstein conductivity, and the error of a diffusivity from the number of hops."""
 
 import math
 
 from scipy.constants import elementary_charge
 
 from mlip import units
+from mlip.errors import InputError
 
 CM2_PER_S = 1e-4  # 1 Å^2/ps in cm^2/s
 E2_PER_KB = elementary_charge / units.BOLTZMANN  # e^2 / k_B = 1.8592e-15 C^2 K / J
@@ -20,14 +21,14 @@ def nernst_einstein(diffusivity: float, density: float, charge: float, temperatu
     """
     check_charge(charge)
     if not temperature_K > 0:
-        raise ValueError(f"temperature_K must be positive, got {temperature_K}")
+        raise InputError(f"temperature_K must be positive, got {temperature_K}")
     return E2_PER_KB * charge**2 * density * PER_CM3 * diffusivity / temperature_K
 
 
 def check_charge(charge: float) -> None:
     """ValueError unless it is a finite number other than zero."""
     if charge is None or not math.isfinite(charge) or charge == 0:
-        raise ValueError(f"the charge of the mobile ion must be given in e (1 for Li+, -1 for F-), got {charge}")
+        raise InputError(f"the charge of the mobile ion must be given in e (1 for Li+, -1 for F-), got {charge}")
 
 
 def effective_hops(msd_max: float, n_ions: int, hop_length: float) -> float:

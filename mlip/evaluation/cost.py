@@ -1,24 +1,25 @@
-"""Computational cost: time per atom and step, how it grows, ns per day, memory, the largest system that fits."""
+"""Computational cost: time per atom and step, scaling, ns per day, memory, largest system."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from ase import Atoms
+from matplotlib.figure import Figure
 from scipy.optimize import least_squares
 from scipy.stats import t as t_law
 
 from mlip.data.graph import neighbour_list
-from mlip.evaluation.cost_figures import accuracy_cost, draw
+from mlip.errors import InputError
+from mlip.evaluation.cost_figures import plot_cost
 from mlip.evaluation.increments import TWO_SIGMA
 from mlip.evaluation.peak_memory import peak_bytes, total_bytes
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
 from mlip.units import ATOMIC_MASS, BOLTZMANN
 
-__all__ = ["accuracy_cost", "draw", "part"]
 N_BLOCKS = 5
 WARM_UP = 3  # steps that are not timed: compilation, first touch of memory
 PERIOD_FS = 150.0  # of the atoms' motion; Li in an oxide vibrates about so
@@ -58,25 +59,25 @@ def fit(n_atoms: np.ndarray, seconds: np.ndarray, errors: np.ndarray) -> Scaling
 
     start = [0.1 * seconds[0], np.log(0.9 * rate * n_atoms[0]), 1.0][:free]
     lower, upper = [0.0, -np.inf, 0.3][:free], [seconds.min() * (1 + 1e-9), np.inf, 3.5][:free]
-    found = least_squares(residuals, start, bounds=(lower, upper), x_scale=[0.1 * seconds[0], 0.1, 0.1][:free],
+    solution = least_squares(residuals, start, bounds=(lower, upper), x_scale=[0.1 * seconds[0], 0.1, 0.1][:free],
                           xtol=1e-14, ftol=1e-14, gtol=1e-14)  # fmt: skip
-    power = float(found.x[2]) if free == 3 else 1.0
+    power = float(solution.x[2]) if free == 3 else 1.0
     error = None
     if len(n_atoms) > free:
-        covariance = np.linalg.pinv(found.jac.T @ found.jac) * max(1.0, 2 * found.cost / (len(n_atoms) - free))
+        covariance = np.linalg.pinv(solution.jac.T @ solution.jac) * max(1.0, 2 * solution.cost / (len(n_atoms) - free))
         error = float(np.sqrt(covariance[2, 2]))
-    t0 = float(found.x[0]) if found.x[0] > 1e-6 * seconds.min() else 0.0  # the solver stays a little inside its bound
-    return Scaling(t0, float(np.exp(found.x[1]) / n_atoms[0] ** power), power, error)
+    t0 = float(solution.x[0]) if solution.x[0] > 1e-6 * seconds.min() else 0.0  # the solver stays a little inside its bound
+    return Scaling(t0, float(np.exp(solution.x[1]) / n_atoms[0] ** power), power, error)
 
 
 def sizes(atoms: Atoms, largest: int) -> list[Atoms]:
     """The structure, and doubled along its shortest vector again and again, up to so many atoms."""
-    found = [atoms.copy()]
-    while 2 * len(found[-1]) <= largest:
+    cells = [atoms.copy()]
+    while 2 * len(cells[-1]) <= largest:
         repeat = np.ones(3, dtype=int)
-        repeat[np.where(atoms.pbc, found[-1].cell.lengths(), np.inf).argmin()] = 2
-        found.append(found[-1].repeat(tuple(repeat)))
-    return found
+        repeat[np.where(atoms.pbc, cells[-1].cell.lengths(), np.inf).argmin()] = 2
+        cells.append(cells[-1].repeat(tuple(repeat)))
+    return cells
 
 
 def motion(atoms: Atoms, timestep_fs: float, temperature_K: float) -> Iterator[np.ndarray]:
@@ -116,39 +117,47 @@ def moving(cell: Atoms, calculator, positions: Iterator[np.ndarray]) -> Callable
     return step
 
 
-def part(
-    calculator,
-    atoms: Atoms,
-    largest: int = 2000,
-    seconds: float = 5.0,
-    timestep_fs: float = 1.0,
-    temperature_K: float = 600.0,
-) -> Section:
-    """Time, memory and reach of energy and forces through the ASE calculator, neighbour list included.
+@dataclass(frozen=True)
+class Cost:
+    """Time per atom and step, its scaling, speed, memory and the largest system, through ASE.
 
     atoms          a cell of the material; it is repeated up to `largest` atoms
     seconds        of timing for each size
     timestep_fs    for ns/day, and for how far atoms move between calls
     """
-    if not atoms.pbc.any():
-        raise ValueError("cost needs a periodic structure, which it repeats; got pbc False in all directions")
-    device = torch.device(getattr(calculator, "device", "cpu") or "cpu")
-    synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    cells = sizes(atoms, largest)
-    steps = [moving(cell, calculator, motion(cell, timestep_fs, temperature_K)) for cell in cells]
-    memory = [peak_bytes(step, device) for step in steps]  # from small to large: the largest leaves the most behind
-    for step in steps:
-        for _ in range(WARM_UP):
-            step()
-    blocks = np.empty((N_BLOCKS, len(cells)))
-    for block in blocks:  # sizes in turn: what else runs on the machine hits all alike
-        for size, step in enumerate(steps):
-            step()  # another structure than before: the list is new
-            block[size] = timed(step, seconds / N_BLOCKS, synchronise)
-    error = 1.2533 * blocks.std(axis=0, ddof=1) / np.sqrt(N_BLOCKS)  # of a median
-    rows = [{"n_atoms": len(cell), "seconds": float(t), "error": float(e), "memory_bytes": m}
-            for cell, t, e, m in zip(cells, np.median(blocks, axis=0), error, memory, strict=True)]  # fmt: skip
-    return summarised(calculator, atoms, rows, device, timestep_fs)
+
+    atoms: Atoms
+    largest: int = 2000
+    seconds: float = 5.0
+    timestep_fs: float = 1.0
+    temperature_K: float = 600.0
+
+    def evaluate(self, calculator) -> Section:
+        """Time energy and forces of growing cells, neighbour list included."""
+        if not self.atoms.pbc.any():
+            raise InputError("cost needs a periodic structure, which it repeats; got pbc False in all directions")
+        device = torch.device(getattr(calculator, "device", "cpu") or "cpu")
+        synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+        cells = sizes(self.atoms, self.largest)
+        steps = [moving(cell, calculator, motion(cell, self.timestep_fs, self.temperature_K)) for cell in cells]
+        memory = [peak_bytes(step, device) for step in steps]  # from small to large: the largest leaves the most behind
+        for step in steps:
+            for _ in range(WARM_UP):
+                step()
+        blocks = np.empty((N_BLOCKS, len(cells)))
+        for block in blocks:  # sizes in turn: what else runs on the machine hits all alike
+            for size, step in enumerate(steps):
+                step()  # another structure than before: the list is new
+                block[size] = timed(step, self.seconds / N_BLOCKS, synchronise)
+        error = 1.2533 * blocks.std(axis=0, ddof=1) / np.sqrt(N_BLOCKS)  # of a median
+        rows = [{"n_atoms": len(cell), "seconds": float(t), "error": float(e), "memory_bytes": m}
+                for cell, t, e, m in zip(cells, np.median(blocks, axis=0), error, memory, strict=True)]  # fmt: skip
+        return summarised(calculator, self.atoms, rows, device, self.timestep_fs)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot time per step against size."""
+        return plot_cost(data)
 
 
 def summarised(calculator, atoms: Atoms, rows: list[dict], device: torch.device, timestep_fs: float) -> Section:
@@ -187,11 +196,11 @@ def summarised(calculator, atoms: Atoms, rows: list[dict], device: torch.device,
 def conditions(calculator, atoms: Atoms, device: torch.device) -> dict:
     """Device, threads, dtype, cutoff and neighbours per atom: without them a time means nothing."""
     metadata = getattr(calculator, "metadata", {})
-    found = {"material": atoms.get_chemical_formula(empirical=True)}
-    found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    known = {"material": atoms.get_chemical_formula(empirical=True)}
+    known["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     if "dtype" in metadata:
-        found["dtype"] = metadata["dtype"]
+        known["dtype"] = metadata["dtype"]
     if "cutoff" in metadata:
         pairs = neighbour_list(atoms, metadata["cutoff"])[0].shape[1]
-        found |= {"cutoff_A": metadata["cutoff"], "neighbours_per_atom": round(pairs / len(atoms), 1)}
-    return found
+        known |= {"cutoff_A": metadata["cutoff"], "neighbours_per_atom": round(pairs / len(atoms), 1)}
+    return known

@@ -1,4 +1,4 @@
-"""Figures of cost, from plain data alone: time against size, and accuracy against time for several models."""
+"""Figures of cost: time against size, and accuracy against time for several models."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from mlip.evaluation.plots import BLUE, GREEN, MARKERS, ORANGE, RED
 from mlip.evaluation.section import Section
 
 
-def draw(data: dict) -> dict[str, Figure]:
+def plot_cost(data: Mapping) -> dict[str, Figure]:
     """Time per step against the number of atoms, with the fit, and ns per day on the other side."""
     rows = data["rows"]
     n_atoms, seconds, error = (np.array([row[key] for row in rows]) for key in ("n_atoms", "seconds", "error"))
@@ -38,7 +38,7 @@ def _positive(values):
     return np.maximum(np.asarray(values, dtype=float), 1e-300)
 
 
-def accuracy_cost(models: Mapping[str, tuple[Section, Section]]) -> Figure:
+def plot_accuracy_cost(models: Mapping[str, tuple[Section, Section]]) -> Figure:
     """Force RMSE against time per atom of the largest size, one point with intervals for each model.
 
     models  name -> (section of accuracy, section of cost); the material and machine should be the same

@@ -1,6 +1,6 @@
-"""Diffusion and conductivity from a trajectory, with intervals: tracer, collective, Haven ratio, per-axis tensor.
+"""Diffusivities, Haven ratio and conductivity of a trajectory, with intervals.
 
-The estimator is that of increments.py. Every number comes as a Result with its 2 sigma interval; where nothing hops
+The estimator is that of increments.py. Every number comes as a Result with its 2 sigma interval; if nothing hops
 there is an upper limit and no number.
 """
 
@@ -9,24 +9,25 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import f as f_law
 
+from mlip.errors import InputError
 from mlip.evaluation import conductivity as formulas
 from mlip.evaluation.conductivity import CM2_PER_S
 from mlip.evaluation.displacements import Trajectory
-from mlip.evaluation.host import host_intact
+from mlip.evaluation.framework import framework_intact
 from mlip.evaluation.increments import TWO_SIGMA, Estimate, estimate
 from mlip.evaluation.result import Result
-from mlip.evaluation.van_hove import hop_counts
+from mlip.evaluation.van_hove import settled_displacements
 
 FEW_HOPS = 160  # below, 2 sigma intervals of hopping walkers are less sure than they say
 
 
 @dataclass(frozen=True)
-class Diffusion:
-    """What the plots and the table are made of.
+class TransportEstimates:
+    """Estimates, curves and results of one trajectory.
 
-    tracer, collective  Å^2/ps; None where nothing hops
+    tracer, collective  Å^2/ps; None if nothing hops
     lags_ps, msd, msd_error   [n_lags] ps, Å^2, Å^2 (jackknife over ions)
-    hops                [n_ions] settled hops of every ion
+    settled             [n_ions] settled displacements of every ion by more than half a hop
     results             rows of the report
     """
 
@@ -35,27 +36,27 @@ class Diffusion:
     lags_ps: np.ndarray
     msd: np.ndarray
     msd_error: np.ndarray
-    hops: np.ndarray
+    settled: np.ndarray
     results: list[Result]
 
 
-def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_length: float) -> Diffusion:
+def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_length: float) -> TransportEstimates:
     """Everything a trajectory at one temperature says about transport.
 
     charge      of the mobile ion, e; never guessed
-    hop_length  distance between neighbouring sites, Å (2-4 Å): decides what is a hop, N_eff and the upper limit; D
+    hop_length  distance between neighbouring sites, Å (2-4 Å): decides whether anything hops, N_eff and the upper limit; D
                 does not depend on it
     """
     formulas.check_charge(charge)
     if not hop_length > 0:
-        raise ValueError(f"hop_length must be positive, got {hop_length} Å")
+        raise InputError(f"hop_length must be positive, got {hop_length} Å")
     ions, interval = trajectory.ions, trajectory.interval_ps
     n_ions, where = ions.shape[1], {"species": trajectory.mobile, "temperature_K": float(temperature_K)}
     tracer = estimate(ions, interval)
     lags, msd, msd_error = mean_square_displacement(ions, interval)
-    hops = hop_counts(ions, interval, hop_length)
-    host = host_intact(trajectory, **where)
-    results = [host, Result("hops", hops.sum(), "", conditions=where)]
+    settled = settled_displacements(ions, interval, hop_length / 2)
+    framework = framework_intact(trajectory, **where)
+    results = [framework, Result("settled_displacements", settled.sum(), "", conditions=where)]
 
     def sigma(name: str, d: Result) -> Result:
         ends = [
@@ -64,16 +65,16 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
         ]
         return Result(name, ends[0], "S/cm", ends[1], ends[2], d.verdict, d.notes, {**where, "charge_e": float(charge)})
 
-    if hops.sum() == 0:
+    if settled.sum() == 0:
         limit = formulas.upper_limit(n_ions, trajectory.duration_ps, hop_length) * CM2_PER_S
         note = f"no hop of {n_ions} ions in {trajectory.duration_ps:g} ps: D < 3 a^2 / (6 N t), a = {hop_length:g} Å"
         d = Result("tracer_diffusivity", None, "cm2/s", 0.0, limit, "limit", (note,), where)
-        return Diffusion(None, None, lags, msd, msd_error, hops, [*results, d, sigma("conductivity_nernst_einstein", d)])
+        return TransportEstimates(None, None, lags, msd, msd_error, settled, [*results, d, sigma("conductivity_nernst_einstein", d)])
 
     collective = estimate(together(ions), interval, least_tau_ps=tracer.tau_ps)
     n_eff = formulas.effective_hops(msd.max(), n_ions, hop_length)
-    d = diffusivity("tracer_diffusivity", tracer, where, n_eff, host.verdict == "fail")
-    d_sigma = diffusivity("collective_diffusivity", collective, where, None, host.verdict == "fail")
+    d = diffusivity("tracer_diffusivity", tracer, where, n_eff, framework.verdict == "fail")
+    d_sigma = diffusivity("collective_diffusivity", collective, where, None, framework.verdict == "fail")
     results += [
         d,
         *tensor_results(tracer, where),
@@ -85,7 +86,7 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
         Result("relative_error_he_zhu_mo", formulas.hop_count_error(n_eff), "", conditions=where),
         Result("relative_error", tracer.error / tracer.value if tracer.value > 0 else None, "", conditions=where),
     ]
-    return Diffusion(tracer, collective, lags, msd, msd_error, hops, results)
+    return TransportEstimates(tracer, collective, lags, msd, msd_error, settled, results)
 
 
 def together(ions: np.ndarray) -> np.ndarray:
@@ -94,14 +95,14 @@ def together(ions: np.ndarray) -> np.ndarray:
 
 
 def diffusivity(name: str, at: Estimate, where: dict, n_eff: float | None, molten: bool) -> Result:
-    """An estimate as a row, in cm^2/s, with what a reader must know beside it."""
+    """An estimate as a row, in cm^2/s, with notes on its reliability."""
     notes = [f"slope of the MSD from tau = {at.tau_ps:.3g} ps to 2 tau"]
     if not at.reached:
         notes.append(f"D(tau) is not flat up to {at.taus_ps[-1]:.3g} ps: run longer (the interval includes how far it still moved)")
     if n_eff is not None and n_eff < FEW_HOPS:
         notes.append(f"only {n_eff:.0f} effective hops: the interval is a rough one below {FEW_HOPS}")
     if molten:
-        notes.append("the host has moved away: this is the diffusion of another phase, or of a melt")
+        notes.append("the framework has moved away: this is the diffusion of another phase, or of a melt")
     verdict = "fail" if molten else "warn" if len(notes) > 1 else "pass"
     if at.freedom == 0:
         verdict = "limit"

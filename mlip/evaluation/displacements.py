@@ -1,7 +1,7 @@
-"""From frames of a trajectory to unwrapped positions of every atom, seen from the host.
+"""Unwrapped positions of a trajectory in the frame of reference of its framework.
 
 Positions are followed in fractional coordinates and measured in the mean cell, so that the breathing of an NPT
-cell moves nobody (von Bülow, Bullerjahn, Hummer, J. Chem. Phys. 153, 021101, 2020, tell what it does otherwise).
+cell moves nobody (von Bülow, Bullerjahn, Hummer, J. Chem. Phys. 153, 021101, 2020, on NPT artefacts).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
 from mlip.data.structures import iread
+from mlip.errors import InputError
 
 # a displacement is known up to whole cells; above this part of half the width, others may have been beyond it
 SAFE_PART = 0.8
@@ -19,14 +20,14 @@ SAFE_PART = 0.8
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Positions at equal times, unwrapped, without the drift of the host.
+    """Positions at equal times, unwrapped, without the drift of the framework.
 
     positions    [n_frames, n_atoms, 3]  Å, in the mean cell
     numbers      [n_atoms]               atomic numbers
     cells        [n_frames, 3, 3]        Å, rows are lattice vectors
     interval_ps                          time between frames
-    mobile       symbol of the ions whose diffusion is asked
-    host         [n_atoms] bool          atoms whose mean displacement was subtracted
+    mobile       symbol of the mobile ions
+    framework         [n_atoms] bool          atoms whose mean displacement was subtracted
     drift        [n_frames, 3]           Å, that mean displacement
     """
 
@@ -35,7 +36,7 @@ class Trajectory:
     cells: np.ndarray
     interval_ps: float
     mobile: str
-    host: np.ndarray
+    framework: np.ndarray
     drift: np.ndarray
 
     @property
@@ -62,21 +63,21 @@ def read_trajectory(
     files,
     mobile: str,
     frame_interval_fs: float | None = None,
-    host: Sequence[str] | None = None,
+    framework: Sequence[str] | None = None,
     elements: Sequence[str] | Mapping[int, str] | None = None,
 ) -> Trajectory:
     """A trajectory from what mlip.data.structures.read takes: extxyz, ASE traj, XDATCAR, LAMMPS dump; in pieces too.
 
     mobile             symbol of the diffusing ion, e.g. "Li"
     frame_interval_fs  between saved frames (not the MD step); needed unless every frame has `time_fs`, as ours have
-    host               symbols that hold the frame of reference; None: all but the mobile one
-    elements           symbols of LAMMPS types 1, 2, ... where the dump has no `element` column
+    framework               symbols that hold the frame of reference; None: all but the mobile one
+    elements           symbols of LAMMPS types 1, 2, ... if the dump has no `element` column
     """
-    return from_frames(_renamed(iread(files), elements), mobile, frame_interval_fs, host)
+    return from_frames(_renamed(iread(files), elements), mobile, frame_interval_fs, framework)
 
 
 def from_frames(
-    frames: Iterable[Atoms], mobile: str, frame_interval_fs: float | None = None, host: Sequence[str] | None = None
+    frames: Iterable[Atoms], mobile: str, frame_interval_fs: float | None = None, framework: Sequence[str] | None = None
 ) -> Trajectory:
     """The same from Atoms in memory. Errors name the frame: composition, NaN, cells, times, distances."""
     fractional, cells, times, first = [], [], [], None
@@ -87,9 +88,9 @@ def from_frames(
         cells.append(atoms.cell.array.copy())
         times.append(atoms.info.get("time_fs"))
     if len(cells) < 2:
-        raise ValueError(f"diffusion needs many frames, got {len(cells)}; give the trajectory, not one structure of it")
+        raise InputError(f"diffusion needs many frames, got {len(cells)}; give the trajectory, not one structure of it")
     interval = frame_interval(times, frame_interval_fs) * 1e-3
-    return assemble(np.array(fractional), np.array(cells), first.numbers, interval, mobile, host, first.pbc)
+    return assemble(np.array(fractional), np.array(cells), first.numbers, interval, mobile, framework, first.pbc)
 
 
 def assemble(
@@ -98,33 +99,33 @@ def assemble(
     numbers: np.ndarray,
     interval_ps: float,
     mobile: str,
-    host: Sequence[str] | None = None,
+    framework: Sequence[str] | None = None,
     periodic: Sequence[bool] = (True, True, True),
 ) -> Trajectory:
     """The same from arrays: fractional [n_frames, n_atoms, 3], wrapped or not; cells [n_frames, 3, 3] Å.
 
-    host=() subtracts nothing, for ions without a host.
+    framework=() subtracts nothing, for ions without a framework.
     """
     if not (np.isfinite(interval_ps) and interval_ps > 0):
-        raise ValueError(f"the time between frames must be positive, got {interval_ps} ps")
+        raise InputError(f"the time between frames must be positive, got {interval_ps} ps")
     numbers = np.asarray(numbers)
     present = [chemical_symbols[number] for number in np.unique(numbers)]
-    if host is None:
-        host = [symbol for symbol in present if symbol != mobile]
-        if not host:
-            raise ValueError(f"every atom is {mobile}: nothing holds the frame of reference. host=() takes the frame of the box")
-    for symbol in (mobile, *host):
+    if framework is None:
+        framework = [symbol for symbol in present if symbol != mobile]
+        if not framework:
+            raise InputError(f"every atom is {mobile}: nothing holds the frame of reference. framework=() takes the frame of the box")
+    for symbol in (mobile, *framework):
         if symbol not in present:
-            raise ValueError(f"no {symbol} in the trajectory; it has {', '.join(present)}")
-    if mobile in host:
-        raise ValueError(f"{mobile} cannot be both the mobile ion and a part of the host")
-    is_host = np.isin(numbers, [atomic_numbers[symbol] for symbol in host])
+            raise InputError(f"no {symbol} in the trajectory; it has {', '.join(present)}")
+    if mobile in framework:
+        raise InputError(f"{mobile} cannot be both the mobile ion and a part of the framework")
+    is_framework = np.isin(numbers, [atomic_numbers[symbol] for symbol in framework])
     mean_cell = cells.mean(axis=0)
     positions = unwrap(fractional, cells, periodic) @ mean_cell
     drift = np.zeros((len(positions), 3))
-    if is_host.any():
-        drift = (positions[:, is_host] - positions[0, is_host]).mean(axis=1)
-    return Trajectory(positions - drift[:, None], numbers, cells, float(interval_ps), mobile, is_host, drift)
+    if is_framework.any():
+        drift = (positions[:, is_framework] - positions[0, is_framework]).mean(axis=1)
+    return Trajectory(positions - drift[:, None], numbers, cells, float(interval_ps), mobile, is_framework, drift)
 
 
 def unwrap(fractional: np.ndarray, cells: np.ndarray, periodic: Sequence[bool] = (True, True, True)) -> np.ndarray:
@@ -140,7 +141,7 @@ def unwrap(fractional: np.ndarray, cells: np.ndarray, periodic: Sequence[bool] =
     if far.max(initial=0.0) > SAFE_PART / 2:
         frame, atom, axis = np.unravel_index(far.argmax(), far.shape)
         width = widths(cells[frame + 1])[axis]
-        raise ValueError(
+        raise InputError(
             f"atom {atom} moved {far.max() * width:.2f} Å between frames {frame} and {frame + 1}, half the width of the cell "
             f"along axis {axis} is {width / 2:.2f} Å: beyond it an atom cannot be told from its image, and moves over "
             f"{SAFE_PART:.0%} of it say that some were. Save frames more often, or use a larger cell"
@@ -158,35 +159,35 @@ def widths(cell: np.ndarray) -> np.ndarray:
 
 
 def frame_interval(times: Sequence[float | None], asked_fs: float | None) -> float:
-    """Time between frames in fs, from the frames' own times or as told; raises ValueError where they leave a doubt."""
+    """Time between frames in fs, from the frames' own times or as given; raises ValueError if they contradict each other."""
     if asked_fs is not None and not (np.isfinite(asked_fs) and asked_fs > 0):
-        raise ValueError(f"frame_interval_fs must be positive, got {asked_fs}")
+        raise InputError(f"frame_interval_fs must be positive, got {asked_fs}")
     if any(time is None for time in times):
         if asked_fs is None:
-            raise ValueError("the frames do not say when they were taken (info time_fs); give frame_interval_fs, the time "
+            raise InputError("the frames do not say when they were taken (info time_fs); give frame_interval_fs, the time "
                              "between saved frames in fs: MD step times the saving stride")
         return float(asked_fs)
     steps = np.diff(np.asarray(times, float))
     wrong = np.flatnonzero(~(np.abs(steps - steps[0]) <= 1e-3 * abs(steps[0])) | ~(steps > 0))
     if len(wrong):
-        raise ValueError(f"frames must be at equal times: frames {wrong[0]} and {wrong[0] + 1} are {steps[wrong[0]]:g} fs "
+        raise InputError(f"frames must be at equal times: frames {wrong[0]} and {wrong[0] + 1} are {steps[wrong[0]]:g} fs "
                          f"apart, the first two {steps[0]:g} fs; cut the trajectory there, or drop the repeated frame")
     if asked_fs is not None and abs(asked_fs - steps[0]) > 1e-3 * steps[0]:
-        raise ValueError(f"frame_interval_fs is {asked_fs:g}, the frames' own times are {steps[0]:g} fs apart; leave it out")
+        raise InputError(f"frame_interval_fs is {asked_fs:g}, the frames' own times are {steps[0]:g} fs apart; leave it out")
     return float(steps.mean())
 
 
 def _check_frame(atoms: Atoms, first: Atoms, count: int) -> None:
     where = atoms.info.get("source", f"frame {count}")
     if len(atoms) != len(first) or (atoms.numbers != first.numbers).any():
-        raise ValueError(f"{where} holds {atoms.symbols}, the first frame {first.symbols}: atoms and their order must not "
+        raise InputError(f"{where} holds {atoms.symbols}, the first frame {first.symbols}: atoms and their order must not "
                          "change along a trajectory (LAMMPS: dump_modify sort id)")
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-        raise ValueError(f"{where} has positions or a cell that are not finite (atoms {bad[:5].tolist()}): the run has "
+        raise InputError(f"{where} has positions or a cell that are not finite (atoms {bad[:5].tolist()}): the run has "
                          "broken up there; use the frames before it")
     if atoms.cell.rank < 3:
-        raise ValueError(f"{where} has no full cell, and atoms cannot be unwrapped without one; write it as extxyz with "
+        raise InputError(f"{where} has no full cell, and atoms cannot be unwrapped without one; write it as extxyz with "
                          'Lattice="..."')
 
 
@@ -198,6 +199,6 @@ def _renamed(frames: Iterable[Atoms], elements) -> Iterable[Atoms]:
     for atoms in frames:  # without names, ASE reads type n of a LAMMPS dump as the element of number n
         missing = sorted(set(atoms.numbers.tolist()) - set(symbols))
         if missing:
-            raise ValueError(f"the dump has types {missing} that elements={symbols} does not name")
+            raise InputError(f"the dump has types {missing} that elements={symbols} does not name")
         atoms.numbers = [atomic_numbers[symbols[kind]] for kind in atoms.numbers.tolist()]
         yield atoms

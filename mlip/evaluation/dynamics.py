@@ -1,182 +1,191 @@
-"""Diffusion from molecular dynamics of our own: a list of temperatures, each a folder that goes on after a kill."""
+"""Diffusion from molecular dynamics: one folder for each temperature, resumed after a kill."""
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.io.trajectory import Trajectory as AseTrajectory
+from matplotlib.figure import Figure
 
-from mlip.errors import GuardStop
+from mlip.errors import GuardStop, InputError, MissingFileError
 from mlip.evaluation.displacements import Trajectory, from_frames
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
-from mlip.evaluation.transport import draw, section, without_beginning
+from mlip.evaluation.transport import TransportAnalysis, plot_diffusion, without_beginning
+from mlip.evaluation.van_hove import write_density
 from mlip.md.ensemble import NPT, Bussi
 from mlip.md.guard import Guard
 from mlip.md.run import run
-
-__all__ = ["draw", "part"]
+from mlip.transitions.density import ion_density
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One temperature's dynamics: times in ps; npt_ps = 0 keeps the cell of the structure."""
+class Dynamics:
+    """Settings of NVT dynamics, in the cell of the structure or in the mean cell of NPT dynamics before it.
 
-    temperature_K: float
-    folder: Path
-    timestep_fs: float
-    npt_ps: float
-    equilibration_ps: float
-    production_ps: float
-    frame_every_fs: float
-    thermostat: Callable
-    guard: Guard
-    seed: int
+    npt_ps             time at zero pressure before NVT, which then has the mean cell of its second half; 0: no NPT
+    equilibration_ps   start of the NVT run that is left out of the analysis
+    frame_interval_fs  between frames, 10-50: hops take 100
+    thermostat         of mlip.md.ensemble, called with temperature_K. Langevin would change D
+    """
+
+    timestep_fs: float = 2.0
+    npt_ps: float = 0.0
+    equilibration_ps: float = 5.0
+    production_ps: float = 100.0
+    frame_interval_fs: float = 20.0
+    thermostat: Callable = Bussi
+    guard: Guard = field(default_factory=Guard)
+    seed: int = 0
+
+    def run(self, atoms: Atoms, calculator, temperature_K: float, folder: Path, progress: bool = True) -> str:
+        """Run or resume one temperature in folder/npt and folder/nvt; return "" or the message of the guard."""
+        settings = {"timestep_fs": self.timestep_fs, "guard": self.guard, "seed": self.seed, "progress": progress,
+                    "frame_every": max(1, round(self.frame_interval_fs / self.timestep_fs))}  # fmt: skip
+        start = atoms
+        try:
+            if self.npt_ps:
+                check_same(folder / "npt", atoms, calculator)
+                run(atoms, calculator, folder / "npt", NPT(temperature_K), steps=self.steps(self.npt_ps), **settings)
+                start = in_mean_cell(folder / "npt", atoms)
+            check_same(folder / "nvt", start, calculator)
+            n_steps = self.steps(self.equilibration_ps) + self.steps(self.production_ps)
+            run(start, calculator, folder / "nvt", self.thermostat(temperature_K=temperature_K), steps=n_steps, **settings)
+        except GuardStop as stop:
+            return str(stop)
+        return ""
+
+    def steps(self, time_ps: float) -> int:
+        """Number of MD steps in a time."""
+        return round(time_ps * 1e3 / self.timestep_fs)
+
+    def production(self, folder: Path, mobile: str, framework: Sequence[str] | None) -> Trajectory:
+        """Unwrapped production part of a finished temperature."""
+        with AseTrajectory(str(folder / "nvt" / "trajectory.traj")) as frames:
+            return without_beginning(from_frames(frames, mobile, framework=framework), self.equilibration_ps)
+
+    def __str__(self) -> str:
+        npt = f", mean cell of {self.npt_ps / 2:g} ps of NPT" if self.npt_ps else ""
+        return f"{self.timestep_fs:g} fs steps, NVT after {self.equilibration_ps:g} ps of equilibration{npt}"
 
 
-def part(
-    calculator,
-    atoms: Atoms,
-    mobile: str,
-    charge: float,
-    temperatures_K: Sequence[float],
-    folder: str | Path,
-    hop_length: float = 2.5,
-    timestep_fs: float = 2.0,
-    npt_ps: float = 0.0,
-    equilibration_ps: float = 5.0,
-    production_ps: float = 100.0,
-    frame_every_fs: float = 20.0,
-    thermostat: Callable = Bussi,
-    guard: Guard | None = None,
-    seed: int = 0,
-    host: Sequence[str] | None = None,
-    extrapolate_to_K: float = 300.0,
-    literature: str | None = None,
-    devices: Sequence[str] | None = None,
-    open_calculator: Callable | None = None,
-) -> Section:
-    """Dynamics at every temperature in folder/600K/..., one after the other, then everything of transport.section.
+@dataclass(frozen=True)
+class Diffusion:
+    """Diffusion and conductivity from dynamics at every temperature, in folder/600K/ with the ions' density.cube.
 
-    npt_ps           first so long at zero pressure; the mean cell of its second half is that of what follows. 0: as given
-    equilibration_ps of the NVT run, left out of the analysis;  frame_every_fs  between frames, 10-50: hops take 100
-    thermostat       of mlip.md.ensemble, called with temperature_K. Langevin would change D
-    devices          ["cuda:0", "cuda:1"]: temperatures run at the same time, one process for each device, with calculators of
-                     open_calculator(device=...). null: one after the other with the calculator
+    analysis         mobile ion, charge, hop length and what else transport.py needs
+    devices          ["cuda:0", "cuda:1"]: temperatures run at the same time, one process for each device, with calculators
+                     of open_calculator(device=...). None: one after the other with the calculator
     A temperature that the guard stops becomes a failed result; the others count.
     """
-    guard, folder = guard or Guard(), Path(folder)
-    if not len(temperatures_K) or min(temperatures_K) <= 0 or production_ps <= 0:
-        raise ValueError(f"dynamics needs temperatures and a production time, got {list(temperatures_K)} K, {production_ps} ps")
-    plans = [
-        Plan(float(t), folder / f"{t:g}K", timestep_fs, npt_ps, equilibration_ps, production_ps, frame_every_fs, thermostat, guard, seed)
-        for t in sorted(set(temperatures_K))
-    ]
-    if devices:
-        stops = in_processes(plans, atoms, list(devices), open_calculator)
-    else:
-        stops = [dynamics(plan, atoms, calculator) for plan in plans]
-    results, runs, notes = [], [], []
-    for plan, stop in zip(plans, stops, strict=True):
-        where = {"temperature_K": plan.temperature_K}
-        if stop:
-            results.append(Result("md_time", None, "ps", verdict="fail", notes=(stop,), conditions=where))
+
+    atoms: Atoms
+    analysis: TransportAnalysis
+    temperatures_K: Sequence[float]
+    folder: str | Path
+    dynamics: Dynamics = field(default_factory=Dynamics)
+    devices: Sequence[str] | None = None
+    open_calculator: Callable | None = None
+
+    def evaluate(self, calculator) -> Section:
+        """Run dynamics at every temperature, lowest first, and analyse the trajectories."""
+        dynamics, temperatures = self.dynamics, sorted({float(t) for t in self.temperatures_K})
+        if not temperatures or temperatures[0] <= 0 or dynamics.production_ps <= 0:
+            raise InputError(f"dynamics needs temperatures and a production time, got {list(self.temperatures_K)} K, "
+                             f"{dynamics.production_ps} ps")  # fmt: skip
+        self.analysis.check(self.atoms)
+        folders = {t: Path(self.folder) / f"{t:g}K" for t in temperatures}
+        if self.devices:
+            stops = in_processes(dynamics, self.atoms, folders, list(self.devices), self.open_calculator)
         else:
-            runs.append((plan.temperature_K, read(plan, mobile, host)))
-            results.append(Result("md_time", runs[-1][1].duration_ps, "ps", conditions=where))
-    if not runs:
-        return Section("diffusion", results, {"runs": []}, ["dynamics was stopped at every temperature"])
-    found = section(runs, charge, hop_length, extrapolate_to_K, literature)
-    notes += [f"{len(atoms)} atoms, {timestep_fs:g} fs steps, NVT after {equilibration_ps:g} ps of equilibration"
-              + (f", mean cell of {npt_ps / 2:g} ps of NPT" if npt_ps else "")]  # fmt: skip
-    return replace(found, results=[*results, *found.results], notes=[*notes, *found.notes])
+            stops = {t: dynamics.run(self.atoms, calculator, t, folder) for t, folder in folders.items()}
+        times, runs = [], []
+        for t, stop in stops.items():
+            where = {"temperature_K": t}
+            if stop:
+                times.append(Result("md_time", None, "ps", verdict="fail", notes=(stop,), conditions=where))
+            else:
+                trajectory = dynamics.production(folders[t], self.analysis.mobile, self.analysis.framework)
+                write_density(folders[t] / "density.cube", trajectory, ion_density(trajectory.ions, trajectory.mean_cell))
+                runs.append((t, trajectory))
+                times.append(Result("md_time", trajectory.duration_ps, "ps", conditions=where))
+        if not runs:
+            return Section("diffusion", times, {"runs": []}, ["dynamics was stopped at every temperature"])
+        section = self.analysis.section(runs)
+        data = {**section.data, "n_atoms": len(self.atoms)}
+        notes = [f"{len(self.atoms)} atoms, {dynamics}", *section.notes]
+        return replace(section, data=data, results=[*times, *section.results], notes=notes)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot MSD, D(tau), Arrhenius lines, hops, van Hove functions and densities."""
+        return plot_diffusion(data)
 
 
-def dynamics(plan: Plan, atoms: Atoms, calculator, progress: bool = True) -> str:
-    """Runs or continues one temperature; "" when it ended well, else what the guard said."""
-    settings = {"timestep_fs": plan.timestep_fs, "guard": plan.guard, "seed": plan.seed, "progress": progress}
-    settings["frame_every"] = max(1, round(plan.frame_every_fs / plan.timestep_fs))
-    t, start = plan.temperature_K, atoms
-    try:
-        if plan.npt_ps:
-            check_same(plan.folder / "npt", atoms, calculator)
-            run(atoms, calculator, plan.folder / "npt", NPT(t), steps=steps(plan.npt_ps, plan), **settings)
-            with AseTrajectory(str(plan.folder / "npt" / "trajectory.traj")) as frames:
-                cells = np.array([frames[i].cell.array for i in range(len(frames) // 2, len(frames))])
-                start = frames[-1]
-            start = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc, info=atoms.info)
-            start.set_cell(cells.mean(axis=0), scale_atoms=True)
-        check_same(plan.folder / "nvt", start, calculator)
-        n_steps = steps(plan.equilibration_ps, plan) + steps(plan.production_ps, plan)
-        run(start, calculator, plan.folder / "nvt", plan.thermostat(temperature_K=t), steps=n_steps, **settings)
-    except GuardStop as stop:
-        return str(stop)
-    return ""
+def in_mean_cell(folder: Path, atoms: Atoms) -> Atoms:
+    """Last frame of an NPT run, scaled to the mean cell of its second half."""
+    with AseTrajectory(str(folder / "trajectory.traj")) as frames:
+        cells = np.array([frames[i].cell.array for i in range(len(frames) // 2, len(frames))])
+        last = frames[-1]
+    last = Atoms(last.numbers, last.positions, cell=last.cell, pbc=last.pbc, info=atoms.info)
+    last.set_cell(cells.mean(axis=0), scale_atoms=True)
+    return last
 
 
 def check_same(folder: Path, atoms: Atoms, calculator) -> None:
-    """ValueError where the folder holds dynamics of another start or another potential, which must not be continued."""
+    """Raise ValueError if the folder holds dynamics of another start or another potential, which must not be resumed."""
     file = folder / "trajectory.traj"
     if not (folder / "state.npz").exists():
         return
     with AseTrajectory(str(file)) as frames:
         first = frames[0]
-    told = f"{folder} holds dynamics of another %s: delete it, or choose another folder"
+    message = f"{folder} holds dynamics of another %s: delete it, or choose another folder"
     same_atoms = len(first) == len(atoms) and np.allclose(first.positions, atoms.positions, atol=1e-6)
     if not (same_atoms and np.allclose(first.cell.array, atoms.cell.array, atol=1e-6)):
-        raise ValueError(told % "start")
+        raise InputError(message % "start")
     fresh = atoms.copy()
     fresh.calc = calculator
     if abs(fresh.get_potential_energy() - first.get_potential_energy()) > 1e-5 * len(atoms):
-        raise ValueError(told % "potential")
+        raise InputError(message % "potential")
 
 
-def steps(time_ps: float, plan: Plan) -> int:
-    """MD steps of so many ps."""
-    return round(time_ps * 1e3 / plan.timestep_fs)
-
-
-def read(plan: Plan, mobile: str, host: Sequence[str] | None) -> Trajectory:
-    """The production part of a finished temperature."""
-    with AseTrajectory(str(plan.folder / "nvt" / "trajectory.traj")) as frames:
-        return without_beginning(from_frames(frames, mobile, host=host), plan.equilibration_ps)
-
-
-def production(
-    folder: str | Path, temperature_K: float, equilibration_ps: float, production_ps: float, most: int = 500
+def production_frames(
+    folder: str | Path, temperature_K: float, equilibration_ps: float, production_ps: float, max_frames: int = 500
 ) -> list[Atoms]:
-    """Frames of the production part of a temperature that `part` ran in this folder, at most so many, evenly drawn."""
+    """Production frames of a temperature that Diffusion ran in this folder, at most max_frames, evenly spaced."""
     file = Path(folder) / f"{temperature_K:g}K" / "nvt" / "trajectory.traj"
     if not file.is_file():
-        raise FileNotFoundError(f"no dynamics at {temperature_K:g} K: {file} is missing; it must be one of temperatures_K")
+        raise MissingFileError(f"no dynamics at {temperature_K:g} K: {file} is missing; it must be one of temperatures_K")
     ends = 1e3 * equilibration_ps, 1e3 * (equilibration_ps + production_ps)
     with AseTrajectory(str(file)) as frames:
         kept = [i for i in range(len(frames)) if ends[0] <= frames[i].info["time_fs"] <= ends[1]]
-        chosen = np.unique(np.linspace(0, len(kept) - 1, min(most, len(kept))).round().astype(int)) if kept else []
+        chosen = np.unique(np.linspace(0, len(kept) - 1, min(max_frames, len(kept))).round().astype(int)) if kept else []
         return [frames[kept[i]] for i in chosen]
 
 
-def in_processes(plans: Sequence[Plan], atoms: Atoms, devices: list[str], open_calculator: Callable | None) -> list[str]:
-    """The same on several devices at once: plan i goes to device i, i + n, ...; each process has one device."""
+def in_processes(
+    dynamics: Dynamics, atoms: Atoms, folders: Mapping[float, Path], devices: list[str], open_calculator: Callable | None
+) -> dict[float, str]:
+    """Run temperature i on device i, i + n, ...: one process for each device; messages of the guard by temperature."""
     if open_calculator is None:
-        raise ValueError("devices needs open_calculator, which makes a calculator for a device")
-    shares = [list(range(first, len(plans), len(devices))) for first in range(len(devices))]
+        raise InputError("devices needs open_calculator, which makes a calculator for a device")
+    shares = [dict(list(folders.items())[first :: len(devices)]) for first in range(len(devices))]
     stops = {}
     with ProcessPoolExecutor(len(devices), multiprocessing.get_context("spawn")) as pool:
-        jobs = [
-            pool.submit(on_device, [plans[i] for i in share], atoms, device, open_calculator)
-            for share, device in zip(shares, devices, strict=True)
-        ]
-        for share, job in zip(shares, jobs, strict=True):
-            stops |= dict(zip(share, job.result(), strict=True))
-    return [stops[i] for i in range(len(plans))]
+        jobs = [pool.submit(on_device, dynamics, atoms, share, device, open_calculator)
+                for share, device in zip(shares, devices, strict=True)]  # fmt: skip
+        for job in jobs:
+            stops |= job.result()
+    return {t: stops[t] for t in folders}
 
 
-def on_device(plans: Sequence[Plan], atoms: Atoms, device: str, open_calculator: Callable) -> list[str]:
-    """Some temperatures, one after the other, in a process of their own."""
+def on_device(
+    dynamics: Dynamics, atoms: Atoms, folders: Mapping[float, Path], device: str, open_calculator: Callable
+) -> dict[float, str]:
+    """Run some temperatures one after the other, in a process of their own."""
     calculator = open_calculator(device=device)
-    return [dynamics(plan, atoms, calculator, progress=False) for plan in plans]
+    return {t: dynamics.run(atoms, calculator, t, folder, progress=False) for t, folder in folders.items()}

@@ -1,4 +1,4 @@
-"""How ions hop: how often, how far, together or alone; on the sites of their own density, or without sites."""
+"""Hops of ions in a trajectory: rate, length, concerted motion."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,8 +9,7 @@ from mlip.evaluation.displacements import Trajectory
 from mlip.evaluation.increments import TWO_SIGMA
 from mlip.evaluation.plots import canvas, colours, legend
 from mlip.evaluation.result import Result
-from mlip.transitions.hops import Hop, free_hops, site_hops
-from mlip.transitions.sites import density_sites
+from mlip.transitions.hops import count_hops
 
 KEPT = 2000  # lengths of hops that a figure is drawn from
 
@@ -24,10 +23,11 @@ def hopping(trajectory: Trajectory, **where) -> tuple[list[Result], dict]:
     diffusivity_of_hops   cm2/s: sum of squared hops / (6 N t), what D* would be if no hop knew of the one before
     """
     try:
-        hops, how = found(trajectory)
+        hops, n_sites = count_hops(trajectory.ions, trajectory.mean_cell, trajectory.interval_ps)
     except ValueError as error:  # frames too far apart, or too few
         note = f"hops were not counted: {error}"
         return [Result("hop_rate", None, "1/ps", verdict="warn", notes=(note,), conditions=where)], {"lengths_A": []}
+    how = f"between {n_sites} sites, the peaks of the ions' own density" if n_sites else "without sites: no place holds ions for long"
     n_ions = trajectory.ions.shape[1]
     time = n_ions * trajectory.duration_ps
     low, high = rate_interval(len({hop.group for hop in hops}))
@@ -47,24 +47,14 @@ def hopping(trajectory: Trajectory, **where) -> tuple[list[Result], dict]:
     return results, {"lengths_A": np.round(lengths[::every], 3).tolist()}
 
 
-def found(trajectory: Trajectory) -> tuple[list[Hop], str]:
-    """Hops and a sentence on how they were found."""
-    ions, cell, interval = trajectory.ions, trajectory.mean_cell, trajectory.interval_ps
-    try:
-        sites = density_sites(ions, cell, interval)
-    except ValueError:  # no place holds ions
-        return free_hops(ions, cell, interval), "without sites: no place holds ions for long"
-    return site_hops(ions, interval, sites), f"between {len(sites)} sites, the peaks of the ions' own density"
-
-
 def rate_interval(n_events: int) -> tuple[float, float]:
     """2 sigma interval of a Poisson mean of which n events were seen (exact, Garwood)."""
     tail = (1 - TWO_SIGMA) / 2
     return (float(gamma.ppf(tail, n_events)) if n_events else 0.0), float(gamma.ppf(1 - tail, n_events + 1))
 
 
-def draw(runs: list[dict]) -> Figure | None:
-    """Distribution of hop lengths at every temperature; None where nothing hopped."""
+def plot_hop_lengths(runs: list[dict]) -> Figure | None:
+    """Distribution of hop lengths at every temperature; None if nothing hopped."""
     moving = [run for run in runs if run["hopping"]["lengths_A"]]
     if not moving:
         return None

@@ -1,11 +1,10 @@
-"""A page that needs nothing but itself: tables, figures inside as base64, one style; every text is escaped."""
+"""HTML of a page that needs no other file; every text is escaped."""
 
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
 from mlip.evaluation.result import Result
-from mlip.evaluation.thresholds import Judged
 
 SIGNS = {"A": "Å", "cm2": "cm²", "cm3": "cm³", "Å^2": "Å²", "Å^3": "Å³", "degree": "°", "k_B": "k<sub>B</sub>"}
 STYLE = """
@@ -73,7 +72,7 @@ def figure(png: bytes, caption: str) -> str:
 
 
 def verdict(word: str) -> str:
-    """A verdict that colour-blind readers tell by its sign."""
+    """Verdict in colour, and with a sign for colour-blind readers."""
     return f'<span class="verdict {word}">{MARKS[word]}</span>'
 
 
@@ -123,7 +122,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def value(result: Result) -> str:
-    """The value, or its bound where that is all there is."""
+    """The value, or its bound if it has none."""
     if result.value is None and result.high is not None:
         return f"&lt; {number(result.high)}"
     return number(result.value) or "–"
@@ -135,56 +134,3 @@ def interval(result: Result, digits: int = 3) -> str:
         return ""
     ends = ["?" if end is None else number(end, digits) for end in (result.low, result.high)]
     return f"[{ends[0]}, {ends[1]}]"
-
-
-def notes(result: Result) -> str:
-    """What must be read beside the number."""
-    return "".join(f"<br><small>{escape(note)}</small>" for note in result.notes)
-
-
-def verdict_table(judged: Iterable[Judged], titles: dict[str, str]) -> str:
-    """Part, quantity, value with interval, threshold, verdict; below a number what is wrong with it, each sentence once."""
-    rows, told, last = [], set(), ""
-    for row in judged:
-        result, place = row.result, where(row.result)
-        title = escape(titles.get(row.section, row.section))
-        rows.append((title if title != last else "", words(result.name), place, value(result), interval(result), unit(result.unit),
-                     threshold(row), verdict(result.verdict)))  # fmt: skip
-        last = title
-        new = [note for note in result.notes if (note, row.section, result.conditions.get("temperature_K")) not in told]
-        told |= {(note, row.section, result.conditions.get("temperature_K")) for note in new}
-        if new and result.verdict != "pass":
-            rows.append(("; ".join(map(escape, new)),))
-    return table(["part", "quantity", "where", "value", "2σ interval", "unit", "threshold", "verdict"], rows, (3, 4), (0, 5, 6, 7))
-
-
-def threshold(row: Judged) -> str:
-    """Without the unit, which has its own column."""
-    return escape(row.threshold.removesuffix(row.result.unit).strip())
-
-
-def result_table(results: Iterable[Judged], with_notes: bool = True) -> str:
-    """All numbers of one part."""
-    rows = [
-        (words(row.result.name) + (notes(row.result) if with_notes else ""), where(row.result), value(row.result), interval(row.result),
-         unit(row.result.unit), verdict(row.result.verdict))
-        for row in results
-    ]  # fmt: skip
-    return table(["quantity", "where", "value", "2σ interval", "unit", "verdict"], rows, (2, 3), (4, 5))
-
-
-def group_table(judged: Iterable[Judged], kinds: Sequence[str] = ("mae", "rmse")) -> list[str]:
-    """Errors in total, by element, by config_type ...: a row per group, a column per error. Nothing where there are none."""
-    cells: dict[str, dict[str, Result]] = {}
-    for row in judged:
-        if row.result.name.rpartition("_")[2] in kinds and len(row.result.conditions) < 2:
-            cells.setdefault(where(row.result) or "all", {})[row.result.name] = row.result
-    names = {name: found.unit for group in cells.values() for name, found in group.items()}
-    if len(cells) < 2:
-        return []
-    lines = []
-    for group, found in cells.items():
-        shown = [found.get(name) for name in names]
-        lines.append((group, *("" if each is None else f"{number(each.value, 3)}<br><small>{interval(each)}</small>" for each in shown)))
-    heads = [f"{words(name)} ({each})" for name, each in names.items()]
-    return [table(["group", *heads], lines, range(1, len(heads) + 1), (0,))]

@@ -1,11 +1,11 @@
-"""Diffusion coefficient of walkers from their increments, with the scan over tau and an honest error.
+"""Diffusion coefficient from increments: scan over tau, plateau, error and interval.
 
 With x a position, d = x(t + tau) - x(t) and d' = x(t + 2 tau) - x(t + tau), per axis
 
     D(tau) = <d^2> / (2 tau) + <d d'> / tau = [MSD(2 tau) - MSD(tau)] / (2 tau),
 
 a slope between two lags: what vibrates without going away (the intercept of the MSD) drops out, and it is right
-as soon as increments further apart than tau know nothing of each other. All time origins are used.
+as soon as increments further apart than tau are independent. All time origins are used.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import chi2
 from scipy.stats import t as t_law
+
+from mlip.errors import InputError
 
 TWO_SIGMA = 0.954499736  # probability of |x| < 2 for a normal number
 LEAST_FRAMES = 41  # a twentieth of the trajectory must hold two strides
@@ -38,10 +40,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Estimate:
-    """D of walkers in Å^2/ps: value, 1 sigma error, 2 sigma interval, and where in the scan it was taken.
+    """D of walkers in Å^2/ps: value, 1 sigma error, 2 sigma interval, and its place in the scan.
 
-    low, high   of the chi-square law that has this mean and error: never negative, lopsided where hops are few
-    reached     whether D(tau) is flat from tau_ps on; where not, the error includes how much it still moved
+    low, high   of the chi-square law that has this mean and error: never negative, lopsided if hops are few
+    reached     True if D(tau) is flat from tau_ps on; if not, the error includes how much it still moved
     tensor      [3, 3] Å^2/ps and its 1 sigma error
     freedom     2 (value / error)^2, the degrees of freedom of the chi-square law, error with Student's factor
     taus_ps, values, errors   [n_tau] the scan
@@ -67,7 +69,7 @@ def estimate(positions: np.ndarray, interval_ps: float, least_tau_ps: float = 0.
     least_tau_ps  the plateau is looked for from here on. Raises ValueError below 41 frames.
     """
     if len(positions) < LEAST_FRAMES:
-        raise ValueError(f"diffusion needs at least {LEAST_FRAMES} frames, got {len(positions)}: save more often or run longer")
+        raise InputError(f"diffusion needs at least {LEAST_FRAMES} frames, got {len(positions)}: save more often or run longer")
     duration = (len(positions) - 1) * interval_ps
     for part in SCANS:
         points = [point(positions, stride, interval_ps) for stride in strides(len(positions), part)]
@@ -114,7 +116,7 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def n_blocks(n_frames: int, stride: int) -> int:
-    """Blocks of 4 tau where there are enough: increments within 2 tau of each other share displacements."""
+    """Blocks of 4 tau if there are enough: increments within 2 tau of each other share displacements."""
     return int(np.clip((n_frames - 1) // (4 * stride), *BLOCKS))
 
 
@@ -136,7 +138,7 @@ def brownian(value: float, tau_ps: float, duration_ps: float, n_free: float) -> 
 
 
 def independent(at: Point) -> float:
-    """How many ions move as if alone, 1 to n_ions: n (error by ions / error by time blocks)^2, best seen at a short tau."""
+    """Number of ions that move as if alone, 1 to n_ions: n (error by ions / error by time blocks)^2, best seen at a short tau."""
     by_time = blocks(at.by_time, at.n_blocks)
     n_ions = len(at.by_ion)
     return float(np.clip(n_ions * (jackknife(at.by_ion) / by_time) ** 2, 1, n_ions)) if by_time > 0 else 1.0
@@ -174,7 +176,7 @@ def difference(short: Point, long: Point, duration_ps: float, n_free: float) -> 
 
 
 def trend(points: list[Point]) -> float:
-    """How far D(tau) still moved from half the last tau to the last, Å^2/ps."""
+    """Change of D(tau) from half the last tau to the last, Å^2/ps."""
     half = [p for p in points if 2 * p.tau_ps <= points[-1].tau_ps] or points[:1]
     return abs(half[-1].value - points[-1].value)
 

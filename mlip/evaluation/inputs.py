@@ -1,4 +1,4 @@
-"""What an evaluation is made on: one structure, labelled frames, the frames that a training never saw."""
+"""Inputs of an evaluation: one structure, labelled frames, the test frames of a training."""
 
 import json
 from collections import defaultdict
@@ -9,46 +9,49 @@ import numpy as np
 from ase import Atoms
 
 from mlip.data.structures import read
+from mlip.errors import InputError
 
 
 def structure(file: str, repeat=(1, 1, 1), times: int = 1) -> Atoms:
     """The structure in a file, its last frame or the one of "start.xyz@3", repeated; `times` that along every axis."""
     repeat = tuple(times * n for n in repeat)
-    found = ase.io.read(file)
-    if isinstance(found, list):
-        raise ValueError(f"{file} names {len(found)} structures, one is needed: start.xyz@0")  # noqa: TRY004
-    atoms = Atoms(found.numbers, found.positions, cell=found.cell, pbc=found.pbc)
-    if "total_charge" in found.info:
-        atoms.info["total_charge"] = found.info["total_charge"] * int(np.prod(repeat))
+    frame = ase.io.read(file)
+    if isinstance(frame, list):
+        raise InputError(f"{file} names {len(frame)} structures, one is needed: start.xyz@0")
+    atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+    if "total_charge" in frame.info:
+        atoms.info["total_charge"] = frame.info["total_charge"] * int(np.prod(repeat))
     return atoms.repeat(repeat)
 
 
-def labelled(files, most: int | None = None) -> list[Atoms]:
-    """Labelled frames of files (as data.files of a training), at most so many of them, evenly drawn.
+def labelled(files, max_frames: int | None = None) -> list[Atoms]:
+    """Labelled frames of files (as data.files of a training), at most max_frames, evenly spaced; none of None.
 
     A folder of a training means the frames that it held out to test.
     """
+    if files is None:
+        return []
     entries = [files] if isinstance(files, str | dict) else list(files)
     structures = []
     for entry in entries:
         is_run = isinstance(entry, str) and (Path(entry) / "split.json").is_file()
         structures += held_out(Path(entry)) if is_run else read(entry)
-    if most is None or most >= len(structures):
+    if max_frames is None or max_frames >= len(structures):
         return structures
-    return [structures[i] for i in np.linspace(0, len(structures) - 1, most).round().astype(int)]
+    return [structures[i] for i in np.linspace(0, len(structures) - 1, max_frames).round().astype(int)]
 
 
 def held_out(run: Path) -> list[Atoms]:
-    """The test frames of a training, in the order of its split.json. Raises ValueError where it held none out."""
+    """The test frames of a training, in the order of its split.json. Raises ValueError if it held none out."""
     split = json.loads((run / "split.json").read_text())
     wanted = defaultdict(list)
     for source in split["frames"].get("test", []):
         file, _, index = source.rpartition(":")
         wanted[file].append(int(index))
     if not wanted:
-        raise ValueError(f"{run} held out no frames to test: name labelled frames that it never saw, data.files=other.xyz")
-    found = []
+        raise InputError(f"{run} held out no frames to test: name labelled frames that it never saw, data.files=other.xyz")
+    structures = []
     for file, indices in wanted.items():
         frames = read(file)
-        found += [frames[index] for index in indices]
-    return found
+        structures += [frames[index] for index in indices]
+    return structures

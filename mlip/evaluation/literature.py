@@ -1,4 +1,4 @@
-"""Measured and computed values to stand beside ours: the shipped table, and a user's own points."""
+"""Literature values: the shipped table, and points of a user's own."""
 
 import csv
 import math
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlip.data.structures import CHECKOUT
+from mlip.errors import InputError, MissingFileError
 
 TABLE = CHECKOUT / "datasets" / "literature" / "solid_electrolytes.csv"
 COLUMNS = ("material", "quantity", "value", "unit", "kind", "source", "verified")
@@ -29,7 +30,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class LiteraturePoint:
-    """A point of an Arrhenius plot.  unit cm2/s or S/cm; low and high where a range or an error was given."""
+    """A point of an Arrhenius plot.  unit cm2/s or S/cm; low and high if a range or an error was given."""
 
     temperature_K: float
     value: float
@@ -40,7 +41,7 @@ class LiteraturePoint:
 
 
 def read_table(material: str | None = None, path: str | Path = TABLE) -> list[Entry]:
-    """Rows of the table, of one material where asked. Raises for a missing file, column or material."""
+    """Rows of the table, of one material if named. Raises for a missing file, column or material."""
     entries = []
     for row in _rows(path, COLUMNS):
         text = row["value"].strip()
@@ -48,7 +49,7 @@ def read_table(material: str | None = None, path: str | Path = TABLE) -> list[En
         try:
             values = tuple(float(part) for part in (ends.groups() if ends else text.split(",")))
         except ValueError as error:
-            raise ValueError(f"{path}: {row['material']} {row['quantity']} has value {text!r}; write 1.2, 1-2 or '1, 2'") from error
+            raise InputError(f"{path}: {row['material']} {row['quantity']} has value {text!r}; write 1.2, 1-2 or '1, 2'") from error
         rest = {name: row[name].strip() for name in COLUMNS if name != "value"}
         entries.append(Entry(values=values, is_range=bool(ends), **rest))
     chosen = [entry for entry in entries if material in (None, entry.material)]
@@ -59,7 +60,7 @@ def read_table(material: str | None = None, path: str | Path = TABLE) -> list[En
 
 def points(material: str, path: str | Path = TABLE) -> list[LiteraturePoint]:
     """Conductivities (S/cm) and diffusivities (cm^2/s) of a material at their temperatures, from the table."""
-    found = []
+    entries = []
     for entry in read_table(material, path):
         name = re.fullmatch(r"(conductivity|diffusivity)_(RT|(\d+)K)", entry.quantity)
         if not name:
@@ -70,35 +71,35 @@ def points(material: str, path: str | Path = TABLE) -> list[LiteraturePoint]:
         values = [sum(entry.values) / 2] if entry.is_range else entry.values
         unit = "S/cm" if name[1] == "conductivity" else "cm2/s"
         source = f"{entry.kind}, {entry.source}"
-        found += [LiteraturePoint(temperature, scale * value, unit, low, high, source) for value in values]
-    return found
+        entries += [LiteraturePoint(temperature, scale * value, unit, low, high, source) for value in values]
+    return entries
 
 
 def read_points(path: str | Path) -> list[LiteraturePoint]:
     """A user's own CSV: temperature_K, value, unit (cm2/s or S/cm), error (1 sigma, may be empty), source."""
-    found = []
+    entries = []
     for line, row in enumerate(_rows(path, ("temperature_K", "value", "unit", "error", "source")), 2):
         unit = row["unit"].strip()
         if unit not in ("cm2/s", "S/cm"):
-            raise ValueError(f"{path}, line {line}: unit must be cm2/s or S/cm, got {unit!r}")
+            raise InputError(f"{path}, line {line}: unit must be cm2/s or S/cm, got {unit!r}")
         try:
             t, value, error = float(row["temperature_K"]), float(row["value"]), float(row["error"] or "nan")
         except ValueError as wrong:
-            raise ValueError(f"{path}, line {line}: {wrong}") from wrong
+            raise InputError(f"{path}, line {line}: {wrong}") from wrong
         if not (t > 0 and value > 0):
-            raise ValueError(f"{path}, line {line}: temperature and value must be positive, got {t} K and {value}")
+            raise InputError(f"{path}, line {line}: temperature and value must be positive, got {t} K and {value}")
         low, high = (value - error, value + error) if math.isfinite(error) else (None, None)
-        found.append(LiteraturePoint(t, value, unit, low, high, row["source"].strip()))
-    return found
+        entries.append(LiteraturePoint(t, value, unit, low, high, row["source"].strip()))
+    return entries
 
 
 def _rows(path: str | Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no table {path}; the shipped one lies in datasets/literature of the checkout")
+        raise MissingFileError(f"no table {path}; the shipped one lies in datasets/literature of the checkout")
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file, restval="")
         missing = [name for name in columns if name not in (reader.fieldnames or [])]
         if missing:
-            raise ValueError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(reader.fieldnames or [])}")
+            raise InputError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(reader.fieldnames or [])}")
         return list(reader)

@@ -1,4 +1,4 @@
-"""Which ions are on their way between sites: the ones whose forces decide conductivity.
+"""Migrating ions: those between sites, whose forces decide conductivity.
 
 Errors on them follow diffusion better than errors on all atoms (Liu, He, Mo, npj Comput. Mater. 9, 174, 2023).
 """
@@ -10,6 +10,8 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from ase.geometry import find_mic
 
+from mlip.errors import InputError
+
 THRESHOLD = 1.0  # Å from the nearest site, or of displacement between neighbouring frames; about a third of a Li hop
 
 
@@ -20,17 +22,17 @@ def migrating_ions(
     threshold: float = THRESHOLD,
     trajectories: Sequence[Hashable] | None = None,
 ) -> tuple[list[np.ndarray], str]:
-    """For each structure the mask [n_atoms] of migrating ions, and a sentence that says how they were found.
+    """Masks [n_atoms] of migrating ions of each structure, and the criterion in a sentence.
 
     In this order: the array `migrating` that the file has; distance from the sites that `mobile` ions have in a
-    reference lattice; displacement from the frame before or after. An empty sentence: nothing tells.
+    reference lattice; displacement from the frame before or after. The sentence is empty if none applies.
 
     reference     one cell or a supercell of the lattice in the orientation of the structures
     threshold     Å, from the nearest site, or between neighbouring frames
     trajectories  of each frame: only frames of the same one are neighbours
     """
     if threshold <= 0:
-        raise ValueError(f"threshold must be positive, got {threshold} Å")
+        raise InputError(f"threshold must be positive, got {threshold} Å")
     nobody = [np.zeros(len(atoms), dtype=bool) for atoms in structures]
     if any("migrating" in atoms.arrays for atoms in structures):
         named = [atoms.arrays.get("migrating", none).astype(bool) for atoms, none in zip(structures, nobody, strict=True)]
@@ -38,23 +40,24 @@ def migrating_ions(
     if mobile is None:
         return nobody, ""
     if reference is not None:
-        found = [off_site(atoms, reference, mobile, threshold) for atoms in structures]
-        return found, f"{mobile} farther than {threshold:g} Å from every {mobile} site of the reference lattice"
+        masks = [off_site(atoms, reference, mobile, threshold) for atoms in structures]
+        return masks, f"{mobile} farther than {threshold:g} Å from every {mobile} site of the reference lattice"
     names = trajectories or [None] * len(structures)
-    found, pairs = nobody, 0
+    masks, pairs = nobody, 0
     for i in range(len(structures) - 1):
         if names[i] == names[i + 1] and np.array_equal(structures[i].numbers, structures[i + 1].numbers):
             moved = displaced(structures[i], structures[i + 1], mobile, threshold)
-            found[i], found[i + 1] = found[i] | moved, found[i + 1] | moved
+            masks[i], masks[i + 1] = masks[i] | moved, masks[i + 1] | moved
             pairs += 1
-    how = f"{mobile} displaced by more than {threshold:g} Å from the frame before or after, the mean motion of the host taken out"
-    return found, how if pairs else ""
+    how = (f"{mobile} displaced by more than {threshold:g} Å from the frame before or after, the mean motion of the framework "
+           "taken out")  # fmt: skip
+    return masks, how if pairs else ""
 
 
 def off_site(atoms: Atoms, reference: Atoms, mobile: str, threshold: float) -> np.ndarray:
     """Ions farther than the threshold from every site, [n_atoms] bool.
 
-    The sites are stretched with the cell, repeated to its size, and moved with the host where the structure has the
+    The sites are stretched with the cell, repeated to its size, and moved with the framework if the structure has the
     atoms of the reference in their order.
     """
     repeats = np.maximum(np.rint(atoms.cell.lengths() / reference.cell.lengths()).astype(int), 1)
@@ -62,9 +65,9 @@ def off_site(atoms: Atoms, reference: Atoms, mobile: str, threshold: float) -> n
     sites = lattice.get_scaled_positions()[lattice.numbers == atomic_numbers[mobile]] @ atoms.cell.array
     ions = np.flatnonzero(atoms.numbers == atomic_numbers[mobile])
     if len(sites) == 0:
-        raise ValueError(f"the reference lattice has no {mobile}: it holds {lattice.get_chemical_formula()}")
-    if np.array_equal(lattice.numbers, atoms.numbers) and (host := atoms.numbers != atomic_numbers[mobile]).any():
-        moved = atoms.positions[host] - lattice.get_scaled_positions()[host] @ atoms.cell.array
+        raise InputError(f"the reference lattice has no {mobile}: it holds {lattice.get_chemical_formula()}")
+    if np.array_equal(lattice.numbers, atoms.numbers) and (framework := atoms.numbers != atomic_numbers[mobile]).any():
+        moved = atoms.positions[framework] - lattice.get_scaled_positions()[framework] @ atoms.cell.array
         sites = sites + find_mic(moved, atoms.cell, atoms.pbc)[0].mean(axis=0)
     between = (atoms.positions[ions][:, None] - sites[None]).reshape(-1, 3)
     distance = find_mic(between, atoms.cell, atoms.pbc)[1].reshape(len(ions), len(sites)).min(axis=1)
@@ -74,9 +77,9 @@ def off_site(atoms: Atoms, reference: Atoms, mobile: str, threshold: float) -> n
 
 
 def displaced(before: Atoms, after: Atoms, mobile: str, threshold: float) -> np.ndarray:
-    """Ions displaced by more than the threshold between two frames, relative to the mean motion of the host; [n_atoms] bool."""
+    """Ions displaced by more than the threshold between two frames, relative to the mean motion of the framework; [n_atoms] bool."""
     fractional = after.get_scaled_positions(wrap=False) - before.get_scaled_positions(wrap=False)
     vectors = find_mic(fractional @ after.cell.array, after.cell, after.pbc)[0]
-    host = after.numbers != atomic_numbers[mobile]
-    drift = vectors[host].mean(axis=0) if host.any() else np.zeros(3)
-    return ~host & (np.linalg.norm(vectors - drift, axis=1) > threshold)
+    framework = after.numbers != atomic_numbers[mobile]
+    drift = vectors[framework].mean(axis=0) if framework.any() else np.zeros(3)
+    return ~framework & (np.linalg.norm(vectors - drift, axis=1) > threshold)

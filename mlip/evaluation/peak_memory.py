@@ -1,4 +1,4 @@
-"""Peak memory of a calculation, and how much there is: of the GPU as torch counts it, of the process as Linux does."""
+"""Peak memory of a calculation, and total memory of the device."""
 
 import contextlib
 import ctypes
@@ -12,7 +12,7 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_bytes(calculate: Callable[[], None], device: torch.device) -> int | None:
-    """Bytes that a calculation needs at its peak beyond what was in use before; None where the system does not tell.
+    """Bytes that a calculation needs at its peak beyond what was in use before; None if the system does not measure it.
 
     On a CPU: the peak of the resident memory, after freed memory was given back and the peak was reset (Linux, glibc).
     """

@@ -1,4 +1,4 @@
-"""Figures of transport: MSD with the fit window, D(tau) with its plateau, Arrhenius with band and literature, van Hove, density.
+"""Figures of transport: MSD, D(tau), Arrhenius, van Hove function, density.
 
 Each takes plain lists and dictionaries, as they come from a report's JSON, and gives a Figure.
 """
@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from mlip.evaluation.arrhenius import Arrhenius
 from mlip.evaluation.literature import LiteraturePoint
@@ -22,7 +25,7 @@ def colours(n: int) -> list:
     return [matplotlib.colormaps["plasma"](x) for x in np.linspace(0.0, 0.82, max(n, 1))]
 
 
-def msd(runs: Sequence[Mapping]) -> Figure:
+def plot_msd(runs: Sequence[Mapping]) -> Figure:
     """MSD against lag with its 1 sigma band; thick and dashed between the two lags whose slope is D."""
     figure, axis = canvas("lag (ps)", "mean square displacement (Å$^2$)")
     for run, colour in zip(runs, colours(len(runs)), strict=True):
@@ -39,7 +42,7 @@ def msd(runs: Sequence[Mapping]) -> Figure:
     return legend(figure)
 
 
-def plateau(runs: Sequence[Mapping]) -> Figure | None:
+def plot_plateau(runs: Sequence[Mapping]) -> Figure | None:
     """D(tau) of tracer (full) and collective (open, dotted) with 1 sigma bars; a ring marks the tau that was taken."""
     moving = [run for run in runs if run["tracer"] is not None]
     if not moving:
@@ -59,7 +62,7 @@ def plateau(runs: Sequence[Mapping]) -> Figure | None:
     return legend(figure)
 
 
-def arrhenius(
+def plot_arrhenius(
     points: Sequence[Mapping], line: Arrhenius | None, unit: str, literature: Sequence[LiteraturePoint] = (), to_K: float = 300.0
 ) -> Figure:
     """ln y against 1000/T: points with 2 sigma bars, line with its 2 sigma band down to to_K, literature in the same quantity.
@@ -112,24 +115,24 @@ def _inverse(x):
     return 1e3 / np.where(np.asarray(x) == 0, np.nan, x)
 
 
-def van_hove(run: Mapping) -> Figure:
+def plot_van_hove(run: Mapping) -> Figure:
     """Self part: how far ions are after several lags, as a probability per Å."""
     figure, axis = canvas("displacement r (Å)", "4πr$^2$ G$_s$(r, t) (1/Å)")
-    found = run["van_hove"]
-    for lag, row, colour in zip(found["lags_ps"], found["density"], colours(len(found["lags_ps"])), strict=True):
-        axis.plot(found["r_A"], row, color=colour, linewidth=1.2, label=f"t = {lag:.3g} ps")
+    curves = run["van_hove"]
+    for lag, row, colour in zip(curves["lags_ps"], curves["density"], colours(len(curves["lags_ps"])), strict=True):
+        axis.plot(curves["r_A"], row, color=colour, linewidth=1.2, label=f"t = {lag:.3g} ps")
     axis.set(ylim=(0, None), xlim=(0, None))
     title(axis, f"{run['temperature_K']:g} K")
     return legend(figure)
 
 
-def density(run: Mapping) -> Figure:
-    """Where the ions were: their density summed along c, over the a and b axes of the cell."""
-    found = run["density"]
-    values = np.array(found["projected"], float)
-    cell = np.array(found["cell"], float)
+def plot_density(run: Mapping) -> Figure:
+    """Density of the ions summed along c, over the a and b axes of the cell."""
+    values = np.array(run["density"]["projected"], float)
+    cell = np.array(run["density"]["cell"], float)
     a, b = plane(cell)
-    i, j = np.meshgrid(*(np.linspace(0, 1, n + 1) for n in values.shape), indexing="ij")
+    begin = 0.5 if run["density"].get("centred") else 0.0  # of a voxel; older files have their grid point at its corner
+    i, j = np.meshgrid(*((np.arange(n + 1) - begin) / n for n in values.shape), indexing="ij")
     figure, axis = canvas("along a (Å)", "in the a-b plane, across a (Å)")
     mesh = axis.pcolormesh(i * a[0] + j * b[0], i * a[1] + j * b[1], values, cmap="cividis", rasterized=True, vmin=0)
     axis.set_aspect("equal")
@@ -145,12 +148,20 @@ def plane(cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([length, 0.0]), np.array([along, np.sqrt(max(cell[1] @ cell[1] - along**2, 0.0))])
 
 
-def canvas(xlabel: str, ylabel: str):
-    """An empty figure with one pair of axes."""
-    figure = Figure(figsize=(5.2, 3.8), layout="constrained")
+def canvas(xlabel: str, ylabel: str, size: tuple[float, float] = (5.2, 3.8)) -> tuple[Figure, Axes]:
+    """Empty figure with one pair of axes and their labels."""
+    figure = Figure(figsize=size, layout="constrained")
     axis = figure.subplots()
     axis.set(xlabel=xlabel, ylabel=ylabel)
     return figure, axis
+
+
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Label a logarithmic axis so that labels do not touch: 1, 2, 5 of each decade, or powers of ten above two decades."""
+    is_short = high < 100 * low
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_short else (1,), numticks=6))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def title(axis, text: str) -> None:

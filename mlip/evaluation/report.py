@@ -1,4 +1,4 @@
-"""From the sections of an evaluated folder to one page, tables of every number, and figures; nothing is computed again."""
+"""Report of an evaluated folder: one page, tables and figures, from its sections alone."""
 
 import json
 from collections import Counter
@@ -12,53 +12,59 @@ import matplotlib
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from mlip.evaluation import html
+from mlip.errors import MissingFileError
+from mlip.evaluation import html, tables
 from mlip.evaluation.evaluate import is_failed
+from mlip.evaluation.property import Presentation
 from mlip.evaluation.result import Result, write_csv, write_json
 from mlip.evaluation.section import Section, read_section
 from mlip.evaluation.thresholds import Judged, judge
 from mlip.files import whole_file
 
-ABOUT = "evaluation.json"  # what was evaluated, by whom, when; written by the verb
-# print size: a column of 5 inches; 42: letters stay letters in the PDF
+ABOUT = "evaluation.json"  # model or calculator, versions, date; written by the command
 FEW = 20  # numbers that stand beside a single figure
+# print size: a column of 5 inches; 42: letters stay letters in the PDF
 STYLE = {"font.size": 9, "pdf.fonttype": 42, "savefig.facecolor": "white"}
+FORMER_NAMES = {"size.diffusion": "diffusion_large", "size.barriers": "barriers_large"}  # of sections of older versions
 
 
-def build(folder: str | Path, layout: Mapping[str, Mapping], thresholds: Mapping) -> list[Judged]:
-    """Writes report.html, results.json, results.csv and figures/ into an evaluated folder; returns every judged result.
+def build(folder: str | Path, properties: Mapping[str, Presentation]) -> list[Judged]:
+    """Write report.html, results.json, results.csv and figures/ into an evaluated folder; return every judged result.
 
-    layout      sections in the order of the page: {name: {title: ..., draw: draw(data) -> {name: Figure}}}. Sections that
-                it does not name come last, without figures
-    thresholds  as thresholds.judge takes them
+    properties  in the order of the page. Sections of others come last, without figures
     Raises FileNotFoundError for a folder that was never evaluated.
     """
     folder = Path(folder)
-    about, sections = read(folder, list(layout))
-    judged = judge(sections, thresholds)
-    titles = {name: entry["title"] for name, entry in layout.items()}
+    about, sections = read(folder, list(properties))
+    judged = judge(sections, {name: each.thresholds for name, each in properties.items()})
+    titles = {name: each.title for name, each in properties.items()}
     body = [*head(about, judged), *verdicts(judged, titles), *contents(sections, titles)]
-    count = 0
+    n_figures = 0
     for section in sections:
-        entry = layout.get(section.name, {})
-        pictures, complaint = save(folder / "figures", section, entry.get("draw"))
-        body += [f'<h2 id="{section.name}">{escape(titles.get(section.name, section.name))}</h2>', *sentences([*section.notes, *complaint])]
-        rows = [row for row in judged if row.section == section.name]
-        captions = [f"Figure {count + i}. {html.caption(name)}" for i, name in enumerate(pictures, 1)]
-        images = [html.figure(png, caption) for png, caption in zip(pictures.values(), captions, strict=True)]
-        count += len(pictures)
-        beside = len(images) == 1 and len(rows) <= FEW
-        if beside:
-            images.append(html.result_table(rows, with_notes=False))
-        body += ['<div class="figures">' + "\n".join(images) + "</div>"] if images else []
-        body += html.group_table(rows)
-        if rows and not is_failed(section) and (not beside or any(row.result.notes for row in rows)):
-            body.append(f"<details><summary>All {len(rows)} numbers</summary>{html.result_table(rows)}</details>")
+        figures = properties[section.name].figures if section.name in properties else None
+        pictures, remarks = save(folder / "figures", section, figures)
+        body += [f'<h2 id="{section.name}">{escape(titles.get(section.name, section.name))}</h2>',
+                 *sentences([*section.notes, *remarks]),
+                 *section_body(section, [row for row in judged if row.section == section.name], pictures, n_figures)]  # fmt: skip
+        n_figures += len(pictures)
     with whole_file(folder / "report.html") as part:
         part.write_text(html.page(f"{about['name']}: evaluation", body), encoding="utf-8")
     write_json(folder / "results.json", flat(judged))
     write_csv(folder / "results.csv", flat(judged))
     return judged
+
+
+def section_body(section: Section, rows: list[Judged], pictures: Mapping[str, bytes], n_before: int) -> list[str]:
+    """Figures of a property, numbered on from n_before, and the tables of its numbers."""
+    images = [html.figure(png, f"Figure {n}. {html.caption(name)}") for n, (name, png) in enumerate(pictures.items(), n_before + 1)]
+    beside = len(images) == 1 and len(rows) <= FEW
+    if beside:
+        images.append(tables.result_table(rows, with_notes=False))
+    body = ['<div class="figures">' + "\n".join(images) + "</div>"] if images else []
+    body += tables.group_table(rows)
+    if rows and not is_failed(section) and (not beside or any(row.result.notes for row in rows)):
+        body.append(f"<details><summary>All {len(rows)} numbers</summary>{tables.result_table(rows)}</details>")
+    return body
 
 
 def flat(judged: list[Judged], where: Mapping[str, str] | None = None) -> list[Result]:
@@ -67,26 +73,35 @@ def flat(judged: list[Judged], where: Mapping[str, str] | None = None) -> list[R
 
 
 def read(folder: Path, order: list[str]) -> tuple[dict, list[Section]]:
-    """What was evaluated, and the sections found there in the order given, then by name."""
-    files = {path.stem: path for path in sorted((folder / "sections").glob("*.json"))}
+    """Content of evaluation.json, and the sections in this order, then by name; those of older versions under new names."""
+    files: dict[str, Path] = {}
+    for path in sorted((folder / "sections").glob("*.json")):
+        name = current_name(path.stem)
+        if name not in files or path.stem == name:  # one that was evaluated again since goes before its former self
+            files[name] = path
     if not files:
-        raise FileNotFoundError(f"{folder} holds no evaluation: no sections/*.json; run mlip evaluate MODEL folder={folder}")
-    names = [name for name in order if name in files] + [name for name in files if name not in order]
+        raise MissingFileError(f"{folder} holds no evaluation: no sections/*.json; run mlip evaluate MODEL folder={folder}")
+    names = [name for name in order if name in files] + [name for name in sorted(files) if name not in order]
     about = {"name": folder.name}
     if (folder / ABOUT).exists():
         about |= json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    return about, [read_section(files[name]) for name in names]
+    return about, [replace(read_section(files[name]), name=name) for name in names]
 
 
-def save(folder: Path, section: Section, draw: Callable | None) -> tuple[dict[str, bytes], list[str]]:
-    """The section's figures as folder/SECTION_NAME.png and .pdf: PNG bytes by name, and a sentence where drawing failed."""
-    if draw is None or is_failed(section):
+def current_name(section: str) -> str:
+    """Name of a section, which versions up to November 2026 wrote as static.NAME or size.NAME."""
+    return FORMER_NAMES.get(section, section.removeprefix("static."))
+
+
+def save(folder: Path, section: Section, figures: Callable | None) -> tuple[dict[str, bytes], list[str]]:
+    """The section's figures as folder/SECTION_NAME.png and .pdf: PNG bytes by name, and a sentence if plotting failed."""
+    if figures is None or is_failed(section):
         return {}, []
     pictures = {}
     try:
         with matplotlib.rc_context(STYLE):
-            figures = draw(section.data)
-        for name, figure in figures.items():
+            plotted = figures(section.data)
+        for name, figure in plotted.items():
             pictures[name] = png(figure)
             figure.set_layout_engine("none")  # the PDF takes the places that were found for the PNG
             for suffix in ("png", "pdf"):
@@ -120,15 +135,15 @@ def _bytes(figure: Figure, **how) -> bytes:
 def head(about: dict, judged: list[Judged]) -> list[str]:
     """Title, what was evaluated, how many verdicts of each kind."""
     count = Counter(row.result.verdict for row in judged)
-    told = [f"{html.verdict(word)} {count[word]}" for word in ("pass", "warn", "fail", "limit") if count[word]]
-    told_of = {key: value.get("_target_") if isinstance(value, dict) else value for key, value in about.items()
+    counts = [f"{html.verdict(word)} {count[word]}" for word in ("pass", "warn", "fail", "limit") if count[word]]
+    shown_of = {key: value.get("_target_") if isinstance(value, dict) else value for key, value in about.items()
                if key not in ("name", "left_out")}  # fmt: skip
-    facts = [f"{escape(key.replace('_', ' '))}: {escape(str(value))}" for key, value in told_of.items() if value not in (None, "")]
+    facts = [f"{escape(key.replace('_', ' '))}: {escape(str(value))}" for key, value in shown_of.items() if value not in (None, "")]
     left_out = [f"{name} needs {', '.join(needs)}" for name, needs in about.get("left_out", {}).items()]
     return [
         f"<h1>{escape(about['name'])}</h1>",
         f'<p class="soft">{" · ".join(facts)}</p>',
-        f"<p>{' &nbsp; '.join(told)}</p>" if told else "",
+        f"<p>{' &nbsp; '.join(counts)}</p>" if counts else "",
         f'<p class="soft">Not evaluated: {escape("; ".join(left_out))}</p>' if left_out else "",
     ]
 
@@ -138,8 +153,8 @@ def verdicts(judged: list[Judged], titles: dict[str, str]) -> list[str]:
     rows = [row for row in judged if row.result.verdict or row.threshold]
     return [
         "<h2>Verdicts</h2>",
-        '<p class="soft">Intervals are 95.4 % (2σ). Pass and warn: the limits in the threshold column, and the part\'s own checks.</p>',
-        html.verdict_table(rows, titles) if rows else "<p>Nothing was judged.</p>",
+        '<p class="soft">Intervals are 95.4 % (2σ). Pass and warn: the limits in the threshold column, and the property\'s own checks.</p>',
+        tables.verdict_table(rows, titles) if rows else "<p>Nothing was judged.</p>",
     ]
 
 
@@ -150,14 +165,14 @@ def contents(sections: list[Section], titles: dict[str, str]) -> list[str]:
 
 
 def sentences(notes: list[str]) -> list[str]:
-    """Notes as a list; nothing where there are none."""
+    """Notes as a list; empty if there are none."""
     return ["<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>"] if notes else []
 
 
 def console_table(judged: list[Judged], title: str) -> Table:
     """The verdict table in the terminal."""
     table = Table(title=title)
-    for column in ("part", "quantity", "value", "threshold", "verdict"):
+    for column in ("property", "quantity", "value", "threshold", "verdict"):
         table.add_column(column, justify="right" if column == "value" else "left")
     colours = {"pass": "green", "warn": "yellow", "fail": "red", "limit": "cyan", "": "default"}
     for row in judged:
@@ -167,6 +182,6 @@ def console_table(judged: list[Judged], title: str) -> Table:
         value = str(replace(result, name="", conditions={}, verdict="")).strip()
         at = result.conditions.get("temperature_K")
         quantity = result.name.replace("_", " ") + ("" if at is None else f", {at:g} K")
-        told = "–" if result.value is None and result.high is None else value.removeprefix("= ")
-        table.add_row(row.section, quantity, told, row.threshold, f"[{colours[result.verdict]}]{result.verdict}[/]")
+        shown = "–" if result.value is None and result.high is None else value.removeprefix("= ")
+        table.add_row(row.section, quantity, shown, row.threshold, f"[{colours[result.verdict]}]{result.verdict}[/]")
     return table

@@ -1,4 +1,4 @@
-"""One number of the report: value, unit, interval, verdict; written as JSON and CSV, whole or not at all."""
+"""Result: one number of the report with unit, interval and verdict; JSON and CSV of them."""
 
 import csv
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mlip import files
+from mlip.errors import InputError
 from mlip.files import whole_file
 
 VERDICTS = ("", "pass", "warn", "fail", "limit")
@@ -19,8 +20,8 @@ VERDICTS = ("", "pass", "warn", "fail", "limit")
 class Result:
     """A number that can be put in a paper.
 
-    value       None where there is only a limit; low and high are then what is known
-    low, high   ends of the 95.4 % (2 sigma) interval; None where it has none
+    value       None if there is only a limit; low and high are then what is known
+    low, high   ends of the 95.4 % (2 sigma) interval; None if it has none
     unit        as it stands in a column name: cm2/s, S/cm, eV; "" for a pure number
     verdict     "" not judged, "pass", "warn", "fail", or "limit": an upper or lower bound and no number
     notes       sentences a reader must see beside the number
@@ -38,7 +39,7 @@ class Result:
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
-            raise ValueError(f"verdict of {self.name} must be one of {', '.join(map(repr, VERDICTS))}, got {self.verdict!r}")
+            raise InputError(f"verdict of {self.name} must be one of {', '.join(map(repr, VERDICTS))}, got {self.verdict!r}")
         object.__setattr__(self, "notes", tuple(self.notes))
         for name in ("value", "low", "high"):
             number = getattr(self, name)
@@ -61,11 +62,11 @@ def write_json(path: str | Path, results: Sequence[Result]) -> None:
 
 
 def read_json(path: str | Path) -> list[Result]:
-    """What write_json wrote. Raises ValueError where a field is missing or unknown."""
+    """Read what write_json wrote. Raises ValueError if a field is missing or unknown."""
     try:
         return [Result(**row) for row in json.loads(Path(path).read_text(encoding="utf-8"))]
     except TypeError as error:
-        raise ValueError(f"{path} is not a list of results: {error}") from error
+        raise InputError(f"{path} is not a list of results: {error}") from error
 
 
 def write_csv(path: str | Path, results: Sequence[Result]) -> None:

@@ -1,5 +1,7 @@
-"""Stability: is energy kept without a thermostat, and does the structure survive? The test of a potential's smoothness."""
+"""Stability of dynamics: drift of the total energy in NVE."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ from ase import Atoms
 from ase.io.trajectory import Trajectory as AseTrajectory
 from matplotlib.figure import Figure
 
-from mlip.errors import GuardStop
+from mlip.errors import GuardStop, InputError
 from mlip.evaluation.dynamics import check_same
 from mlip.evaluation.plots import BLUE, canvas
 from mlip.evaluation.result import Result
@@ -19,63 +21,78 @@ from mlip.md.run import read_thermo, run
 SHOWN = 1000  # points of a curve
 
 
-def part(
-    calculator,
-    atoms: Atoms,
-    folder: str | Path,
-    temperature_K: float = 600.0,
-    time_ps: float = 10.0,
-    timestep_fs: float = 1.0,
-    settle_ps: float = 1.0,
-    guard: Guard | None = None,
-    seed: int = 0,
-) -> Section:
-    """NVE after settle_ps at temperature_K with a thermostat: drift of the total energy per atom, and its fluctuation.
+@dataclass(frozen=True)
+class Stability:
+    """Drift and fluctuation of the total energy in NVE, after settle_ps with a thermostat.
 
     folder  holds both runs, nvt and nve, and goes on after a kill. The drift has an interval from the four quarters
     """
-    folder, guard = Path(folder), guard or Guard()
-    n_settle, n_steps = (round(ps * 1e3 / timestep_fs) for ps in (settle_ps, time_ps))
-    settings = {"timestep_fs": timestep_fs, "guard": guard, "seed": seed}
-    check_same(folder / "nvt", atoms, calculator)
-    try:
-        run(atoms, calculator, folder / "nvt", Bussi(temperature_K, damping_fs=50.0), steps=n_settle, frame_every=n_settle, **settings)
+
+    atoms: Atoms
+    folder: str | Path
+    temperature_K: float = 600.0
+    time_ps: float = 10.0
+    timestep_fs: float = 1.0
+    settle_ps: float = 1.0
+    guard: Guard | None = None
+    seed: int = 0
+
+    def evaluate(self, calculator) -> Section:
+        """Run NVT, then NVE, and fit the total energy."""
+        try:
+            self.run(calculator)
+        except GuardStop as stop:
+            where = {"temperature_K": float(self.temperature_K)}
+            stopped = Result("energy_drift", None, "eV/atom/ps", verdict="fail", notes=(str(stop),), conditions=where)
+            return Section("stability", [stopped])
+        table = read_thermo(Path(self.folder) / "nve")
+        ps, energy = table["time_fs"] * 1e-3, table["total_energy_eV"] / len(self.atoms)
+        drift, error = slope(ps, energy)
+        where = {"temperature_K": round(table["temperature_K"].mean()), "time_ps": float(self.time_ps),
+                 "timestep_fs": float(self.timestep_fs), "n_atoms": len(self.atoms)}  # fmt: skip
+        residue = energy - np.polyval(np.polyfit(ps, energy, 1), ps)
+        results = [
+            Result("energy_drift", drift, "eV/atom/ps", drift - 2 * error, drift + 2 * error, conditions=where),
+            Result("energy_fluctuation", 1e3 * residue.std(), "meV/atom", conditions=where),
+        ]
+        every = max(1, len(ps) // SHOWN)
+        data = {
+            "time_ps": ps[::every].tolist(), "energy_meV_per_atom": (1e3 * (energy - energy[0]))[::every].tolist(),
+            "temperature_K": table["temperature_K"][::every].tolist(),
+        }  # fmt: skip
+        return Section("stability", results, data)
+
+    def run(self, calculator) -> None:
+        """Run or resume NVT in folder/nvt, then NVE from its last frame in folder/nve."""
+        folder = Path(self.folder)
+        n_settle, n_steps = (round(ps * 1e3 / self.timestep_fs) for ps in (self.settle_ps, self.time_ps))
+        settings = {"timestep_fs": self.timestep_fs, "guard": self.guard or Guard(), "seed": self.seed}
+        check_same(folder / "nvt", self.atoms, calculator)
+        thermostat = Bussi(self.temperature_K, damping_fs=50.0)
+        run(self.atoms, calculator, folder / "nvt", thermostat, steps=n_settle, frame_every=n_settle, **settings)
         with AseTrajectory(str(folder / "nvt" / "trajectory.traj")) as frames:
             settled = frames[-1]
-        settled.info.update(atoms.info)
-        run(settled, calculator, folder / "nve", NVE(temperature_K), steps=n_steps, frame_every=max(1, n_steps // 50),
+        settled.info.update(self.atoms.info)
+        run(settled, calculator, folder / "nve", NVE(self.temperature_K), steps=n_steps, frame_every=max(1, n_steps // 50),
             thermo_every=max(1, n_steps // 2000), **settings)  # fmt: skip
-    except GuardStop as stop:
-        where = {"temperature_K": float(temperature_K)}
-        return Section("stability", [Result("energy_drift", None, "eV/atom/ps", verdict="fail", notes=(str(stop),), conditions=where)])
-    table = read_thermo(folder / "nve")
-    ps, energy = table["time_fs"] * 1e-3, table["total_energy_eV"] / len(atoms)
-    drift, error = slope(ps, energy)
-    where = {"temperature_K": round(table["temperature_K"].mean()), "time_ps": float(time_ps), "timestep_fs": float(timestep_fs), "n_atoms": len(atoms)}
-    residue = energy - np.polyval(np.polyfit(ps, energy, 1), ps)
-    results = [
-        Result("energy_drift", drift, "eV/atom/ps", drift - 2 * error, drift + 2 * error, conditions=where),
-        Result("energy_fluctuation", 1e3 * residue.std(), "meV/atom", conditions=where),
-    ]
-    every = max(1, len(ps) // SHOWN)
-    data = {
-        "time_ps": ps[::every].tolist(), "energy_meV_per_atom": (1e3 * (energy - energy[0]))[::every].tolist(),
-        "temperature_K": table["temperature_K"][::every].tolist(),
-    }  # fmt: skip
-    return Section("stability", results, data)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot the total energy against time."""
+        return plot_stability(data)
 
 
 def slope(time: np.ndarray, values: np.ndarray, n_pieces: int = 4) -> tuple[float, float]:
     """Slope of a straight line, and its standard error from leaving out each quarter of the time in turn (jackknife)."""
     if len(time) < 2 * n_pieces:
-        raise ValueError(f"a drift needs at least {2 * n_pieces} rows, got {len(time)}: run longer")
+        raise InputError(f"a drift needs at least {2 * n_pieces} rows, got {len(time)}: run longer")
     pieces = np.array_split(np.arange(len(time)), n_pieces)
     rest = [np.polyfit(np.delete(time, piece), np.delete(values, piece), 1)[0] for piece in pieces]
     return float(np.polyfit(time, values, 1)[0]), float(np.sqrt((n_pieces - 1) * np.var(rest)))
 
 
-def draw(data: dict) -> dict[str, Figure]:
-    """Total energy against time; nothing where dynamics was stopped."""
+def plot_stability(data: Mapping) -> dict[str, Figure]:
+    """Total energy against time; empty if dynamics was stopped."""
     if not data:
         return {}
     figure, axis = canvas("time (ps)", "total energy - first value (meV/atom)")

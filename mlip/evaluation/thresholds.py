@@ -1,18 +1,19 @@
-"""What is good enough: limits from a config turn a number into pass, warn or fail."""
+"""Thresholds that turn a number into pass, warn or fail."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from mlip.errors import InputError
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
 
-ORDER = ("", "pass", "limit", "warn", "fail")  # the worse verdict of a part and of a threshold stands
+ORDER = ("", "pass", "limit", "warn", "fail")  # the worse verdict of a property and of a threshold stands
 KINDS = {"at_most": "≤", "at_least": "≥", "size_at_most": "|x| ≤"}
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One row of the verdict table: a result with its final verdict, and the threshold in words ("" where it has none)."""
+    """One row of the verdict table: a result with its final verdict, and the threshold in words ("" if it has none)."""
 
     section: str
     result: Result
@@ -22,33 +23,26 @@ class Judged:
 def judge(sections: Iterable[Section], thresholds: Mapping[str, Mapping[str, Mapping]]) -> list[Judged]:
     """Every result of the sections, in their order.
 
-    thresholds  by section (a branch for each dot of its name), then by result: {unit: meV/A, at_most: [30, 60]}; pass up to the first number, warn up to the
+    thresholds  by section, then by result: {unit: meV/Å, at_most: [30, 60]}; pass up to the first number, warn up to the
                 second, fail beyond. at_least the other way round, size_at_most for numbers of either sign. With `where`
                 it holds under exactly these conditions: {} for a total, {ions: migrating}; a list of rules for several
     Raises ValueError for a rule of another unit than the result's, or that is no rule.
     """
-    found = []
+    judged = []
     for section in sections:
-        rules = below(thresholds, section.name)
+        rules = thresholds.get(section.name) or {}
         for result in section.results:
             listed = rules.get(result.name) or []
             listed = listed if isinstance(listed, list) else [listed]
             fits = [rule for rule in listed if rule.get("where", result.conditions) == result.conditions]
             if not fits:
-                found.append(Judged(section.name, result, ""))
+                judged.append(Judged(section.name, result, ""))
                 continue
             kind, limits = check(section.name, result, fits[0])
             verdict = worse(result.verdict, grade(result, kind, limits))
             text = f"{KINDS[kind]} {limits[0]:g} (warn {limits[1]:g}) {result.unit}".strip()
-            found.append(Judged(section.name, replace(result, verdict=verdict), text))
-    return found
-
-
-def below(tree: Mapping, dotted: str) -> Mapping:
-    """tree[a][b] of the name "a.b"; empty where there is none."""
-    for key in dotted.split("."):
-        tree = tree.get(key) or {}
-    return tree
+            judged.append(Judged(section.name, replace(result, verdict=verdict), text))
+    return judged
 
 
 def check(section: str, result: Result, rule: Mapping) -> tuple[str, tuple[float, float]]:
@@ -57,12 +51,12 @@ def check(section: str, result: Result, rule: Mapping) -> tuple[str, tuple[float
     kinds = [kind for kind in KINDS if kind in rule]
     unknown = sorted(set(rule) - {"unit", "where", *KINDS})
     if len(kinds) != 1 or unknown or len(rule[kinds[0]]) != 2:
-        raise ValueError(f"{where} must have one of {', '.join(KINDS)} with two numbers, for pass and for warn, got {dict(rule)}")
+        raise InputError(f"{where} must have one of {', '.join(KINDS)} with two numbers, for pass and for warn, got {dict(rule)}")
     if rule.get("unit", "") != result.unit:
-        raise ValueError(f"{where} is in {rule.get('unit', '')!r}, the result in {result.unit!r}")
+        raise InputError(f"{where} is in {rule.get('unit', '')!r}, the result in {result.unit!r}")
     good, fair = map(float, rule[kinds[0]])
     if (good < fair) if kinds[0] == "at_least" else (good > fair):
-        raise ValueError(f"{where}: the limit for pass must be stricter than that for warn, got {good:g} and {fair:g}")
+        raise InputError(f"{where}: the limit for pass must be stricter than that for warn, got {good:g} and {fair:g}")
     return kinds[0], (good, fair)
 
 

@@ -1,97 +1,130 @@
-"""Diffusion as one part of a report: trajectories at one or several temperatures become numbers, and the curves of its figures."""
+"""Transport analysis of trajectories at one or several temperatures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from ase import Atoms
 from matplotlib.figure import Figure
 
+from mlip.errors import InputError
 from mlip.evaluation import hopping, plots
 from mlip.evaluation.arrhenius import LEAST_TEMPERATURES, Arrhenius, activation_energy, extrapolate, from_results
-from mlip.evaluation.conductivity import CM2_PER_S
+from mlip.evaluation.conductivity import CM2_PER_S, check_charge
 from mlip.evaluation.diffusion import analyse
 from mlip.evaluation.displacements import Trajectory, read_trajectory
-from mlip.evaluation.host import host_rmsd, phase_changes
+from mlip.evaluation.framework import framework_rmsd, phase_changes
 from mlip.evaluation.increments import Estimate
 from mlip.evaluation.literature import LiteraturePoint, points, read_points
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
-from mlip.evaluation.van_hove import probability_density, van_hove_self
+from mlip.evaluation.van_hove import van_hove_self
+from mlip.transitions.density import ion_density
 
 FITTED = {"tracer_diffusivity": "cm2/s", "conductivity": "S/cm"}  # what gets an Arrhenius line
 LAGS = (0.005, 0.02, 0.1, 0.3)  # of the duration, for the van Hove function
 
 
-def part(
-    calculator,
-    trajectories: Sequence[Mapping],
-    mobile: str,
-    charge: float,
-    hop_length: float = 2.5,
-    host: Sequence[str] | None = None,
-    extrapolate_to_K: float = 300.0,
-    literature: str | None = None,
-) -> Section:
-    """Diffusion in trajectories that exist already; the calculator is not asked.
+@dataclass(frozen=True)
+class TransportAnalysis:
+    """Settings of the analysis of trajectories.
 
-    trajectories  each {files, temperature_K, and where the frames do not say: frame_interval_fs, elements (of LAMMPS types)};
-                  skip_ps leaves out the beginning. Formats as in displacements.read_trajectory
-    mobile, host  symbols: the ion; what holds the frame of reference (null: all others)
-    charge        e, never guessed; hop_length Å
-    literature    a material of the shipped table, or a CSV of one's own (literature.read_points)
+    mobile, framework  symbols: the ion; the atoms that hold the frame of reference (None: all but the ion)
+    charge             of the ion, e; never guessed
+    hop_length         Å, between neighbouring sites
+    extrapolate_to_K   temperature to which the Arrhenius lines are extrapolated
+    literature         a material of the shipped table, or a CSV of one's own (literature.read_points)
     """
-    if not trajectories:
-        raise ValueError("diffusion needs at least one trajectory: {files: ..., temperature_K: ...}")
-    runs = []
-    for entry in trajectories:
+
+    mobile: str
+    charge: float
+    hop_length: float = 2.5
+    framework: Sequence[str] | None = None
+    extrapolate_to_K: float = 300.0
+    literature: str | None = None
+
+    def check(self, atoms: Atoms) -> None:
+        """Raise ValueError if these atoms cannot be analysed, before dynamics is spent on them."""
+        check_charge(self.charge)
+        symbols = set(atoms.get_chemical_symbols())
+        for symbol in (self.mobile, *(self.framework or ())):
+            if symbol not in symbols:
+                raise InputError(f"no {symbol} in {atoms.symbols}: mobile={self.mobile} and framework={self.framework} must name its "
+                                 "elements")  # fmt: skip
+
+    def section(self, runs: Sequence[tuple[float, Trajectory]]) -> Section:
+        """Analyse trajectories at their temperatures in K, and fit Arrhenius lines through them."""
+        runs = sorted(runs, key=lambda run: run[0])
+        results, data = [], {"runs": [], "arrhenius": {}, "literature": [], "extrapolate_to_K": self.extrapolate_to_K}
+        for temperature, trajectory in runs:
+            of_run, curves = self.at_temperature(temperature, trajectory)
+            results += of_run
+            data["runs"].append(curves)
+        data["literature"] = [asdict(point) for point in known_points(self.literature)]
+        changes = phase_changes(
+            [t for t, _ in runs], np.array([each.mean_cell for _, each in runs]), [framework_rmsd(each) for _, each in runs]
+        ) if len(runs) > 1 else []  # fmt: skip
+        notes = []
+        for name in FITTED:
+            points = [result for result in results if result.name == name]
+            line, of_line, remarks = fitted(points, changes, self.extrapolate_to_K)
+            results += of_line
+            notes += remarks
+            shown = [{"temperature_K": r.conditions["temperature_K"], "value": r.value, "low": r.low, "high": r.high} for r in points]
+            data["arrhenius"][name] = {"points": shown, "line": None if line is None else asdict(line)}
+        return Section("diffusion", results, data, list(dict.fromkeys(notes)))
+
+    def at_temperature(self, temperature_K: float, trajectory: Trajectory) -> tuple[list[Result], dict]:
+        """Numbers of one trajectory, and the curves of its figures."""
+        analysis = analyse(trajectory, charge=self.charge, temperature_K=temperature_K, hop_length=self.hop_length)
+        hop_results, hops = hopping.hopping(trajectory, species=trajectory.mobile, temperature_K=temperature_K)
+        curves = {
+            "temperature_K": temperature_K, "mobile": trajectory.mobile, "duration_ps": trajectory.duration_ps,
+            "lags_ps": analysis.lags_ps.tolist(), "msd": analysis.msd.tolist(), "msd_error": analysis.msd_error.tolist(),
+            "tracer": curve(analysis.tracer), "collective": curve(analysis.collective), "hopping": hops,
+            "van_hove": displaced(trajectory), "density": projected(trajectory),
+        }  # fmt: skip
+        return [*analysis.results, *hop_results], curves
+
+
+@dataclass(frozen=True)
+class TrajectoryDiffusion:
+    """Diffusion and conductivity in trajectories that exist already.
+
+    trajectories  each {files, temperature_K, and if the frames have no time_fs: frame_interval_fs, elements (of LAMMPS types)};
+                  skip_ps leaves out the beginning. Formats as in displacements.read_trajectory
+    """
+
+    trajectories: Sequence[Mapping]
+    analysis: TransportAnalysis
+
+    def evaluate(self, calculator) -> Section:
+        """Read the trajectories and analyse them; the calculator is not called."""
+        if not self.trajectories:
+            raise InputError("diffusion needs at least one trajectory: {files: ..., temperature_K: ...}")
+        return self.analysis.section([self.read(entry) for entry in self.trajectories])
+
+    def read(self, entry: Mapping) -> tuple[float, Trajectory]:
+        """Temperature in K and trajectory of one entry."""
         known = {"files", "temperature_K", "frame_interval_fs", "elements", "skip_ps"}
         if set(entry) - known or not {"files", "temperature_K"} <= set(entry):
-            raise ValueError(f"a trajectory has files, temperature_K, and may have {', '.join(sorted(known))}; got {dict(entry)}")
-        found = read_trajectory(entry["files"], mobile, entry.get("frame_interval_fs"), host, entry.get("elements"))
-        runs.append((float(entry["temperature_K"]), without_beginning(found, entry.get("skip_ps") or 0.0)))
-    return section(runs, charge, hop_length, extrapolate_to_K, literature)
+            raise InputError(f"a trajectory has files, temperature_K, and may have {', '.join(sorted(known))}; got {dict(entry)}")
+        trajectory = read_trajectory(entry["files"], self.analysis.mobile, entry.get("frame_interval_fs"), self.analysis.framework,
+                                     entry.get("elements"))  # fmt: skip
+        return float(entry["temperature_K"]), without_beginning(trajectory, entry.get("skip_ps") or 0.0)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot MSD, D(tau), Arrhenius lines, hops, van Hove functions and densities."""
+        return plot_diffusion(data)
 
 
 def without_beginning(trajectory: Trajectory, skip_ps: float) -> Trajectory:
-    """The trajectory from skip_ps on. Raises ValueError where nothing is left."""
+    """The trajectory from skip_ps on. Raises ValueError if nothing is left."""
     first = int(np.ceil(skip_ps / trajectory.interval_ps - 1e-9))
     if first >= len(trajectory.positions) - 1:
-        raise ValueError(f"nothing is left of {trajectory.duration_ps:g} ps after {skip_ps:g} ps of equilibration")
-    kept = {name: getattr(trajectory, name)[first:] for name in ("positions", "cells", "drift")}
-    return Trajectory(**{**trajectory.__dict__, **kept})
-
-
-def section(
-    runs: Sequence[tuple[float, Trajectory]], charge: float, hop_length: float, extrapolate_to_K: float = 300.0,
-    literature: str | None = None,
-) -> Section:  # fmt: skip
-    """Everything that (temperature in K, trajectory) pairs say about transport."""
-    runs = sorted(runs, key=lambda run: run[0])
-    results, data, notes = [], {"runs": [], "arrhenius": {}, "literature": [], "extrapolate_to_K": extrapolate_to_K}, []
-    for temperature, trajectory in runs:
-        found = analyse(trajectory, charge=charge, temperature_K=temperature, hop_length=hop_length)
-        hop_results, hops = hopping.hopping(trajectory, species=trajectory.mobile, temperature_K=temperature)
-        results += [*found.results, *hop_results]
-        data["runs"].append(
-            {
-                "temperature_K": temperature, "mobile": trajectory.mobile, "duration_ps": trajectory.duration_ps,
-                "lags_ps": found.lags_ps.tolist(), "msd": found.msd.tolist(), "msd_error": found.msd_error.tolist(),
-                "tracer": curve(found.tracer), "collective": curve(found.collective), "hopping": hops,
-                "van_hove": displaced(trajectory), "density": projected(trajectory),
-            }
-        )  # fmt: skip
-    data["literature"] = [asdict(point) for point in known_points(literature)]
-    changes = phase_changes(
-        [t for t, _ in runs], np.array([each.mean_cell for _, each in runs]), [host_rmsd(each) for _, each in runs]
-    ) if len(runs) > 1 else []  # fmt: skip
-    for name in FITTED:
-        of_name = [result for result in results if result.name == name]
-        line, more, told = fitted(of_name, changes, extrapolate_to_K)
-        results += more
-        notes += told
-        shown = [{"temperature_K": r.conditions["temperature_K"], "value": r.value, "low": r.low, "high": r.high} for r in of_name]
-        data["arrhenius"][name] = {"points": shown, "line": None if line is None else asdict(line)}
-    return Section("diffusion", results, data, list(dict.fromkeys(notes)))
+        raise InputError(f"nothing is left of {trajectory.duration_ps:g} ps after {skip_ps:g} ps of equilibration")
+    return replace(trajectory, positions=trajectory.positions[first:], cells=trajectory.cells[first:], drift=trajectory.drift[first:])
 
 
 def curve(at: Estimate | None) -> dict | None:
@@ -111,13 +144,13 @@ def displaced(trajectory: Trajectory) -> dict:
 
 
 def projected(trajectory: Trajectory) -> dict:
-    """Ions per Å^2 of the a-b plane: the density summed along c."""
+    """Ions per Å^2 of the a-b plane, in voxels centred on their grid points: the density summed along c."""
     cell = trajectory.mean_cell
-    grid = probability_density(trajectory, spacing=0.3)
+    grid = ion_density(trajectory.ions, cell, spacing=0.3)
     volume = abs(np.linalg.det(cell))
     area = np.linalg.norm(np.cross(cell[0], cell[1]))
     per_area = grid.mean(axis=2) * volume / area
-    return {"cell": cell.tolist(), "projected": np.round(per_area, 5).tolist()}
+    return {"cell": cell.tolist(), "centred": True, "projected": np.round(per_area, 5).tolist()}
 
 
 def fitted(results: Sequence[Result], changes: list, to_K: float) -> tuple[Arrhenius | None, list[Result], list[str]]:
@@ -130,12 +163,12 @@ def fitted(results: Sequence[Result], changes: list, to_K: float) -> tuple[Arrhe
         return None, [], [str(error)]
     energy = activation_energy(line)
     quantity = results[0].name
-    found = [Result(**{**energy.__dict__, "conditions": {**energy.conditions, "of": quantity}})]
+    results_of_line = [replace(energy, conditions={**energy.conditions, "of": quantity})]
     try:
-        found.append(extrapolate(line, to_K))
+        results_of_line.append(extrapolate(line, to_K))
     except ValueError as error:
         notes.append(str(error))
-    return line, found, notes
+    return line, results_of_line, notes
 
 
 def known_points(literature: str | None) -> list[LiteraturePoint]:
@@ -145,25 +178,25 @@ def known_points(literature: str | None) -> list[LiteraturePoint]:
     return read_points(literature) if literature.endswith(".csv") else points(literature)
 
 
-def draw(data: Mapping) -> dict[str, Figure]:
+def plot_diffusion(data: Mapping) -> dict[str, Figure]:
     """MSD, D(tau), Arrhenius of D and of sigma T, hop lengths; van Hove function and density at every temperature."""
     runs = data["runs"]
     if not runs:
         return {}
-    figures = {"msd": plots.msd(runs)}
+    figures = {"msd": plots.plot_msd(runs)}
     if any(run["tracer"] for run in runs):
-        figures["plateau"] = plots.plateau(runs)
+        figures["plateau"] = plots.plot_plateau(runs)
     known = [LiteraturePoint(**point) for point in data["literature"]]
     for name, unit in FITTED.items():
-        found = data["arrhenius"][name]
-        line = None if found["line"] is None else Arrhenius(**arrays(found["line"]))
-        shown = [point for point in found["points"] if point["high"] is not None]
+        fitted_points = data["arrhenius"][name]
+        line = None if fitted_points["line"] is None else Arrhenius(**arrays(fitted_points["line"]))
+        shown = [point for point in fitted_points["points"] if point["high"] is not None]
         if shown and (line or known or len(shown) > 1):
-            figures[f"arrhenius_{name}"] = plots.arrhenius(shown, line, unit, known, data["extrapolate_to_K"])
-    if lengths := hopping.draw(runs):
+            figures[f"arrhenius_{name}"] = plots.plot_arrhenius(shown, line, unit, known, data["extrapolate_to_K"])
+    if lengths := hopping.plot_hop_lengths(runs):
         figures["hop_lengths"] = lengths
-    figures |= {f"van_hove_{run['temperature_K']:g}K": plots.van_hove(run) for run in runs}
-    return figures | {f"density_{run['temperature_K']:g}K": plots.density(run) for run in runs}
+    figures |= {f"van_hove_{run['temperature_K']:g}K": plots.plot_van_hove(run) for run in runs}
+    return figures | {f"density_{run['temperature_K']:g}K": plots.plot_density(run) for run in runs}
 
 
 def arrays(line: Mapping) -> dict:

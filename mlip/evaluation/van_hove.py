@@ -1,4 +1,4 @@
-"""Where ions are and how far they get: van Hove self part, density on a grid, hops without a lattice of sites."""
+"""Displacements of ions: van Hove self part, settled displacements, density file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,28 +6,29 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from mlip.errors import InputError
 from mlip.evaluation.displacements import Trajectory
 from mlip.files import whole_file
 
 
-def hop_counts(ions: np.ndarray, interval_ps: float, hop_length: float, window_ps: float = 0.5) -> np.ndarray:
-    """Hops of every ion [n_ions]: it has hopped when it settles more than half a hop away from where it was settled.
+def settled_displacements(ions: np.ndarray, interval_ps: float, distance: float, window_ps: float = 0.5) -> np.ndarray:
+    """Number of times that every ion [n_ions] settles more than a distance (Å) away from its former place.
 
     ions       [n_frames, n_ions, 3] Å, unwrapped. Where it is settled is the median over window_ps, which vibrations
                and a hop in progress do not move
-    Advice: the window longer than a vibration (0.1 ps) and shorter than the stay at a site. Hops to and fro within
-    a window are not seen, those to a site and back count twice.
+    Advice: the window longer than a vibration (0.1 ps) and shorter than the stay at a site. Motion to and fro within a
+    window is not seen, that to a site and back counts twice. Hops between sites are those of hopping.py.
     """
     length = max(1, round(window_ps / interval_ps))
     n_windows = len(ions) // length
     if n_windows < 2:
-        raise ValueError(f"counting hops needs at least two windows of {window_ps} ps, got {len(ions) * interval_ps:g} ps")
+        raise InputError(f"settled displacements need at least two windows of {window_ps} ps, got {len(ions) * interval_ps:g} ps")
     settled = np.median(ions[: n_windows * length].reshape(n_windows, length, *ions.shape[1:]), axis=1)
     counts, home = np.zeros(ions.shape[1], int), settled[0].copy()
     for now in settled[1:]:
-        hopped = ((now - home) ** 2).sum(axis=-1) > (hop_length / 2) ** 2
-        counts += hopped
-        home[hopped] = now[hopped]
+        moved = ((now - home) ** 2).sum(axis=-1) > distance**2
+        counts += moved
+        home[moved] = now[moved]
     return counts
 
 
@@ -45,7 +46,7 @@ def van_hove_self(
     for lag in lags_ps:
         stride = round(lag / interval_ps)
         if not 1 <= stride < len(ions):
-            raise ValueError(f"a lag of {lag} ps is not between one frame ({interval_ps:g} ps) and all of them "
+            raise InputError(f"a lag of {lag} ps is not between one frame ({interval_ps:g} ps) and all of them "
                              f"({(len(ions) - 1) * interval_ps:g} ps)")
         distance = np.linalg.norm(ions[stride:] - ions[:-stride], axis=-1)
         rows.append(np.histogram(distance, edges)[0] / distance.size / np.diff(edges))
@@ -53,23 +54,11 @@ def van_hove_self(
     return 0.5 * (edges[1:] + edges[:-1]), np.array(lags), np.array(rows)
 
 
-def probability_density(trajectory: Trajectory, spacing: float = 0.25) -> np.ndarray:
-    """Ions per Å^3 on a grid over the mean cell [n_a, n_b, n_c]; its mean times the volume is the number of ions."""
-    cell = trajectory.mean_cell
-    shape = np.maximum(1, np.round(np.linalg.norm(cell, axis=1) / spacing).astype(int))
-    ions = trajectory.ions.reshape(-1, 3)
-    fractional = np.linalg.solve(cell.T, ions.T).T % 1.0
-    index = np.minimum((fractional * shape).astype(int), shape - 1)
-    counts = np.bincount(np.ravel_multi_index(index.T, shape), minlength=int(shape.prod())).reshape(shape)
-    return counts * shape.prod() / (len(trajectory.positions) * abs(np.linalg.det(cell)))
-
-
 def write_density(path: str | Path, trajectory: Trajectory, density: np.ndarray) -> None:
-    """A .cube file (VESTA, OVITO) of the density in Å^-3, with the mean positions of the host."""
-    # imported late: few write one
+    """Write a .cube file (VESTA, OVITO) of the density in Å^-3, with the mean positions of the framework."""
     from ase.io.cube import write_cube
 
-    host = trajectory.host
-    atoms = Atoms(trajectory.numbers[host], trajectory.positions[:, host].mean(axis=0), cell=trajectory.mean_cell, pbc=True)
+    framework = trajectory.framework
+    atoms = Atoms(trajectory.numbers[framework], trajectory.positions[:, framework].mean(axis=0), cell=trajectory.mean_cell, pbc=True)
     with whole_file(path) as part, open(part, "w") as file:
         write_cube(file, atoms, data=density)

@@ -1,1 +1,1 @@
-"""Labelling: structures become labelled structures, by a calculator, by DFT, or by files that come back from elsewhere."""
+"""Labelling of structures by a calculator, by DFT, or by files from elsewhere."""

@@ -1,4 +1,4 @@
-"""Labels from any ASE calculator, in process: empirical potentials, universal models, DFT codes that ASE drives."""
+"""Labels from any ASE calculator, in process."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 
 from mlip.errors import LabellingError
-from mlip.labelling.engine import described, with_labels
+from mlip.labelling.engine import plain_settings, with_labels
 
 
 @dataclass
 class CalculatorEngine:
-    """Energy, forces, and stress where the calculator has it.
+    """Energy, forces, and stress if the calculator has it.
 
     calculator  makes the calculator: a class or a partial of one, so that another process can make its own
     """
@@ -27,23 +27,23 @@ class CalculatorEngine:
 
     def settings(self) -> dict:
         """The calculator's name and its arguments; for a model's file, its content."""
-        return {"engine": "calculator", "calculator": described(self.calculator)}
+        return {"engine": "calculator", "calculator": plain_settings(self.calculator)}
 
     def label(self, atoms: Atoms) -> Atoms:
         """See Engine. Whatever the calculator raises becomes the cause."""
         try:
             if self._made is None:
                 self._made = self.calculator()
-            asked = atoms.copy()
-            asked.calc = self._made
-            results = {"energy": asked.get_potential_energy(), "forces": asked.get_forces()}
-            if asked.cell.rank == 3:
+            labelled = atoms.copy()
+            labelled.calc = self._made
+            results = {"energy": labelled.get_potential_energy(), "forces": labelled.get_forces()}
+            if labelled.cell.rank == 3:
                 try:
-                    results["stress"] = asked.get_stress()
+                    results["stress"] = labelled.get_stress()
                 except PropertyNotImplementedError:
                     pass
-            results["free_energy"] = asked.calc.results.get("free_energy")
+            results["free_energy"] = labelled.calc.results.get("free_energy")
         except Exception as error:
             self._made = None  # a calculator that failed may be left in any state
-            raise LabellingError(f"{type(error).__name__}: {error}", again=True) from error
+            raise LabellingError(f"{type(error).__name__}: {error}", retryable=True) from error
         return with_labels(atoms, results, str(atoms.info.get("source", "structure")))

@@ -1,4 +1,4 @@
-"""What every labelling engine owes, and the names that let a label be found again."""
+"""Interface of labelling engines, and names of labels by structure and settings."""
 
 import functools
 import hashlib
@@ -18,43 +18,47 @@ from mlip.data.labels import SHORT, canonical
 from mlip.errors import LabellingError
 
 MODEL_FILES = (".pt", ".pt2", ".pth", ".ckpt", ".model")  # the same name may hold another model tomorrow
-SAME_PLACE = 1e-3  # Å, what text files of other codes may round off a position
+SAME_POSITION = 1e-3  # Å, rounding of positions in text files of other codes
 
 
-class Awaited(LabellingError):
-    """The label is computed elsewhere and has not come back yet; the message says what is to be done."""
+class LabelPending(LabellingError):
+    """The label is computed elsewhere and has not arrived yet; the message says what to do."""
 
 
 class Engine(Protocol):
-    """Turns a structure into a labelled copy. It may also have `prepare(structures)`, called once with all that is to do."""
+    """Source of labels; `prepare(structures)`, if it has one, is called once before."""
 
     def label(self, atoms: Atoms) -> Atoms:
-        """A copy whose labels (keys.REF_*, eV, eV/Å, eV/Å^3) are this engine's. Raises LabellingError with the cause."""
+        """A copy with labels keys.REF_* (eV, eV/Å, eV/Å^3). Raises LabellingError with the cause."""
 
     def settings(self) -> dict:
-        """Everything that decides the numbers of a label, JSON-able; nothing else (no folder, no number of cores)."""
+        """All that decides the numbers of a label, as JSON; no folder, no number of cores."""
 
 
 def with_labels(atoms: Atoms, results: Mapping, where: str) -> Atoms:
-    """A copy whose only labels are `results` (ASE's names, units and signs); other info and arrays are kept.
+    """A copy whose only labels are `results` (ASE's names, units and signs).
 
-    Where the results have a free energy, it is the label: forces are its derivative.
+    Other info and arrays are kept. If the results have a free energy, it is the label: forces are its derivative.
     """
-    bare = canonical(atoms.copy(), where, dict.fromkeys(SHORT))  # what it came with may be a model's prediction
+    bare = canonical(atoms.copy(), where, dict.fromkeys(SHORT))  # labels it already has may be a model's prediction
     bare.calc = SinglePointCalculator(bare)
     bare.calc.results = {name: value for name, value in results.items() if value is not None}
     return canonical(bare, where)
 
 
-def described(part) -> object:
-    """What a callable with its arguments is, as plain JSON: names, numbers, and the content of models that it is given."""
+def plain_settings(part) -> object:
+    """A callable with its arguments as plain JSON; model files by their hash."""
     if isinstance(part, functools.partial):
-        arguments = {str(n): described(value) for n, value in enumerate(part.args)}
-        return {"call": described(part.func), **arguments, **{name: described(v) for name, v in part.keywords.items()}}
+        arguments = {str(n): plain_settings(value) for n, value in enumerate(part.args)}
+        return {
+            "call": plain_settings(part.func),
+            **arguments,
+            **{name: plain_settings(v) for name, v in part.keywords.items()},
+        }
     if isinstance(part, Mapping):
-        return {str(name): described(value) for name, value in sorted(part.items(), key=str)}
+        return {str(name): plain_settings(value) for name, value in sorted(part.items(), key=str)}
     if isinstance(part, list | tuple):
-        return [described(value) for value in part]
+        return [plain_settings(value) for value in part]
     if isinstance(part, str | os.PathLike) and str(part).endswith(MODEL_FILES) and Path(part).is_file():
         return "sha256:" + hashlib.sha256(Path(part).read_bytes()).hexdigest()[:16]
     if part is None or isinstance(part, str | bool | int | float):
@@ -69,36 +73,37 @@ def described(part) -> object:
 
 
 def structure_id(atoms: Atoms) -> str:
-    """16 hexadecimal digits that name a structure: elements, order, positions and cell to 1e-8 Å, pbc, total charge.
+    """16 hexadecimal digits that identify a structure.
 
-    The rounding is that of extxyz, so that a structure keeps its name when it is written and read.
+    Elements, order, positions and cell to 1e-8 Å, pbc, total charge. The rounding is that of extxyz, so that a structure
+    keeps its name when it is written and read.
     """
     numbers = [*atoms.positions.ravel(), *atoms.cell.array.ravel(), float(atoms.info.get(keys.TOTAL_CHARGE, 0.0))]
     text = " ".join(f"{x:.8f}" for x in numbers).replace("-0.00000000", "0.00000000")
     return hashlib.sha256(f"{atoms.numbers.tolist()} {atoms.pbc.tolist()} {text}".encode()).hexdigest()[:16]
 
 
-def fingerprint(engine: Engine) -> str:
-    """8 hexadecimal digits that name the settings of an engine; 500 and 500.0 are the same."""
+def settings_hash(engine: Engine) -> str:
+    """8 hexadecimal digits that identify the settings of an engine; 500 and 500.0 are the same."""
     # through JSON: tuples become lists; back with every integer as a float
     plain = json.loads(json.dumps(engine.settings()), parse_int=float)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def label_id(atoms: Atoms, engine: Engine) -> str:
-    """The name of a label: which structure, by which settings."""
-    return f"{structure_id(atoms)}-{fingerprint(engine)}"
+    """Name of a label: hash of the structure and of the settings."""
+    return f"{structure_id(atoms)}-{settings_hash(engine)}"
 
 
-def difference(asked: Atoms, came: Atoms) -> str | None:
-    """Why `came` is not the structure that was asked for; None where it is. Whole lattice translations are allowed."""
-    if len(asked) != len(came):
-        return f"it has {len(came)} atoms instead of {len(asked)}"
-    if (asked.numbers != came.numbers).any():
-        same = sorted(asked.numbers) == sorted(came.numbers)
-        return "its atoms are in another order" if same else f"it is {came.symbols} instead of {asked.symbols}"
-    strain = np.abs(asked.cell.array - came.cell.array).max()
-    if strain > SAME_PLACE:
+def geometry_difference(expected: Atoms, atoms: Atoms) -> str | None:
+    """First difference between two structures, in words; None up to lattice translations."""
+    if len(expected) != len(atoms):
+        return f"it has {len(atoms)} atoms instead of {len(expected)}"
+    if (expected.numbers != atoms.numbers).any():
+        same = sorted(expected.numbers) == sorted(atoms.numbers)
+        return "its atoms are in another order" if same else f"it is {atoms.symbols} instead of {expected.symbols}"
+    strain = np.abs(expected.cell.array - atoms.cell.array).max()
+    if strain > SAME_POSITION:
         return f"its cell differs by up to {strain:.2g} Å"
-    moved = find_mic(came.positions - asked.positions, asked.cell, asked.pbc)[1].max()
-    return f"atoms lie up to {moved:.2g} Å elsewhere" if moved > SAME_PLACE else None
+    moved = find_mic(atoms.positions - expected.positions, expected.cell, expected.pbc)[1].max()
+    return f"atoms lie up to {moved:.2g} Å elsewhere" if moved > SAME_POSITION else None

@@ -1,4 +1,4 @@
-"""Where labels are computed: in this process, in local processes, or on a cluster. All give a concurrent.futures.Executor."""
+"""Executors for labels: this process, local processes, a cluster."""
 
 import contextlib
 import logging
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 WORKER = "parsl.executors.high_throughput.process_worker_pool"
-# a process that is killed takes the hub of its workers with it: it would hand them all that was asked, for nobody
-WITH_US = ("setpriv", "--pdeathsig", "KILL")  # Linux
+# a killed process takes the hub of its workers with it, which would otherwise compute all remaining labels for nobody
+DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")  # Linux
 HEARTBEAT, LOST = 10, 60  # s; workers without a hub end
 
 
@@ -32,7 +32,7 @@ def parsl_pool(provider, run_dir: str, workers_per_node: int = 1, cores_per_work
     provider          a parsl.providers object; its worker_init sets up what an engine needs (modules, licences)
     run_dir           Parsl's own logs
     workers_per_node  labels at a time on each node; cores_per_worker how many cores one of them has
-    address           by which the workers reach this machine; None asks Parsl to find out
+    address           by which the workers reach this machine; None lets Parsl find out
     python            the interpreter there, with mlip and the engine installed; None takes the path of this one
     """
     try:
@@ -42,13 +42,15 @@ def parsl_pool(provider, run_dir: str, workers_per_node: int = 1, cores_per_work
         from parsl.executors import HighThroughputExecutor
         from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
     except ImportError as error:
-        raise ModuleNotFoundError("labels on several workers need Parsl: pip install 'mlip-electrolytes[cluster]'") from error
+        raise ModuleNotFoundError(
+            "labels on several workers need Parsl: pip install 'mlip-electrolytes[cluster]'"
+        ) from error
     logging.getLogger("parsl").setLevel(logging.ERROR)
     workers = HighThroughputExecutor(
         label="labels", provider=provider, max_workers_per_node=workers_per_node, cores_per_worker=cores_per_worker,
         address=address, heartbeat_period=HEARTBEAT, heartbeat_threshold=LOST,
-        # by the interpreter: Parsl's scripts are not on the PATH where the environment is not activated
-        interchange_launch_cmd=[*(WITH_US if shutil.which(WITH_US[0]) else ()), sys.executable, "-m",
+        # by the interpreter: Parsl's scripts are not on the PATH if the environment is not activated
+        interchange_launch_cmd=[*(DIE_WITH_PARENT if shutil.which(DIE_WITH_PARENT[0]) else ()), sys.executable, "-m",
                                 "parsl.executors.high_throughput.interchange"],
         launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", f"{python or sys.executable} -m {WORKER}"),
     )  # fmt: skip

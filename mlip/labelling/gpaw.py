@@ -1,4 +1,4 @@
-"""Labels from GPAW: plane-wave DFT that installs from packages and runs in process (`make gpaw`)."""
+"""Labels from GPAW: plane-wave DFT in process (`make gpaw` installs it)."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ from ase import Atoms
 from ase.calculators.calculator import kpts2sizeandoffsets
 
 from mlip import keys
-from mlip.errors import LabellingError
+from mlip.errors import InputError, LabellingError
 from mlip.labelling.engine import label_id, with_labels
 
 SETUPS = Path(sys.prefix) / "share" / "mlip-gpaw"  # where scripts/install_gpaw.sh leaves the setups it makes
-HOW = ("setup_folder", "max_iterations", "logs")  # how one gets there; the numbers do not depend on it
+NOT_HASHED = ("setup_folder", "max_iterations", "logs")  # the labels do not depend on them
 
 
 @dataclass
@@ -21,7 +21,7 @@ class GPAWEngine:
     """Plane-wave DFT with the projector augmented waves of GPAW.
 
     cutoff           eV; fixed within a data set: the stress has a Pulay error that depends on it
-    kpoints          [n1, n2, n3], shifted off Gamma where even. Or None and kpoint_density in points per Å^-1; the
+    kpoints          [n1, n2, n3], shifted off Gamma if even. Or None and kpoint_density in points per Å^-1; the
                      density changes the mesh when the cell crosses a threshold, and energies jump there by meV
     smearing         Fermi-Dirac, eV
     setups           element -> setup; "sc" for Li has its 1s states in the valence (the shipped one-electron setup is
@@ -46,11 +46,11 @@ class GPAWEngine:
 
     def __post_init__(self):
         if (self.kpoints is None) == (self.kpoint_density is None):
-            raise ValueError("GPAW needs either kpoints=[n1,n2,n3] or kpoint_density (points per Å^-1), not both")
+            raise InputError("GPAW needs either kpoints=[n1,n2,n3] or kpoint_density (points per Å^-1), not both")
 
     def settings(self) -> dict:
         """All that decides the numbers."""
-        return {"engine": "gpaw", **{name: value for name, value in asdict(self).items() if name not in HOW}}
+        return {"engine": "gpaw", **{name: value for name, value in asdict(self).items() if name not in NOT_HASHED}}
 
     def label(self, atoms: Atoms) -> Atoms:
         """See Engine. An unconverged cycle is refused."""
@@ -62,22 +62,26 @@ class GPAWEngine:
         if self.logs is not None:
             log = Path(self.logs) / f"{label_id(atoms, self)}.txt"
             log.parent.mkdir(parents=True, exist_ok=True)
-        asked = atoms.copy()
-        asked.calc = GPAW(
+        labelled = atoms.copy()
+        labelled.calc = GPAW(
             mode=PW(self.cutoff), xc=self.xc, occupations=FermiDirac(self.smearing),
             kpts={"size": self.mesh(atoms), "gamma": False}, setups=self.available_setups(atoms),
             symmetry={"point_group": False}, convergence=dict(self.convergence), maxiter=self.max_iterations,
             charge=float(atoms.info.get(keys.TOTAL_CHARGE, 0.0)), txt=None if log is None else str(log), **self.parameters,
         )  # fmt: skip
         try:
-            results = {"energy": asked.get_potential_energy(), "forces": asked.get_forces(), "stress": asked.get_stress()}
+            results = {
+                "energy": labelled.get_potential_energy(),
+                "forces": labelled.get_forces(),
+                "stress": labelled.get_stress(),
+            }
         except KohnShamConvergenceError as error:
-            seen = "" if log is None else f"; its cycle is in {log}"
+            log_note = "" if log is None else f"; its cycle is in {log}"
             raise LabellingError(
-                f"the self-consistent cycle did not converge in {self.max_iterations} iterations{seen}. A larger "
+                f"the self-consistent cycle did not converge in {self.max_iterations} iterations{log_note}. A larger "
                 "smearing, engine.max_iterations, or another mixer (engine.parameters.mixer) may help"
             ) from error
-        results["free_energy"] = asked.get_potential_energy(force_consistent=True)
+        results["free_energy"] = labelled.get_potential_energy(force_consistent=True)
         return with_labels(atoms, results, str(atoms.info.get("source", "structure")))
 
     def mesh(self, atoms: Atoms) -> list[int]:
@@ -87,7 +91,7 @@ class GPAWEngine:
         return [int(n) for n in kpts2sizeandoffsets(density=self.kpoint_density, atoms=atoms)[0]]
 
     def available_setups(self, atoms: Atoms) -> dict[str, str]:
-        """The setups of the elements that occur, after a look whether their files are there."""
+        """The setups of the elements that occur; LabellingError if a file is missing."""
         from gpaw import setup_paths
 
         folder = str(self.setup_folder or SETUPS)

@@ -1,4 +1,4 @@
-"""Many labels: computed by any engine anywhere, each on disk at once, none computed twice."""
+"""Labels for many structures: each written at once, none computed twice."""
 
 import contextlib
 import queue
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mlip.errors import LabellingError
 from mlip.labelling.checks import check_label, check_together
-from mlip.labelling.engine import Awaited, Engine, fingerprint, label_id
+from mlip.labelling.engine import Engine, LabelPending, label_id, settings_hash
 from mlip.labelling.execution import in_process
 from mlip.labelling.report import Report
 from mlip.labelling.store import LabelFolder
@@ -23,25 +23,27 @@ from mlip.labelling.store import LabelFolder
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one attempt: a label, or the cause why there is none."""
+    """Result of one attempt: a label, or the cause of its failure."""
 
     atoms: Atoms | None
     seconds: float
     cause: str = ""
-    awaited: bool = False  # not failed: it is computed elsewhere
-    again: bool = False  # another attempt may succeed
+    pending: bool = False  # not failed: it is computed elsewhere
+    retryable: bool = False  # another attempt may succeed
 
 
 def attempt(engine: Engine, atoms: Atoms) -> Outcome:
-    """One label, wherever this runs; whatever goes wrong comes back as a cause."""
+    """One label, in any process; errors become causes."""
     started = time.perf_counter()
     try:
         labelled = engine.label(atoms)
         check_label(labelled)
     except LabellingError as error:
-        return Outcome(None, time.perf_counter() - started, str(error), isinstance(error, Awaited), error.again)
+        return Outcome(
+            None, time.perf_counter() - started, str(error), isinstance(error, LabelPending), error.retryable
+        )
     except Exception as error:  # noqa: BLE001  an engine may fail in any way; the others go on
-        return Outcome(None, time.perf_counter() - started, f"{type(error).__name__}: {error}", again=True)
+        return Outcome(None, time.perf_counter() - started, f"{type(error).__name__}: {error}", retryable=True)
     return Outcome(labelled, time.perf_counter() - started)
 
 
@@ -52,20 +54,20 @@ def run(
     execution: Callable[[], AbstractContextManager[Executor]] = in_process,
     retries: int = 1,
 ) -> Report:
-    """Labels every structure whose label is not in the folder yet.
+    """Labels of all structures; those already in the folder are read.
 
     folder     labels/ID.xyz, one for each, named after structure and settings; failures.jsonl; engines.json
     execution  see execution.py
-    retries    further attempts where an engine crashed or a worker was lost; a cause the engine is sure of (a cycle that
-               does not converge) is not tried again in this call, but is in the next
+    retries    further attempts after a crash of the engine or the loss of a worker; a definite cause (a cycle that does not
+               converge) is retried only by the next call
     Raises OSError when the disk is full, after the label in hand was written.
     """
     store = LabelFolder(folder)
     names = [label_id(atoms, engine) for atoms in structures]
     done = store.finished(names)
     report = Report([], kept=sum(name in done for name in set(names)))
-    report.notes += [f"the folder holds labels of other settings, {told}" for told in
-                     store.remember(fingerprint(engine), engine.settings())]  # fmt: skip
+    report.notes += [f"the folder holds labels of other settings, {difference}" for difference in
+                     store.record_settings(settings_hash(engine), engine.settings())]  # fmt: skip
     missing = {name: atoms for name, atoms in zip(names, structures, strict=True) if name not in done}
     failed: dict[str, Outcome] = {}
     if missing:
@@ -80,33 +82,35 @@ def run(
                     continue
                 done[name] = outcome.atoms
                 report.seconds.append(outcome.seconds)
-    report.labelled = [told(done.get(name), atoms) for name, atoms in zip(names, structures, strict=True)]
+    report.labelled = [with_metadata(done.get(name), atoms) for name, atoms in zip(names, structures, strict=True)]
     for n, name in enumerate(names):
         if name in failed:
-            (report.awaited if failed[name].awaited else report.failed)[n] = failed[name].cause
-    report.findings = check_together([atoms for atoms in report.labelled if atoms is not None], f"{folder}/labels/*.xyz")
+            (report.pending if failed[name].pending else report.failed)[n] = failed[name].cause
+    report.findings = check_together(
+        [atoms for atoms in report.labelled if atoms is not None], f"{folder}/labels/*.xyz"
+    )
     return report
 
 
 def labeller(engine: Engine | None, folder: str | Path, **how) -> Callable[[Sequence[Atoms]], list[Atoms]] | None:
-    """label(structures) -> labelled copies, for those who need them at once: barriers of mlip evaluate. None without an engine.
+    """Function label(structures) -> labelled copies; None without an engine.
 
-    how  execution and retries, as in `run`. label raises LabellingError where a structure has no label
+    how  execution and retries, as in `run`. label raises LabellingError if a structure has no label
     """
     if engine is None:
         return None
 
     def label(structures: Sequence[Atoms]) -> list[Atoms]:
         report = run(structures, engine, folder, **how)
-        for cause in (*report.failed.values(), *report.awaited.values()):
+        for cause in (*report.failed.values(), *report.pending.values()):
             raise LabellingError(f"a structure that must be labelled has no label: {cause}")
         return report.labelled
 
     return label
 
 
-def told(label: Atoms | None, atoms: Atoms) -> Atoms | None:
-    """The label with what this structure is said to be: another with the same positions may have been labelled for it."""
+def with_metadata(label: Atoms | None, atoms: Atoms) -> Atoms | None:
+    """Copies this structure's metadata onto a label shared by an identical structure."""
     if label is None:
         return None
     own = label.copy()
@@ -115,7 +119,7 @@ def told(label: Atoms | None, atoms: Atoms) -> Atoms | None:
 
 
 def _outcomes(pool: Executor, engine: Engine, structures: dict[str, Atoms], retries: int, store: LabelFolder):
-    """(name, last outcome) of every structure as it comes back; labels are saved before they are told."""
+    """(name, last outcome) of every structure in order of completion; labels are saved first."""
     finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
     waiting: dict[Future, tuple[str, int]] = {}
 
@@ -136,9 +140,9 @@ def _outcomes(pool: Executor, engine: Engine, structures: dict[str, Atoms], retr
             except OSError:
                 _rescue(waiting, store)
                 raise
-        elif not outcome.awaited:
-            store.fail(name, str(structures[name].info.get("source", "")), outcome.cause, count)
-            if outcome.again and count <= retries:
+        elif not outcome.pending:
+            store.record_failure(name, str(structures[name].info.get("source", "")), outcome.cause, count)
+            if outcome.retryable and count <= retries:
                 submit(name, count + 1)
                 continue
         yield name, outcome
@@ -148,7 +152,7 @@ def _result(future: Future) -> Outcome:
     try:
         return future.result()
     except Exception as error:  # noqa: BLE001  the worker itself was lost
-        return Outcome(None, 0.0, f"the worker was lost: {type(error).__name__}: {error}", again=True)
+        return Outcome(None, 0.0, f"the worker was lost: {type(error).__name__}: {error}", retryable=True)
 
 
 def _named(outcome: Outcome, name: str) -> Atoms:
@@ -157,7 +161,7 @@ def _named(outcome: Outcome, name: str) -> Atoms:
 
 
 def _rescue(waiting: dict[Future, tuple[str, int]], store: LabelFolder) -> None:
-    """Writes what has come back meanwhile, and what this process is computing, into the space that the reserve left."""
+    """Writes labels finished or in progress in this process into the space of the reserve."""
     for future in waiting:
         with contextlib.suppress(NotImplementedError):  # Parsl
             future.cancel()
@@ -169,5 +173,11 @@ def _rescue(waiting: dict[Future, tuple[str, int]], store: LabelFolder) -> None:
 
 
 def _progress() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=Console(stderr=True), transient=True)

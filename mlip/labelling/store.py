@@ -1,4 +1,4 @@
-"""Labels on disk: one small file each, written whole the moment it is there, found again by its name."""
+"""Labels on disk: one small file each, written whole as soon as it is computed."""
 
 import contextlib
 import errno
@@ -16,10 +16,10 @@ RESERVE = 2**22  # bytes kept free for the labels that are under way when the di
 
 
 class LabelFolder:
-    """folder/labels/ID.xyz, one line of folder/failures.jsonl for every failed attempt, folder/engines.json.
+    """Folder of labels: labels/ID.xyz, failures.jsonl (a line per attempt), engines.json.
 
-    While labels are made, folder/reserve holds space. When the disk is full it is given back, so that a label which
-    took an hour is still written; then the run stops.
+    During a run folder/reserve holds space. On a full disk it is released, so that a label which took an hour is still
+    written; then the run stops.
     """
 
     def __init__(self, folder: str | Path):
@@ -28,20 +28,20 @@ class LabelFolder:
         self.labels.mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
-        """Where the label of this name lies."""
+        """Path of the label of this name."""
         return self.labels / f"{name}.xyz"
 
     def finished(self, names: Iterable[str]) -> dict[str, Atoms]:
-        """Labels that are there. One that cannot be read, after a power cut, counts as missing."""
-        found = {}
+        """Labels in the folder. One that cannot be read, after a power cut, counts as missing."""
+        labels = {}
         for name in names:
-            if name not in found and self.path(name).is_file():
+            if name not in labels and self.path(name).is_file():
                 with contextlib.suppress(ValueError):
-                    found[name] = read(self.path(name))[0]
-        return found
+                    labels[name] = read(self.path(name))[0]
+        return labels
 
     def save(self, name: str, atoms: Atoms) -> None:
-        """Writes a label. On a full disk it is written into the reserve, and OSError says that this was the last."""
+        """Writes a label. On a full disk it is written into the reserve, and OSError ends the run."""
         try:
             write(self.path(name), [atoms])
         except OSError as error:
@@ -53,23 +53,23 @@ class LabelFolder:
                 write(self.path(name), [atoms])
             except OSError:
                 kept = "this last one is lost"
-            there = len(list(self.labels.glob("*.xyz")))
-            raise OSError(error.errno, f"no space left on the disk of {self.folder}: {there} labels are safe in "
-                          f"{self.labels}, {kept}. Free some space and repeat the command: it goes on") from error  # fmt: skip
+            n_labels = len(list(self.labels.glob("*.xyz")))
+            raise OSError(error.errno, f"no space left on the disk of {self.folder}: {n_labels} labels are safe in "
+                          f"{self.labels}, {kept}. Free some space and repeat the command: it continues") from error  # fmt: skip
 
-    def fail(self, name: str, structure: str, cause: str, attempt: int) -> None:
+    def record_failure(self, name: str, structure: str, cause: str, attempt: int) -> None:
         """Records a failed attempt."""
         line = {"id": name, "structure": structure, "cause": cause, "attempt": attempt, "time": time.strftime("%FT%T")}
         with open(self.folder / "failures.jsonl", "a") as file:
             file.write(json.dumps(line) + "\n")
 
-    def remember(self, name: str, settings: dict) -> list[str]:
-        """Records an engine's settings under their fingerprint; returns how those of earlier labels here differ."""
+    def record_settings(self, name: str, settings: dict) -> list[str]:
+        """Records an engine's settings; returns the differences to those of earlier labels."""
         path = self.folder / "engines.json"
-        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if name not in known:
-            write_json(path, {**known, name: settings}, default=str)
-        return [f"{other}: {_unlike(theirs, settings)}" for other, theirs in known.items() if other != name]
+        recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if name not in recorded:
+            write_json(path, {**recorded, name: settings}, default=str)
+        return [f"{other}: {_differences(theirs, settings)}" for other, theirs in recorded.items() if other != name]
 
     @property
     def _reserve(self) -> Path:
@@ -77,7 +77,7 @@ class LabelFolder:
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[None]:
-        """Keeps space for the labels under way; and the folder for this process, so that nobody computes them twice."""
+        """Reserves space for labels in progress, and the folder for this process."""
         with lock(self.folder / "lock", f"another mlip works on {self.folder}: wait for it, or name another folder"):
             yield from self._keep_space()
 
@@ -94,7 +94,7 @@ class LabelFolder:
             self._reserve.unlink(missing_ok=True)
 
 
-def _unlike(theirs: dict, ours: dict) -> str:
+def _differences(theirs: dict, ours: dict) -> str:
     different = [f"{key} {theirs.get(key)} -> {ours.get(key)}" for key in sorted({*theirs, *ours})
                  if theirs.get(key) != ours.get(key)]  # fmt: skip
     return ", ".join(different)

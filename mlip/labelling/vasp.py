@@ -1,4 +1,4 @@
-"""Labels from VASP: inputs written with pymatgen's sets, run here or anywhere, outputs read and checked."""
+"""Labels from VASP: inputs by pymatgen, run here or elsewhere, outputs checked."""
 
 import shlex
 import subprocess
@@ -15,7 +15,7 @@ from mlip.data.convergence import unconverged
 from mlip.data.labels import SHORT
 from mlip.data.structures import read
 from mlip.errors import LabellingError
-from mlip.labelling.engine import Awaited, described, difference, label_id, with_labels
+from mlip.labelling.engine import LabelPending, geometry_difference, label_id, plain_settings, with_labels
 
 
 @dataclass
@@ -32,42 +32,48 @@ class VaspEngine:
     command: str | None = None
 
     def settings(self) -> dict:
-        """Which input set, with which settings."""
-        return {"engine": "vasp", "input_set": described(self.input_set)}
+        """The input set with its settings."""
+        return {"engine": "vasp", "input_set": plain_settings(self.input_set)}
 
     def label(self, atoms: Atoms) -> Atoms:
         """See Engine. Output that is there already is read instead of computed again."""
-        place = Path(self.folder) / label_id(atoms, self)
-        output = _output(place)
+        folder = Path(self.folder) / label_id(atoms, self)
+        output = _output(folder)
         if output is None or (self.command is not None and not _is_complete(output)):
-            missing = write_inputs(place, atoms, self.input_set)
+            missing = write_inputs(folder, atoms, self.input_set)
             if self.command is None:
-                raise Awaited(f"inputs are in {self.folder}/ID{missing}; run VASP in each folder, repeat the command")
+                raise LabelPending(
+                    f"inputs are in {self.folder}/ID{missing}; run VASP in each folder, repeat the command"
+                )
             if missing:
                 raise LabellingError(f"inputs are in {self.folder}{missing}")
-            self._run(place)
-            output = _output(place)
+            self._run(folder)
+            output = _output(folder)
         elif not _is_complete(output):
-            raise Awaited(f"{output} is not complete: VASP still runs, or was cut off (then remove it)")
+            raise LabelPending(f"{output} is not complete: VASP still runs, or was cut off (then remove it)")
         if output is None:
-            raise LabellingError(f"{self.command!r} left neither vasprun.xml nor OUTCAR in {place}", again=True)
+            raise LabellingError(f"{self.command!r} left neither vasprun.xml nor OUTCAR in {folder}", retryable=True)
         return read_output(output, atoms)
 
-    def _run(self, place: Path) -> None:
+    def _run(self, folder: Path) -> None:
         try:
-            with open(place / "vasp.out", "w") as log:
-                done = subprocess.run(shlex.split(self.command), cwd=place, stdout=log, stderr=subprocess.STDOUT, check=False)
+            with open(folder / "vasp.out", "w") as log:
+                done = subprocess.run(
+                    shlex.split(self.command), cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=False
+                )
         except FileNotFoundError as error:
             raise LabellingError(f"engine.command {self.command!r} cannot be started: {error}") from error
         if done.returncode:
-            last = (place / "vasp.out").read_text(errors="replace").strip().splitlines()[-3:]
-            raise LabellingError(f"{self.command!r} ended with {done.returncode} in {place}: {' / '.join(last)}", again=True)
+            last = (folder / "vasp.out").read_text(errors="replace").strip().splitlines()[-3:]
+            raise LabellingError(
+                f"{self.command!r} ended with {done.returncode} in {folder}: {' / '.join(last)}", retryable=True
+            )
 
 
-def write_inputs(place: Path, atoms: Atoms, input_set: Callable) -> str:
-    """INCAR, KPOINTS, POSCAR (elements sorted), and POTCAR where pymatgen finds the potentials.
+def write_inputs(folder: Path, atoms: Atoms, input_set: Callable) -> str:
+    """INCAR, KPOINTS, POSCAR (elements sorted), and POTCAR if pymatgen has the potentials.
 
-    Returns what the user must know: how to come by a missing POTCAR, else nothing.
+    Returns how to provide a missing POTCAR, else an empty text.
     """
     from pymatgen.io.ase import AseAtomsAdaptor
     from pymatgen.io.vasp.inputs import Poscar
@@ -75,28 +81,31 @@ def write_inputs(place: Path, atoms: Atoms, input_set: Callable) -> str:
     if atoms.info.get(keys.TOTAL_CHARGE, 0.0):
         raise LabellingError(f"total charge {atoms.info[keys.TOTAL_CHARGE]:g} e: VASP needs NELECT for it, which depends on "
                              "the POTCAR; label charged cells with another engine or by engine=files")  # fmt: skip
-    place.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)[_order(atoms)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice of the set on settings the user has chosen
         inputs = input_set(AseAtomsAdaptor.get_structure(bare), sort_structure=False)
-        inputs.incar.write_file(str(place / "INCAR"))
+        inputs.incar.write_file(str(folder / "INCAR"))
         if inputs.kpoints is not None:  # None: the INCAR has KSPACING
-            inputs.kpoints.write_file(str(place / "KPOINTS"))
-        Poscar(inputs.structure).write_file(str(place / "POSCAR"), significant_figures=12)
+            inputs.kpoints.write_file(str(folder / "KPOINTS"))
+        Poscar(inputs.structure).write_file(str(folder / "POSCAR"), significant_figures=12)
         try:
-            inputs.potcar.write_file(str(place / "POTCAR"))
+            inputs.potcar.write_file(str(folder / "POTCAR"))
         except Exception as error:  # noqa: BLE001  pymatgen says in many ways that it has no potentials: the rest is of use
-            if (place / "POTCAR").is_file():  # put there by hand
+            if (folder / "POTCAR").is_file():  # put there by hand
                 return ""
-            (place / "POTCAR.spec").write_text("\n".join(inputs.potcar_symbols) + "\n")
+            (folder / "POTCAR.spec").write_text("\n".join(inputs.potcar_symbols) + "\n")
             return (f" without POTCAR ({str(error).splitlines()[0]}): set PMG_VASP_PSP_DIR and PMG_DEFAULT_FUNCTIONAL "
                     "in ~/.config/.pmgrc.yaml, or join the potentials named in POTCAR.spec")  # fmt: skip
     return ""
 
 
 def read_output(output: Path, atoms: Atoms) -> Atoms:
-    """The label of a finished run, in the order of `atoms`. Raises LabellingError where it is not to be trusted."""
+    """The label of a finished run, in the order of `atoms`.
+
+    Raises LabellingError if it has not converged or belongs to another structure.
+    """
     if unconverged(str(output)):
         raise LabellingError(f"the electronic cycle of {output} did not reach EDIFF within NELM steps: more NELM, another "
                              "ALGO or larger SIGMA (engine.input_set.user_incar_settings); remove the folder")  # fmt: skip
@@ -104,31 +113,31 @@ def read_output(output: Path, atoms: Atoms) -> Atoms:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pymatgen's on what the file leaves out
             reader = "pymatgen" if "vasprun" in output.name else "ase"
-            came = read({"path": str(output), "index": -1, "reader": reader})[0]
+            result = read({"path": str(output), "index": -1, "reader": reader})[0]
     except (ValueError, KeyError) as error:
-        raise LabellingError(f"{output} cannot be read: {error}", again=True) from error
+        raise LabellingError(f"{output} cannot be read: {error}", retryable=True) from error
     order = _order(atoms)
-    if told := difference(atoms[order], came):
-        raise LabellingError(f"{output} is not the run of this structure: {told}")
+    if difference := geometry_difference(atoms[order], result):
+        raise LabellingError(f"{output} is not the run of this structure: {difference}")
     back = np.argsort(order)
-    names = {short: {**came.info, **came.arrays}.get(key) for short, key in SHORT.items()}
+    values = {short: {**result.info, **result.arrays}.get(key) for short, key in SHORT.items()}
     results = {short: value[back] if np.ndim(value) and len(value) == len(atoms) and short != "stress" else value
-               for short, value in names.items()}  # fmt: skip
+               for short, value in values.items()}  # fmt: skip
     return with_labels(atoms, results, str(output))
 
 
 def _order(atoms: Atoms) -> np.ndarray:
-    """Atoms of one element together: a POSCAR that repeats an element would need its POTCAR twice."""
+    """Order with the atoms of an element together: else its POTCAR would be needed twice."""
     return np.argsort(atoms.numbers, kind="stable")
 
 
-def _output(place: Path) -> Path | None:
-    found = (place / name for name in ("vasprun.xml", "vasprun.xml.gz", "OUTCAR", "OUTCAR.gz"))
-    return next((path for path in found if path.is_file()), None)
+def _output(folder: Path) -> Path | None:
+    candidates = (folder / name for name in ("vasprun.xml", "vasprun.xml.gz", "OUTCAR", "OUTCAR.gz"))
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _is_complete(output: Path) -> bool:
-    """Whether VASP reached its end: the last lines say so."""
+    """Whether VASP has finished, from the last lines."""
     if output.suffix == ".gz":
         return True  # nobody compresses what is still written
     with open(output, "rb") as file:

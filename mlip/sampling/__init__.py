@@ -1,1 +1,1 @@
-"""Active sampling: which structures are worth a label, until the barriers of ion hops no longer change."""
+"""Active learning: selection of structures to label until barriers have converged."""

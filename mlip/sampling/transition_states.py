@@ -1,27 +1,89 @@
-"""Saddles of the known hops and what lies around them: where a potential decides conductivity and rarely sees data."""
+"""Candidates from minimum-energy paths: saddles of hops and their perturbations.
 
-from collections.abc import Iterator
+There a potential decides conductivity, and dynamics rarely goes.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
 
+from mlip import keys
+from mlip.calculator import calculate_many
+from mlip.data.structures import read
 from mlip.sampling.candidate import Candidate, bare
-from mlip.sampling.saddles import FoundSaddle, find_saddle, record
-from mlip.sampling.scene import KnownHop, Proposal, Scene
-from mlip.transitions.offpath import along_modes, far_enough, rattled, strained
-from mlip.transitions.saddle import around
+from mlip.sampling.context import KnownHop, PathRecord, Proposal, SamplingContext
+from mlip.transitions.dimer import dimer
+from mlip.transitions.endpoints import Endpoints, empty_site_hops
+from mlip.transitions.neb import Path, neb
+from mlip.transitions.paths import displacements
+from mlip.transitions.perturbations import along_modes, rattled, strained, without_overlaps
+from mlip.transitions.quench import quench_ends
+from mlip.transitions.saddle import Saddle, around, check_saddle
+
+SAME_END = 0.5  # Å, of any atom between the ends of two rounds
+
+
+@dataclass(frozen=True)
+class ListedHops:
+    """Hops from files or into the empty sites of a lattice, for slow conductors.
+
+    Adds them to the catalogue, proposes no candidates itself.
+    hops       [{start: file, end: file}]
+    reference  file of a structure with a mobile ion at every site, in the cell of the starts: hops of the starts' ions
+               into sites that are empty there, up to max_length (Å), n_hops of each start, shortest first
+    fmax, steps  of the relaxation of both ends; hops whose ends relax to one minimum are left out
+    """
+
+    hops: Sequence[Mapping[str, str]] = ()
+    reference: str | None = None
+    max_length: float = 4.5
+    n_hops: int = 6
+    fmax: float = 0.03
+    steps: int = 300
+
+    def propose(self, context: SamplingContext) -> Proposal:
+        pairs = [(read(hop["start"])[0], read(hop["end"])[0], "listed") for hop in self.hops]
+        if self.reference is not None:
+            lattice = read(self.reference)[0]
+            for number, atoms in enumerate(context.starts):
+                pairs += [
+                    (hop.start, hop.end, f"start{number}, {hop.name}")
+                    for hop in self.into_empty_sites(atoms, lattice, context.mobile)
+                ]
+        out = Proposal()
+        for start, end, origin in pairs:
+            try:
+                ends = quench_ends(bare(start), bare(end), context.calculator, self.fmax, self.steps)
+                context.hops.add(*ends, context.mobile, origin)
+            except ValueError as error:
+                out.notes.append(f"{origin}: no hop: {error}")
+        return out
+
+    def into_empty_sites(self, atoms: Atoms, lattice: Atoms, mobile: str) -> list[Endpoints]:
+        """Distinct hops of one start into the sites of the lattice that it leaves empty."""
+        repeats = np.rint(atoms.cell.lengths() / lattice.cell.lengths()).astype(int)
+        supercell = lattice.repeat(tuple(np.maximum(repeats, 1)))
+        supercell.set_cell(atoms.cell, scale_atoms=True)
+        sites = supercell.positions[supercell.numbers == atomic_numbers[mobile]]
+        return empty_site_hops(bare(atoms), mobile, sites, self.max_length)[: self.n_hops]
 
 
 @dataclass(frozen=True)
 class TransitionStates:
-    """Of every known hop: the climbing image (saddle), its neighbours (path), the start (end), displacements (offpath).
+    """Saddles of the known hops and their surroundings.
+
+    Kinds: the climbing image (saddle), its neighbours (path), the start (end), perturbations (offpath).
 
     n_images, fmax, steps  of the band (transitions.neb)
     neighbours    images on each side of the saddle
-    temperature_K how far along the three lowest modes of the saddle
-    rattles, strains  further displacements of the saddle: 0.1 Å of the ions around the hopping one, 1.5 % of the cell
-    most_hops     in a round, shortest first
-    highest       eV; a path that climbs higher is an error of the model, and nothing of it is labelled
+    temperature_K thermal amplitude of displacements along the three lowest modes of the saddle
+    rattles, strains  further perturbations of the saddle: 0.1 Å of the ions around the hopping one, 1.5 % of the cell
+    max_hops      in a round, shortest first
+    max_barrier   eV; a path that rises higher is an error of the model, and nothing of it is labelled
     """
 
     n_images: int = 7
@@ -31,70 +93,151 @@ class TransitionStates:
     temperature_K: float = 600.0
     rattles: int = 6
     strains: int = 2
-    most_hops: int = 12
-    highest: float = 2.0
+    max_hops: int = 12
+    max_barrier: float = 2.0
 
-    def propose(self, scene: Scene) -> Proposal:
+    def propose(self, context: SamplingContext) -> Proposal:
         out = Proposal(paths=[])
-        for hop, found in saddles(scene, out, self.most_hops, self.n_images, self.fmax, self.steps, self.highest):
-            out.candidates += self.around(hop, found, np.random.default_rng([scene.seed, int(hop.name[1:])]))
+        for hop, relaxed in relaxed_hops(context, out, self):
+            out.candidates += self.candidates_of(hop, relaxed, np.random.default_rng([context.seed, hop.number]))
         return out
 
-    def around(self, hop: KnownHop, found: FoundSaddle, rng: np.random.Generator) -> list[Candidate]:
-        """The candidates of one saddle; displaced ones only where no atoms overlap."""
-        path, top, way = found.path, found.path.saddle_index, f"{hop.name}, NEB"
-        out = [Candidate(path.images[0], "end", hop.name, hop.ion, way)]
-        if not 0 < top < len(path.images) - 1:
-            return out  # the path only climbs: no saddle between these ends
-        out.append(Candidate(found.top, "saddle", hop.name, hop.ion, f"{hop.name}, dimer" if found.by_dimer else way))
-        beside = [k for k in range(top - self.neighbours, top + self.neighbours + 1) if k != top and 0 < k < len(path.images) - 1]
-        out += [Candidate(path.images[k], "path", hop.name, hop.ion, f"{way}, image {k}") for k in beside]
-        saddle = bare(found.top)
-        off = along_modes(saddle, found.check.modes, self.temperature_K)
-        off += rattled(saddle, self.rattles, rng, 0.1, around(saddle, hop.ion)) + strained(saddle, self.strains, rng, 0.015)
-        return out + [Candidate(atoms, "offpath", hop.name, hop.ion, f"{hop.name}, {atoms.info['offpath']}") for atoms in far_enough(off)]
+    def candidates_of(self, hop: KnownHop, relaxed: "RelaxedHop", rng: np.random.Generator) -> list[Candidate]:
+        """The candidates of one saddle; perturbed ones only without overlapping atoms."""
+        path, top, method = relaxed.path, relaxed.path.saddle_index, f"{hop.name}, NEB"
+        out = [Candidate(path.images[0], "end", hop.name, hop.ion, method)]
+        if not relaxed.has_saddle:
+            return out
+        out.append(
+            Candidate(relaxed.saddle, "saddle", hop.name, hop.ion, f"{hop.name}, dimer" if relaxed.by_dimer else method)
+        )
+        beside = [
+            k
+            for k in range(top - self.neighbours, top + self.neighbours + 1)
+            if k != top and 0 < k < len(path.images) - 1
+        ]
+        out += [Candidate(path.images[k], "path", hop.name, hop.ion, f"{method}, image {k}") for k in beside]
+        saddle = bare(relaxed.saddle)
+        perturbed = along_modes(saddle, relaxed.check.modes, self.temperature_K)
+        perturbed += rattled(saddle, self.rattles, rng, 0.1, around(saddle, hop.ion)) + strained(
+            saddle, self.strains, rng, 0.015
+        )
+        return out + [Candidate(atoms, "offpath", hop.name, hop.ion, f"{hop.name}, {atoms.info['perturbation']}")
+                      for atoms in without_overlaps(perturbed)]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class WholePaths:
-    """Of every known hop all images of its band, as kind path, saddle and end: NEB and nothing else, for comparison."""
+    """All images of the bands of known hops, as kind path, saddle and end: a baseline."""
 
     n_images: int = 7
     fmax: float = 0.05
     steps: int = 200
-    most_hops: int = 12
-    highest: float = 2.0
+    max_hops: int = 12
+    max_barrier: float = 2.0
 
-    def propose(self, scene: Scene) -> Proposal:
+    def propose(self, context: SamplingContext) -> Proposal:
         out = Proposal(paths=[])
-        for hop, found in saddles(scene, out, self.most_hops, self.n_images, self.fmax, self.steps, self.highest):
-            last = len(found.path.images) - 1
-            for k, image in enumerate(found.path.images):
-                kind = "end" if k == 0 else "saddle" if k == found.path.saddle_index and k < last else "path"
+        for hop, relaxed in relaxed_hops(context, out, self):
+            last = len(relaxed.path.images) - 1
+            for k, image in enumerate(relaxed.path.images):
+                kind = "end" if k == 0 else "saddle" if k == relaxed.path.saddle_index and k < last else "path"
                 out.candidates.append(Candidate(image, kind, hop.name, hop.ion, f"{hop.name}, NEB, image {k}"))
         return out
 
 
-def saddles(
-    scene: Scene, out: Proposal, most_hops: int, n_images: int, fmax: float, steps: int, highest: float
-) -> Iterator[tuple[KnownHop, FoundSaddle]]:
-    """The shortest hops of the scene with their paths; paths, and the reasons where there is none, go into `out`."""
-    for hop in shortest(scene.hops.hops, most_hops):
+@dataclass(frozen=True)
+class RelaxedHop:
+    """Band of one hop; its saddle, from the band or a dimer; the check of the saddle."""
+
+    path: Path
+    saddle: Atoms
+    check: Saddle
+    by_dimer: bool
+
+    @property
+    def barrier(self) -> float:
+        """eV, from the start"""
+        return float(self.saddle.get_potential_energy() - self.path.energies[0])
+
+    @property
+    def has_saddle(self) -> bool:
+        """False if the path only climbs: no saddle between these ends."""
+        return 0 < self.path.saddle_index < len(self.path.images) - 1
+
+
+def relaxed_hops(
+    context: SamplingContext, out: Proposal, settings: TransitionStates | WholePaths
+) -> Iterator[tuple[KnownHop, RelaxedHop]]:
+    """The shortest hops, relaxed; path records and reasons for omissions are added to `out`."""
+    for hop in context.hops.shortest(settings.max_hops):
         try:
-            found = find_saddle(hop, scene.calculator, n_images, fmax, steps)
+            relaxed = relax_hop(hop, context.calculator, settings.n_images, settings.fmax, settings.steps)
         except ValueError as error:
             out.notes.append(f"{hop.name}: no path: {error}")
             continue
-        out.paths.append(record(hop, found, scene.doubt, highest))
-        if found.barrier > highest:
-            out.notes.append(f"{hop.name}: its path climbs {found.barrier:.1f} eV, more than {highest:g}: the model is wrong there, or this "
-                             "is no hop; nothing of it is labelled")  # fmt: skip
+        out.paths.append(path_record(hop, relaxed, context.uncertainty, settings.max_barrier))
+        if relaxed.barrier > settings.max_barrier:
+            out.notes.append(f"{hop.name}: its path climbs {relaxed.barrier:.1f} eV, more than {settings.max_barrier:g}: the model "
+                             "is wrong there, or this is no hop; nothing of it is labelled")  # fmt: skip
             continue
-        if found.path.converged:
-            scene.hops.remember(hop.name, found.path.images)
-        yield hop, found
+        if relaxed.path.converged:
+            context.hops.set_band(hop.number, relaxed.path.images)
+        yield hop, relaxed
 
 
-def shortest(hops: list[KnownHop], most: int) -> list[KnownHop]:
-    """At most so many hops, shortest first; equal ones in the order in which they were met."""
-    return sorted(hops, key=lambda hop: round(float(np.linalg.norm(hop.vector)), 2))[:most]
+def relax_hop(hop: KnownHop, calculator, n_images: int, fmax: float, steps: int) -> RelaxedHop:
+    """Relaxes both ends and the path of a hop.
+
+    Climbing-image NEB, and a dimer from its top if the band has not converged. The band restarts from that of the round
+    before if that has the same ends: a change of the barrier between rounds is then that of one path.
+    Raises ValueError if the ends relax to one minimum, or the model refuses a structure on the path.
+    """
+    start, end = quench_ends(hop.start, hop.end, calculator, fmax=fmax / 2, steps=steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # ends not relaxed, dips: they are in the record of the path
+        path = neb(
+            start,
+            end,
+            calculator,
+            n_images=n_images,
+            fmax=fmax,
+            steps=steps,
+            images=former_band(hop, start, end, n_images),
+        )
+    saddle, tangent, by_dimer = path.saddle, path.tangent, False
+    if not path.converged and 0 < path.saddle_index < len(path.images) - 1:
+        climb = dimer(path.saddle, calculator, tangent, fmax=fmax, steps=steps)
+        if climb.converged:
+            saddle, tangent, by_dimer = climb.atoms, climb.mode, True
+    return RelaxedHop(path, saddle, check_saddle(bare(saddle), calculator, tangent), by_dimer)
+
+
+def former_band(hop: KnownHop, start: Atoms, end: Atoms, n_images: int) -> Sequence[Atoms] | None:
+    """The hop's band; None if it has other ends or another number of images."""
+    if len(hop.band) != n_images:
+        return None
+    moved = [np.linalg.norm(displacements(*pair), axis=1).max() for pair in ((hop.band[0], start), (hop.band[-1], end))]
+    return hop.band if max(moved) < SAME_END else None
+
+
+def path_record(hop: KnownHop, relaxed: RelaxedHop, uncertainty, max_barrier: float) -> PathRecord:
+    """Record of a relaxed hop; uncertainty: a calculator with energy_sigma."""
+    path = relaxed.path
+    return PathRecord(
+        hop=hop.name, barrier=relaxed.barrier if relaxed.has_saddle and relaxed.barrier <= max_barrier else None,
+        reverse_barrier=float(relaxed.barrier + path.energies[0] - path.energies[-1]),
+        sigma=difference_sigma(path.images[0], relaxed.saddle, uncertainty), converged=bool(path.converged or relaxed.by_dimer),
+        n_negative=relaxed.check.n_negative, steps=path.steps, length_A=float(np.linalg.norm(hop.vector)),
+        coordinate_A=path.reaction_coordinate.tolist(), energies_eV=(path.energies - path.energies[0]).tolist(),
+    )  # fmt: skip
+
+
+def difference_sigma(one: Atoms, other: Atoms, calculator) -> float | None:
+    """sigma of E_other - E_one, eV: shared errors cancel if the calculator has energy_spread."""
+    a, b = (result.calc.results for result in calculate_many(calculator, [bare(one), bare(other)]))
+    if keys.ENERGY_SPREAD in a:
+        return float(np.linalg.norm(np.asarray(b[keys.ENERGY_SPREAD]) - np.asarray(a[keys.ENERGY_SPREAD])))
+    if keys.ENERGY_SIGMA in a:
+        return float(np.hypot(a[keys.ENERGY_SIGMA], b[keys.ENERGY_SIGMA]))
+    return None

@@ -1,4 +1,4 @@
-"""Errors of a potential, summed over batches exactly: MAE and RMSE in total, by element, by config_type.
+"""Streaming MAE and RMSE per component (mlip/error_metrics.py): total, by element, by config_type.
 
 Only sums are kept (count, sum |e|, sum e^2, in float64), so batches and processes add up to the same
 numbers as one pass over everything. Units are in the names.
@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from mlip import keys
+from mlip.error_metrics import rmse_of_sums
 from mlip.units import EV_PER_A3_IN_GPA
 
 UNITS = {  # quantity: (unit in the name, factor from eV, Å, e)
@@ -112,7 +113,7 @@ class Errors:
             unit, factor = UNITS[name]
             if count > 0:
                 errors[f"{name}_mae_{unit}"] = factor * absolute / count
-                errors[f"{name}_rmse_{unit}"] = factor * (square / count) ** 0.5
+                errors[f"{name}_rmse_{unit}"] = factor * rmse_of_sums(square, count)
         return errors
 
 

@@ -1,7 +1,9 @@
-"""Dynamics with one ion drawn along its hop, where nothing hops by itself in the time that there is.
+"""Steered molecular dynamics: one ion pulled along its hop by a moving harmonic restraint.
 
-The coordinate is the ion's way along a vector seen from the framework (mean displacement of the other species), so that
-the bias neither pushes the crystal nor sees it drift. Frames keep the energy and forces of the model, without the bias.
+Makes hops that are too rare for the length of a run.
+
+The coordinate is the ion's displacement along a vector relative to the framework (mean displacement of the other species),
+so that the bias neither pushes the crystal nor depends on its drift. Frames keep the energy and forces of the model, without the bias.
 """
 
 import warnings
@@ -12,54 +14,66 @@ from ase import Atoms, units
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from mlip.errors import InputError
 from mlip.md.ensemble import maxwell
 
 
 class Restraint(Calculator):
-    """Any calculator plus  k/2 (xi - centre)^2,  xi = (r_ion - r_ion(0) - <r - r(0)>_host) . e,  e along the hop.
+    """Any calculator plus a harmonic restraint  k/2 (xi - centre)^2  along a hop.
+
+    xi = (r_ion - r_ion(0) - <r - r(0)>_framework) . e,  e along the hop
 
     atoms      as they are at xi = 0; positions must not be wrapped afterwards
     vector     [3] Å, of the hop: xi goes from 0 to its length
     stiffness  k, eV/Å^2. 5-10 holds an ion on the slope of a 0.5 eV barrier
-    host       numbers of the framework's atoms; None: all of other elements than the ion's
+    framework  indices of the framework's atoms; None: all of other elements than the ion's
     """
 
     implemented_properties = ("energy", "free_energy", "forces")
 
     def __init__(
-        self, calculator, atoms: Atoms, ion: int, vector: np.ndarray, stiffness: float = 5.0, host: Sequence[int] | None = None
+        self,
+        calculator,
+        atoms: Atoms,
+        ion: int,
+        vector: np.ndarray,
+        stiffness: float = 5.0,
+        framework: Sequence[int] | None = None,
     ):
         super().__init__()
         vector = np.asarray(vector, float)
         if vector.shape != (3,) or not np.linalg.norm(vector) > 0 or not np.isfinite(vector).all():
-            raise ValueError(f"the vector of a hop must be three finite numbers, not all zero, got {vector.tolist()} Å")
+            raise InputError(f"the vector of a hop must be three finite numbers, not all zero, got {vector.tolist()} Å")
         if not 0 <= ion < len(atoms):
-            raise ValueError(f"there is no atom {ion} among {len(atoms)}")
+            raise InputError(f"there is no atom {ion} among {len(atoms)}")
         if not stiffness > 0:
-            raise ValueError(f"stiffness must be positive, got {stiffness} eV/Å^2")
+            raise InputError(f"stiffness must be positive, got {stiffness} eV/Å^2")
         self.calculator, self.ion, self.stiffness = calculator, ion, stiffness
         self.length = float(np.linalg.norm(vector))
         self.direction = vector / self.length
         self.origin = atoms.positions.copy()
-        self.host = np.flatnonzero(atoms.numbers != atoms.numbers[ion]) if host is None else np.asarray(host)
-        if len(self.host) == 0:
-            raise ValueError(f"every atom is {atoms.symbols[ion]}: nothing to see the ion's way from; name the host's atoms")
+        same = atoms.numbers == atoms.numbers[ion]
+        self.framework = np.flatnonzero(~same) if framework is None else np.asarray(framework)
+        if len(self.framework) == 0:
+            raise InputError(
+                f"every atom is {atoms.symbols[ion]}, so no framework is the frame of reference; name its atoms with framework"
+            )
         self._centre = 0.0
 
     @property
     def centre(self) -> float:
-        """Å, where the restraint holds the ion."""
+        """Å, position of the restraint."""
         return self._centre
 
     @centre.setter
     def centre(self, value: float) -> None:
         self._centre = float(value)
-        self.results = {}  # the bias is new; the model beneath keeps its answer for the positions
+        self.results = {}  # the bias is new; the model beneath keeps its results for the positions
 
     def coordinate(self, positions: np.ndarray) -> float:
         """xi, Å"""
         moved = positions - self.origin
-        return float((moved[self.ion] - moved[self.host].mean(axis=0)) @ self.direction)
+        return float((moved[self.ion] - moved[self.framework].mean(axis=0)) @ self.direction)
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
@@ -69,7 +83,7 @@ class Restraint(Calculator):
         pull = -self.stiffness * off * self.direction
         self.unbiased = {"energy": energy, "forces": forces.copy()}
         forces[self.ion] += pull
-        forces[self.host] -= pull / len(self.host)
+        forces[self.framework] -= pull / len(self.framework)
         biased = energy + 0.5 * self.stiffness * off**2
         self.results = {"energy": biased, "free_energy": biased, "forces": forces}
 
@@ -83,24 +97,26 @@ def pull(
     steps: int,
     timestep_fs: float = 2.0,
     stiffness: float = 5.0,
-    host: Sequence[int] | None = None,
+    framework: Sequence[int] | None = None,
     frame_every: int = 20,
     seed: int = 0,
 ) -> tuple[list[Atoms], float]:
-    """Frames of the ion being moved along the whole vector at constant speed, and the work done on it, eV.
+    """Frames of one ion pulled along a vector at constant speed, and the work, eV.
 
     ensemble  of mlip.md.ensemble;  steps  of MD for the whole way: 5 ps per Å is gentle, 1 ps per Å makes candidates
     Each frame has the model's energy and forces, info["progress"] from -1 (start) to 1 (end), info["bias_eV"].
-    A structure for which the calculator has no answer (overlap) ends the pull with a warning; earlier frames are good.
-    Afterwards, quench the last frame: only the minimum it falls into says whether the hop was made.
+    A structure that the calculator refuses (overlap) ends the pull with a warning; earlier frames are valid.
+    Quench the last frame afterwards: only the minimum it relaxes to shows whether the hop was made.
     """
     if steps < 1 or frame_every < 1 or not timestep_fs > 0:
-        raise ValueError(f"steps, frame_every and timestep_fs must be positive, got {steps}, {frame_every}, {timestep_fs} fs")
+        raise InputError(
+            f"steps, frame_every and timestep_fs must be positive, got {steps}, {frame_every}, {timestep_fs} fs"
+        )
     rng = np.random.default_rng(seed)
     moving = atoms.copy()
     if not moving.get_momenta().any():
         moving.set_momenta(maxwell(moving, ensemble.temperature_K, ensemble.removed, rng))
-    restraint = Restraint(calculator, moving, ion, vector, stiffness, host)
+    restraint = Restraint(calculator, moving, ion, vector, stiffness, framework)
     moving.calc = restraint
     dynamics = ensemble.start(moving, timestep_fs * units.fs, rng)
     frames, work = [], 0.0
@@ -111,18 +127,20 @@ def pull(
         try:
             dynamics.step()
             moving.get_forces()
-        except ValueError as error:  # the calculator has no answer for such a structure
+        except ValueError as error:  # the calculator refuses such a structure
             warnings.warn(f"the pull ended at step {step} of {steps}, xi {xi:.2f} Å: {error}", stacklevel=2)
             break
         if step % frame_every == 0 or step == steps:
-            frames.append(keep(moving, restraint))
+            frames.append(unbiased_copy(moving, restraint))
     return frames, float(work)
 
 
-def keep(atoms: Atoms, restraint: Restraint) -> Atoms:
-    """A copy with the model's own results."""
+def unbiased_copy(atoms: Atoms, restraint: Restraint) -> Atoms:
+    """A copy with the model's own results, without the bias."""
     copy = atoms.copy()
     copy.calc = SinglePointCalculator(copy, **restraint.unbiased)
     xi = restraint.coordinate(atoms.positions)
-    copy.info.update(progress=2 * xi / restraint.length - 1, bias_eV=0.5 * restraint.stiffness * (xi - restraint.centre) ** 2)
+    copy.info.update(
+        progress=2 * xi / restraint.length - 1, bias_eV=0.5 * restraint.stiffness * (xi - restraint.centre) ** 2
+    )
     return copy

@@ -1,4 +1,4 @@
-"""Hops of ions in a trajectory: from core to core of sites with a stay at both, or without sites where there are none."""
+"""Hops of ions in a trajectory: between sites, or without sites for glasses and melts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,19 +6,20 @@ from itertools import pairwise
 
 import numpy as np
 
-from mlip.transitions.sites import Sites, arrived, check_ions
+from mlip.errors import InputError
+from mlip.transitions.sites import Sites, arrived, check_ions, density_sites
 
 
 @dataclass(frozen=True)
 class Hop:
-    """One ion on its way from one place to the next.
+    """Hop of one ion from one site to the next.
 
-    ion           number among the mobile ions, as in Trajectory.ions
-    start_site, end_site  numbers of sites, -1 where the host has none; both the same for a hop to a site's own image
+    ion           index among the mobile ions, as in Trajectory.ions
+    start_site, end_site  indices of sites, -1 without sites; both the same for a hop to a site's own image
     start_frame   the last in the core of the old site;  end_frame: the first in that of the new one
-    middle_frame  nearest to half of the way
+    middle_frame  nearest to the midpoint
     start_ps, middle_ps, end_ps  their times
-    origin        [3] Å, the old site, as near to the ion's unwrapped position as it was
+    origin        [3] Å, the old site, the image nearest to the ion's unwrapped position
     vector        [3] Å, to the new site
     group         hops of one number happen together, as one event
     """
@@ -42,28 +43,48 @@ class Hop:
         return float(np.linalg.norm(self.vector))
 
 
+def count_hops(
+    ions: np.ndarray, cell: np.ndarray, interval_ps: float, residence_ps: float = 0.4
+) -> tuple[list[Hop], int]:
+    """Hops between the peaks of the ions' own density, and the number of these sites.
+
+    Without peaks, hops without sites and 0. Arguments as in free_hops. Raises ValueError if the frames are too few, or too
+    far apart in time.
+    """
+    try:
+        sites = density_sites(ions, cell, interval_ps)
+    except ValueError:  # no place holds ions for long
+        return free_hops(ions, cell, interval_ps, residence_ps=residence_ps), 0
+    return site_hops(ions, interval_ps, sites, residence_ps), len(sites)
+
+
 def site_hops(
-    ions: np.ndarray, interval_ps: float, sites: Sites, residence_ps: float = 0.4, reach: float = 4.5, together_ps: float = 0.15
+    ions: np.ndarray,
+    interval_ps: float,
+    sites: Sites,
+    residence_ps: float = 0.4,
+    reach: float = 4.5,
+    together_ps: float = 0.15,
 ) -> list[Hop]:
     """Hops between sites, in order of time.
 
     An ion belongs to its last site until it enters the core of another; a visit is a stay when its frames in the core,
     first to last, span residence_ps. So vibrations, and rattling into a site and back, are no hops.
-    ions          [n_frames, n_ions, 3] Å, unwrapped, seen from the framework
+    ions          [n_frames, n_ions, 3] Å, unwrapped, relative to the framework
     residence_ps  0.3-0.5: longer than a vibration, shorter than a stay. Stays cut off by the ends of the run do not count
     reach (Å), together_ps  hops of ions this near, this close in time, are one event (see concerted)
     """
     ions = check_ions(ions, interval_ps)
     check_residence(residence_ps, interval_ps)
     site, whole = arrived(ions, sites)
-    found = []
+    hops = []
     for ion in range(ions.shape[1]):
         stays = stays_of(site[:, ion], whole[:, ion], max(1, round(residence_ps / interval_ps)))
         for old, new in pairwise(stays):
             origin = sites.positions[old.site] + np.array(old.whole) @ sites.cell
             target = sites.positions[new.site] + np.array(new.whole) @ sites.cell
-            found.append(hop_of(ions, interval_ps, ion, (old.site, new.site), (old.last, new.first), origin, target))
-    return concerted(sorted(found, key=lambda hop: (hop.middle_frame, hop.ion)), ions, sites.cell, reach, together_ps)
+            hops.append(hop_of(ions, interval_ps, ion, (old.site, new.site), (old.last, new.first), origin, target))
+    return concerted(sorted(hops, key=lambda hop: (hop.middle_frame, hop.ion)), ions, sites.cell, reach, together_ps)
 
 
 @dataclass
@@ -77,7 +98,10 @@ class Stay:
 
 
 def stays_of(site: np.ndarray, whole: np.ndarray, n_frames: int) -> list[Stay]:
-    """Visits of one ion that span n_frames, neighbours in time at different places.  site [n], whole [n, 3]"""
+    """Visits of one ion that span n_frames, successive ones at different places.
+
+    site [n], whole [n, 3]
+    """
     inside = np.flatnonzero(site >= 0)
     if len(inside) == 0:
         return []
@@ -88,11 +112,11 @@ def stays_of(site: np.ndarray, whole: np.ndarray, n_frames: int) -> list[Stay]:
         first, last = int(inside[run[0]]), int(inside[run[-1]])
         if last - first + 1 < n_frames:
             continue
-        where = (int(place[run[0], 0]), tuple(place[run[0], 1:].tolist()))
-        if stays and (stays[-1].site, stays[-1].whole) == where:
+        image = (int(place[run[0], 0]), tuple(place[run[0], 1:].tolist()))
+        if stays and (stays[-1].site, stays[-1].whole) == image:
             stays[-1].last = last
         else:
-            stays.append(Stay(*where, first, last))
+            stays.append(Stay(*image, first, last))
     return stays
 
 
@@ -105,30 +129,34 @@ def free_hops(
     reach: float = 4.5,
     together_ps: float = 0.15,
 ) -> list[Hop]:
-    """Hops without sites, in order of time: an ion settles more than `threshold` from where it was settled.
+    """Hops without sites, in order of time: settled places more than `threshold` apart.
 
-    It is settled in a window of residence_ps when it stays around the mean of the window: rms distance below 0.7
-    threshold, which two places do not have. Where it was settled is the mean over the windows of its stay.
+    It is settled in a window of residence_ps if its rms distance from the mean of the window is below 0.7 threshold, which two
+    places together exceed. Its place is the mean over the windows of its stay.
     threshold  Å, about half of a hop: above the amplitude of vibrations, below the distance of neighbouring sites
-    cell       [3, 3] Å, for distances between ions; the rest as in site_hops. For glasses and disordered hosts
+    cell       [3, 3] Å, for distances between ions; the rest as in site_hops. For glasses and disordered frameworks
     """
     ions = check_ions(ions, interval_ps)
     check_residence(residence_ps, interval_ps)
     if not threshold > 0:
-        raise ValueError(f"threshold must be positive, got {threshold} Å")
+        raise InputError(f"threshold must be positive, got {threshold} Å")
     length = max(1, round(residence_ps / interval_ps))
     if len(ions) < 2 * length:
-        raise ValueError(f"hops need at least two stays of {residence_ps} ps, the run has {len(ions) * interval_ps:g} ps")
+        raise InputError(
+            f"hops need at least two stays of {residence_ps} ps, the run has {len(ions) * interval_ps:g} ps"
+        )
     begins = np.arange(0, len(ions) - length + 1, max(1, length // 4))
     means, spreads = windows(ions, begins, length)
-    found = []
+    hops = []
     for ion in range(ions.shape[1]):
         stays = rests_of(means[:, ion], spreads[:, ion], threshold)
         for old, new in pairwise(stays):
-            span = int(begins[old.last]), int(begins[new.first]) + length
-            frames = crossing(ions[:, ion], old.place, new.place, threshold / 2, *span)
-            found.append(hop_of(ions, interval_ps, ion, (-1, -1), frames, old.place, new.place))
-    return concerted(sorted(found, key=lambda hop: (hop.middle_frame, hop.ion)), ions, np.asarray(cell), reach, together_ps)
+            window = int(begins[old.last]), int(begins[new.first]) + length
+            frames = crossing(ions[:, ion], old.place, new.place, threshold / 2, *window)
+            hops.append(hop_of(ions, interval_ps, ion, (-1, -1), frames, old.place, new.place))
+    return concerted(
+        sorted(hops, key=lambda hop: (hop.middle_frame, hop.ion)), ions, np.asarray(cell), reach, together_ps
+    )
 
 
 @dataclass
@@ -142,7 +170,10 @@ class Rest:
 
 
 def rests_of(means: np.ndarray, spreads: np.ndarray, threshold: float) -> list[Rest]:
-    """Where one ion is settled, neighbours more than the threshold apart.  means [n_windows, 3], spreads [n_windows] Å"""
+    """Places of one ion, successive ones farther from each other than the threshold.
+
+    means [n_windows, 3], spreads [n_windows] Å
+    """
     rests: list[Rest] = []
     k = 0
     while k < len(means):
@@ -162,7 +193,10 @@ def rests_of(means: np.ndarray, spreads: np.ndarray, threshold: float) -> list[R
 
 
 def windows(ions: np.ndarray, begins: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean position [n_windows, n_ions, 3] and rms distance from it [n_windows, n_ions] in windows of `length` frames."""
+    """Mean position and rms distance from it in windows of `length` frames.
+
+    returns  [n_windows, n_ions, 3], [n_windows, n_ions]
+    """
     near = ions - ions[0]  # small numbers: no digits are lost in the squares
     first = np.concatenate([np.zeros_like(near[:1]), near.cumsum(axis=0)])
     second = np.concatenate([np.zeros_like(near[:1, :, 0]), (near**2).sum(axis=-1).cumsum(axis=0)])
@@ -172,7 +206,7 @@ def windows(ions: np.ndarray, begins: np.ndarray, length: int) -> tuple[np.ndarr
 
 
 def crossing(path: np.ndarray, old: np.ndarray, new: np.ndarray, near: float, begin: int, end: int) -> tuple[int, int]:
-    """The last frame near the old place before the first near the new one, between begin and end, and that first."""
+    """Last frame near the old place and first near the new one, between begin and end."""
     part = path[begin:end]
     at_new = np.flatnonzero(np.linalg.norm(part - new, axis=1) < near)
     at_old = np.flatnonzero(np.linalg.norm(part - old, axis=1) < near)
@@ -198,13 +232,15 @@ def progress_of(path: np.ndarray, origin: np.ndarray, vector: np.ndarray) -> np.
 
 
 def frames_along(hop: Hop, ions: np.ndarray, progress: Sequence[float] = (-0.6, -0.3, 0.0, 0.3, 0.6)) -> list[int]:
-    """Frames nearest to these coordinates of the hop, between its start and end, in order of time, each once."""
+    """Frames of a hop nearest to these coordinates, in order of time, each once."""
     way = progress_of(ions[hop.start_frame : hop.end_frame + 1, hop.ion], hop.origin, hop.vector)
     return sorted({hop.start_frame + int(np.abs(way - wanted).argmin()) for wanted in progress})
 
 
-def concerted(hops: Sequence[Hop], ions: np.ndarray, cell: np.ndarray, reach: float = 4.5, together_ps: float = 0.15) -> list[Hop]:
-    """The hops with a group: those that pass half way together, of ions that are neighbours then, are one event, chains too.
+def concerted(
+    hops: Sequence[Hop], ions: np.ndarray, cell: np.ndarray, reach: float = 4.5, together_ps: float = 0.15
+) -> list[Hop]:
+    """The hops with a group: hops of neighbours that pass their midpoints together; chains too.
 
     reach        Å, between the two ions
     together_ps  between their middle times. Start to end would be too long: in a superionic there is always some ion on
@@ -224,19 +260,19 @@ def concerted(hops: Sequence[Hop], ions: np.ndarray, cell: np.ndarray, reach: fl
             if other.middle_ps - one.middle_ps > together_ps + 1e-9:
                 break
             frame = (one.middle_frame + other.middle_frame) // 2
-            apart = np.linalg.solve(cell.T, ions[frame, one.ion] - ions[frame, other.ion])
-            if np.linalg.norm((apart - np.round(apart)) @ cell) < reach:
+            between = np.linalg.solve(cell.T, ions[frame, one.ion] - ions[frame, other.ion])
+            if np.linalg.norm((between - np.round(between)) @ cell) < reach:
                 parent[root(second)] = root(first)
     names = {label: n for n, label in enumerate(dict.fromkeys(root(n) for n in range(len(hops))))}
     return [replace(hop, group=names[root(n)]) for n, hop in enumerate(hops)]
 
 
 def check_residence(residence_ps: float, interval_ps: float) -> None:
-    """ValueError where frames are too far apart to see a stay."""
+    """Raises ValueError if frames are too far apart in time to resolve a stay."""
     if not residence_ps > 0:
-        raise ValueError(f"residence_ps must be positive, got {residence_ps}")
+        raise InputError(f"residence_ps must be positive, got {residence_ps}")
     if interval_ps > residence_ps:
-        raise ValueError(
+        raise InputError(
             f"frames {interval_ps:g} ps apart cannot show a stay of {residence_ps} ps, nor an ion on its way: save frames at "
             "least that often (0.02-0.05 ps shows hops)"
         )

@@ -1,4 +1,4 @@
-"""Curvatures of the energy: a finite-difference Hessian of some atoms, and the lowest modes of all of them."""
+"""Curvatures of the energy: Hessian of some atoms, lowest modes of all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ AT_ONCE = 64  # structures in one call
 
 @dataclass(frozen=True)
 class Modes:
-    """curvatures [n] eV/Å^2, lowest first; vectors [n, n_atoms, 3], unit length; residuals [n] eV/Å^2, |H v - c v|."""
+    """Curvatures and modes, lowest first.
+
+    curvatures [n] eV/Å^2; vectors [n, n_atoms, 3], unit length; residuals [n] eV/Å^2, |H v - c v|
+    """
 
     curvatures: np.ndarray
     vectors: np.ndarray
@@ -33,8 +36,10 @@ def forces_of(calculator, atoms: Atoms, positions: np.ndarray) -> np.ndarray:
     return np.array(forces).reshape(positions.shape)
 
 
-def hessian_times(atoms: Atoms, calculator, vectors: np.ndarray, forces: np.ndarray | None = None, step: float = STEP) -> np.ndarray:
-    """H v  [k, n_atoms, 3] eV/Å^2 of unit vectors, by central differences, all in one call of the model.
+def hessian_times(
+    atoms: Atoms, calculator, vectors: np.ndarray, forces: np.ndarray | None = None, step: float = STEP
+) -> np.ndarray:
+    """H v  [k, n_atoms, 3] eV/Å^2 of unit vectors, by central differences.
 
     forces  at the positions themselves: then by one-sided differences, half the work
     """
@@ -64,7 +69,7 @@ def lowest_modes(
     n: int = 3,
     start: np.ndarray | None = None,
     tolerance: float = 0.05,
-    most: int = 120,
+    max_vectors: int = 120,
     forces: np.ndarray | None = None,
     step: float = STEP,
     guard: int = 3,
@@ -72,7 +77,7 @@ def lowest_modes(
     """The n lowest modes of all atoms, without the three rigid shifts, by block Lanczos.
 
     start      [k, n_atoms, 3] guesses, e.g. the tangent of a path; random vectors fill up
-    tolerance  eV/Å^2, of |H v - c v|;  most  vectors tried; what is left then is in `residuals`
+    tolerance  eV/Å^2, of |H v - c v|;  max_vectors  tried; the error left is in `residuals`
     forces     at the positions: one-sided differences
     guard      more vectors in the block, which need not converge: a mode is not taken for the next lowest because a
                lower one has not appeared yet. 0 to follow one known mode
@@ -96,14 +101,14 @@ def lowest_modes(
         rest = images - values[:width, None] * vectors
         residuals = np.linalg.norm(rest, axis=1)
         open_ones = residuals > tolerance
-        if not open_ones[:n].any() or len(basis) + open_ones.sum() > min(most, 3 * len(atoms) - 3):
+        if not open_ones[:n].any() or len(basis) + open_ones.sum() > min(max_vectors, 3 * len(atoms) - 3):
             break
         new = rest[open_ones]
     return Modes(values[:n], vectors[:n].reshape(-1, len(atoms), 3), residuals[:n])
 
 
 def without_shift(vectors: np.ndarray) -> np.ndarray:
-    """Without the mean displacement of all atoms  [k, n_atoms, 3] or [k, 3 n_atoms] -> [k, 3 n_atoms]."""
+    """Vectors [k, n_atoms, 3] or [k, 3 n_atoms] without rigid shift, as [k, 3 n_atoms]."""
     vectors = vectors.reshape(len(vectors), -1, 3)
     return (vectors - vectors.mean(axis=1, keepdims=True)).reshape(len(vectors), -1)
 

@@ -1,4 +1,4 @@
-"""Minimum-energy path between two sites: climbing-image nudged elastic band, all images in one call of the model."""
+"""Climbing-image nudged elastic band, all images in one call of the model."""
 
 import itertools
 import warnings
@@ -12,6 +12,7 @@ from ase.mep import NEB
 from ase.optimize import FIRE2
 
 from mlip.calculator import calculate_many
+from mlip.errors import InputError
 from mlip.transitions.paths import check_endpoints, displacements, idpp, straight
 
 CLIMB_BELOW = 0.5  # eV/Å; a band further from its path has no image near the saddle that could climb
@@ -25,8 +26,8 @@ class Path:
     images               ends included, results attached
     energies             [n_images] eV
     reaction_coordinate  [n_images] Å, length along the path in all coordinates: sum of |x_k - x_(k-1)|
-    saddle_index         of the highest image; that of an end where the path only climbs
-    converged            whether the largest force on the band is below what was asked
+    saddle_index         of the highest image; that of an end if the path only climbs
+    converged            whether the largest force on the band is below the threshold
     fmax                 eV/Å, that force
     steps                of the optimizer; each is one call of the model for all images
     """
@@ -66,7 +67,7 @@ class Path:
         return vector / np.linalg.norm(vector)
 
     def intermediate_minima(self, depth: float = 0.01) -> list[int]:
-        """Images between the ends that lie lower by depth (eV) than some image on either side: a hop in two steps."""
+        """Images lower by depth (eV) than some image on either side: a hop in two steps."""
         e = self.energies
         dips = [k for k in range(1, len(e) - 1) if e[k] < e[k - 1] and e[k] < e[k + 1]]
         return [k for k in dips if min(e[:k].max(), e[k + 1 :].max()) - e[k] > depth]
@@ -81,7 +82,7 @@ class BatchedNEB(NEB):
 
     def get_forces(self) -> np.ndarray:
         inner = self.images[1:-1]
-        if any(image.calc is None or image.calc.check_state(image) for image in inner):  # ASE asks twice per step
+        if any(image.calc is None or image.calc.check_state(image) for image in inner):  # ASE calls this twice per step
             for image, answer in zip(inner, calculate_many(self.calculator, inner), strict=True):
                 image.calc = answer.calc
         return super().get_forces()
@@ -98,27 +99,29 @@ def neb(
     spring: float = 0.1,
     images: Sequence[Atoms] | None = None,
 ) -> Path:
-    """Climbing-image NEB between two relaxed structures. J. Chem. Phys. 113, 9901 and 9978 (2000).
+    """Climbing-image NEB between relaxed structures. J. Chem. Phys. 113, 9901, 9978 (2000).
 
     n_images  ends included; odd, so that a symmetric path has an image at its middle, and 5 or more. 7 for one hop
     fmax      eV/Å, of the forces across the path, and of the whole force at the climbing image
     spring    eV/Å^2 between images
-    images    a band to go on from (its ends are replaced); None starts from IDPP
-    Raises ValueError for ends that are not distinct, or differ in composition, order or cell; warns where they are not
-    relaxed, because the barrier is then not between minima. A band that has not converged says so and is returned.
+    images    a band to restart from (its ends are replaced); None starts from IDPP
+    Raises ValueError for ends that are not distinct, or differ in composition, order or cell; warns if they are not
+    relaxed, because the barrier is then not between minima. A band that has not converged is returned with converged=False.
     """
     if n_images < 5 or n_images % 2 == 0:
-        raise ValueError(f"n_images must be odd and at least 5, ends included, got {n_images}; 7 suits one hop")
+        raise InputError(f"n_images must be odd and at least 5, ends included, got {n_images}; 7 suits one hop")
     if not (fmax > 0 and steps >= 0 and spring > 0):
-        raise ValueError(f"fmax, steps and spring must be positive, got {fmax} eV/Å, {steps}, {spring} eV/Å^2")
+        raise InputError(f"fmax, steps and spring must be positive, got {fmax} eV/Å, {steps}, {spring} eV/Å^2")
     band = straight(start, end, n_images)
     if images is None:
         band = idpp(band)
     else:
         check_band(images, band)
-        for image, given in zip(band[1:-1], images[1:-1], strict=True):
+        for image, other in zip(band[1:-1], images[1:-1], strict=True):
             # as it lies in its band: without its own drift it would no longer be relaxed
-            image.positions = start.positions + find_mic(given.positions - images[0].positions, start.cell, start.pbc)[0]
+            image.positions = (
+                start.positions + find_mic(other.positions - images[0].positions, start.cell, start.pbc)[0]
+            )
     ends = calculate_many(calculator, [band[0], band[-1]])
     for name, image in zip(("start", "end"), ends, strict=True):
         force = np.linalg.norm(image.get_forces(), axis=1).max()
@@ -153,10 +156,10 @@ def relax(band: BatchedNEB, fmax: float, steps: int) -> tuple[int, float]:
 
 
 def check_band(images: Sequence[Atoms], band: list[Atoms]) -> None:
-    """ValueError unless the images can be a start for this band."""
+    """Raises ValueError unless this band can start from the images."""
     if len(images) != len(band):
-        raise ValueError(f"a band of {len(band)} images cannot go on from {len(images)}: give as many, ends included")
+        raise InputError(f"a band of {len(band)} images cannot restart from {len(images)}: give as many, ends included")
     for number, image in enumerate(images):
         if len(image) != len(band[0]) or (image.numbers != band[0].numbers).any():
-            raise ValueError(f"image {number} holds {image.symbols}, the ends hold {band[0].symbols}, in this order")
+            raise InputError(f"image {number} holds {image.symbols}, the ends hold {band[0].symbols}, in this order")
     check_endpoints(images[0], images[-1])

@@ -1,4 +1,4 @@
-"""Straight lines between two structures: the nearest image of every atom, without the drift of the crystal; IDPP."""
+"""Interpolated paths between two structures: linear without drift, and IDPP."""
 
 import numpy as np
 from ase import Atoms
@@ -6,12 +6,14 @@ from ase.geometry import find_mic
 from scipy.optimize import minimize
 
 from mlip.data.graph import neighbour_list
+from mlip.errors import InputError
 
 
 def displacements(start: Atoms, end: Atoms) -> np.ndarray:
-    """From start to end by the shortest way [n_atoms, 3] Å, seen from the crystal: the median displacement is zero.
+    """Minimum-image displacements [n_atoms, 3] Å relative to the crystal.
 
-    A rigid shift of the end, of any size, and wrapped atoms change nothing. Right as long as most atoms stay.
+    The median displacement is zero. A rigid shift of the end, of any size, and wrapped atoms change nothing. Right as long
+    as most atoms stay.
     """
     vectors = end.positions - start.positions
     if start.pbc.any():
@@ -25,39 +27,41 @@ def displacements(start: Atoms, end: Atoms) -> np.ndarray:
     return vectors - np.median(vectors, axis=0)
 
 
-def check_endpoints(start: Atoms, end: Atoms, least: float = 0.3) -> np.ndarray:
-    """The displacements between two structures that can be the ends of a path; ValueError where they cannot.
+def check_endpoints(start: Atoms, end: Atoms, min_displacement: float = 0.3) -> np.ndarray:
+    """Displacements between the two ends of a path; ValueError if they can be none.
 
-    least  Å; some atom must move farther. Sites of one ion are 1.5-4 Å apart
+    min_displacement  Å; some atom must move farther. Sites of one ion are 1.5-4 Å apart
     """
     for name, atoms in (("start", start), ("end", end)):
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-            raise ValueError(f"the {name} of a path has positions or a cell that are not finite; relax from another structure")
+            raise InputError(
+                f"the {name} of a path has positions or a cell that are not finite; relax from another structure"
+            )
     if sorted(start.numbers) != sorted(end.numbers):
-        raise ValueError(f"the ends of a path must have one composition, got {start.symbols} and {end.symbols}")
+        raise InputError(f"the ends of a path must have one composition, got {start.symbols} and {end.symbols}")
     if (start.numbers != end.numbers).any():
         atom = int(np.flatnonzero(start.numbers != end.numbers)[0])
-        raise ValueError(
+        raise InputError(
             f"the ends of a path must have their atoms in one order; atom {atom} is {start.symbols[atom]} at the start and "
             f"{end.symbols[atom]} at the end: reorder one of them"
         )
     if (start.pbc != end.pbc).any() or not np.allclose(start.cell.array, end.cell.array, rtol=0, atol=1e-6):
-        raise ValueError(
+        raise InputError(
             f"the ends of a path must have one cell, got {start.cell.cellpar().round(4).tolist()} and "
             f"{end.cell.cellpar().round(4).tolist()} Å, deg: relax both with the cell fixed"
         )
     vectors = displacements(start, end)
     farthest = np.linalg.norm(vectors, axis=1).max(initial=0.0)
-    if farthest <= least:
-        raise ValueError(
-            f"the ends of a path must differ: no atom moves more than {farthest:.3f} Å, at least {least} Å are needed. "
+    if farthest <= min_displacement:
+        raise InputError(
+            f"the ends of a path must differ: no atom moves more than {farthest:.3f} Å, at least {min_displacement} Å are needed. "
             "They may have relaxed to the same minimum: the ion's new site is then no site of its own"
         )
     return vectors
 
 
 def straight(start: Atoms, end: Atoms, n_images: int) -> list[Atoms]:
-    """n_images structures on the line between two, ends included; the end is moved next to the start."""
+    """n_images structures on the line between two, ends included, without drift."""
     vectors = check_endpoints(start, end)
     images = []
     for part in np.linspace(0, 1, n_images):
@@ -68,9 +72,9 @@ def straight(start: Atoms, end: Atoms, n_images: int) -> list[Atoms]:
 
 
 def idpp(images: list[Atoms], cutoff: float = 5.0) -> list[Atoms]:
-    """The images between the ends with interatomic distances as near as possible to those interpolated from the ends.
+    """Image-dependent pair potential path: distances interpolated from those of the ends.
 
-    Each minimises  S = sum_{i<j} w(d_ij) (d_ij - d_ij^k)^2,  w = d^-4,  d^k linear from start to end: atoms step out of
+    Each image minimises  S = sum_{i<j} w(d_ij) (d_ij - d_ij^k)^2,  w = d^-4,  d^k linear from start to end: atoms step out of
     each other's way. J. Chem. Phys. 140, 214106 (2014). Pairs beyond the cutoff (Å) in all images do not count.
     """
     ends = np.array([images[0].positions, images[-1].positions])
@@ -81,21 +85,28 @@ def idpp(images: list[Atoms], cutoff: float = 5.0) -> list[Atoms]:
     out = [images[0]]
     for k, image in enumerate(images[1:-1], 1):
         part = k / (len(images) - 1)
-        known = (i, j, shifts, (1 - part) * lengths[0] + part * lengths[1])
-        found = minimize(mismatch, image.positions.ravel(), args=known, jac=True, method="L-BFGS-B", tol=1e-6)
+        arguments = (i, j, shifts, (1 - part) * lengths[0] + part * lengths[1])
+        minimum = minimize(mismatch, image.positions.ravel(), args=arguments, jac=True, method="L-BFGS-B", tol=1e-6)
         better = image.copy()
-        better.positions = found.x.reshape(-1, 3)
-        better.positions -= np.median(better.positions - image.positions, axis=0)  # S does not hold the crystal in place
+        better.positions = minimum.x.reshape(-1, 3)
+        better.positions -= np.median(
+            better.positions - image.positions, axis=0
+        )  # S does not hold the crystal in place
         out.append(better)
     return [*out, images[-1]]
 
 
-def mismatch(x: np.ndarray, i: np.ndarray, j: np.ndarray, shifts: np.ndarray, wanted: np.ndarray) -> tuple[float, np.ndarray]:
-    """S of idpp and its gradient.  x [3 n_atoms] Å, pairs i, j [n_pairs], shifts [n_pairs, 3] Å, wanted [n_pairs] Å"""
+def mismatch(
+    x: np.ndarray, i: np.ndarray, j: np.ndarray, shifts: np.ndarray, target: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """S of idpp and its gradient.
+
+    x [3 n_atoms] Å, pairs i, j [n_pairs], shifts [n_pairs, 3] Å, target [n_pairs] Å
+    """
     positions = x.reshape(-1, 3)
     vector = positions[j] - positions[i] + shifts
     d = np.linalg.norm(vector, axis=1)
-    off = d - wanted
+    off = d - target
     pull = ((2 * off / d**4 - 4 * off**2 / d**5) / d)[:, None] * vector
     gradient = np.zeros_like(positions)
     np.add.at(gradient, j, pull)
@@ -104,11 +115,11 @@ def mismatch(x: np.ndarray, i: np.ndarray, j: np.ndarray, shifts: np.ndarray, wa
 
 
 def pairs_of(images: list[Atoms], cutoff: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs i < j (or an atom and its image) near each other in any image: [n_pairs, 2] and whole cells [n_pairs, 3]."""
-    found = []
+    """Pairs i < j near each other in any image [n_pairs, 2], and whole cells [n_pairs, 3]."""
+    pairs_and_shifts = []
     for image in images:
         pairs, shift = neighbour_list(image, cutoff)
-        found.append(np.column_stack([pairs.numpy().T, shift.numpy().round().astype(int)]))
-    rows = np.unique(np.concatenate(found), axis=0)
+        pairs_and_shifts.append(np.column_stack([pairs.numpy().T, shift.numpy().round().astype(int)]))
+    rows = np.unique(np.concatenate(pairs_and_shifts), axis=0)
     rows = rows[rows[:, 0] < rows[:, 1]]  # distances to an atom's own images are those of the cell
     return rows[:, :2], rows[:, 2:]

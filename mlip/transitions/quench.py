@@ -1,4 +1,4 @@
-"""Structures to their nearest minima, many at once: one call of the model per step for all that still move."""
+"""Relaxation to the nearest minima, many structures at once: one call of the model per step."""
 
 from collections.abc import Sequence
 
@@ -7,18 +7,19 @@ from ase import Atoms
 from ase.optimize import FIRE
 
 from mlip.calculator import calculate_many
+from mlip.errors import InputError
 from mlip.transitions.paths import check_endpoints
 
 
 def quench(structures: Sequence[Atoms], calculator, fmax: float = 0.02, steps: int = 500) -> list[Atoms]:
-    """Copies at their minima, cell fixed, results attached; info["converged"] says whether fmax (eV/Å) was reached.
+    """Copies at their minima, cell fixed, results attached.
 
-    Each goes its own way by FIRE, which never climbs where the curvature is negative, as quasi-Newton steps do; it
-    leaves the batch when it has arrived. A perfectly symmetric point keeps its symmetry, and may be no minimum: rattle
-    ideal structures first (0.05-0.1 Å).
+    info["converged"]: whether fmax (eV/Å) was reached. Each relaxes on its own by FIRE, which never climbs at negative
+    curvature, as quasi-Newton steps do; it leaves the batch when it has converged. A perfectly symmetric point keeps
+    its symmetry, and may be no minimum: rattle ideal structures first (0.05-0.1 Å).
     """
     if not fmax > 0:
-        raise ValueError(f"fmax must be positive, got {fmax} eV/Å")
+        raise InputError(f"fmax must be positive, got {fmax} eV/Å")
     relaxed = [atoms.copy() for atoms in structures]
     optimizers = [FIRE(atoms, logfile=None, maxstep=0.1) for atoms in relaxed]
     moving = list(range(len(relaxed)))
@@ -36,11 +37,11 @@ def quench(structures: Sequence[Atoms], calculator, fmax: float = 0.02, steps: i
 
 
 def quench_ends(start: Atoms, end: Atoms, calculator, fmax: float = 0.02, steps: int = 500) -> tuple[Atoms, Atoms]:
-    """Both ends of a path at their minima. ValueError where they are no pair of ends, before or after."""
+    """Both ends of a path at their minima. ValueError if they are no ends, before or after."""
     check_endpoints(start, end)
     start, end = quench([start, end], calculator, fmax, steps)
     try:
         check_endpoints(start, end)
     except ValueError as error:
-        raise ValueError(f"after relaxation: {error}") from error
+        raise InputError(f"after relaxation: {error}") from error
     return start, end

@@ -1,4 +1,4 @@
-"""Is it a saddle? Forces that vanish, and exactly one direction in which the energy falls."""
+"""Check of a first-order saddle: vanishing forces and exactly one negative curvature."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from ase import Atoms
 
 from mlip.calculator import calculate_many
 from mlip.data.graph import neighbour_list
+from mlip.errors import InputError
 from mlip.transitions.modes import Modes, hessian_modes, lowest_modes
 
 NEGATIVE = -0.02  # eV/Å^2; what is nearer to zero is noise of a float32 model
@@ -14,7 +15,10 @@ NEGATIVE = -0.02  # eV/Å^2; what is nearer to zero is noise of a float32 model
 
 @dataclass(frozen=True)
 class Saddle:
-    """n_negative curvatures below NEGATIVE, the largest force eV/Å, the modes, and |cosine| of the lowest with the path."""
+    """Check of a saddle.
+
+    n_negative  curvatures below NEGATIVE;  force  the largest, eV/Å;  modes;  overlap  |cosine| of the lowest with the path
+    """
 
     n_negative: int
     force: float
@@ -23,14 +27,14 @@ class Saddle:
 
     @property
     def is_first_order(self) -> bool:
-        """One negative curvature: a saddle between two minima. None: a minimum. More: its path has a lower neighbour."""
+        """One negative curvature. None: a minimum. More: a lower path is near."""
         return self.n_negative == 1
 
 
 def around(atoms: Atoms, ion: int, reach: float = 4.0) -> np.ndarray:
-    """Numbers of the ion and of all atoms within reach (Å) of it."""
+    """Indices of an ion and of all atoms within reach (Å) of it."""
     if not 0 <= ion < len(atoms):
-        raise ValueError(f"there is no atom {ion} among {len(atoms)}")
+        raise InputError(f"there is no atom {ion} among {len(atoms)}")
     pairs = neighbour_list(atoms, reach)[0].numpy()
     return np.union1d([ion], pairs[1][pairs[0] == ion])
 
@@ -40,7 +44,7 @@ def check_saddle(
 ) -> Saddle:
     """Curvatures at the top of a path.
 
-    tangent  [n_atoms, 3] along the path (Path.tangent): the first guess, and what the lowest mode is compared with
+    tangent  [n_atoms, 3] along the path (Path.tangent): the first guess, and the reference of `overlap`
     ion      None: the three lowest modes of all atoms, by Lanczos; else all modes of that ion and its neighbours within
              reach (Å), the others held: less noise, but a second negative curvature that needs more atoms is missed
     """

@@ -6,7 +6,7 @@ from mlip import cli
 from mlip.data.doctor import check, has_errors
 from mlip.data.structures import read
 from mlip.labelling.engine import structure_id
-from mlip.sampling.checks import labelled_barriers, like
+from mlip.sampling.errors import labelled_barriers, last_similar
 
 FOLDER = cli.CONFIGS.parent / "datasets" / "li3ycl6"
 
@@ -28,4 +28,4 @@ def test_hops_that_test_are_six_and_none_of_their_structures_trains(sets):
     assert len(barriers) == 6 and all(0.1 < value < 0.6 for value in barriers.values())
     assert not {structure_id(atoms) for atoms in train} & {structure_id(atoms) for atoms in hops}
     assert len({structure_id(atoms) for atoms in train}) == len(train) > 200
-    assert all(like(hop, train, 0.05) is None for hop in hops), "nor do near copies"
+    assert all(last_similar(hop, train, 0.05) is None for hop in hops), "nor do near copies"

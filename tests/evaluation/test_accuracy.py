@@ -1,5 +1,7 @@
 """Errors of calculators whose error is known, and intervals that hold what they claim."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -8,8 +10,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.spatial.transform import Rotation
 
 from mlip import keys
-from mlip.evaluation import calibration, errors
-from mlip.evaluation.accuracy import draw, part
+from mlip.evaluation import calibration, error_statistics
+from mlip.evaluation.accuracy import Accuracy
 from mlip.evaluation.bootstrap import blocks, interval
 from mlip.evaluation.migrating import migrating_ions
 from mlip.evaluation.section import read_section, write_section
@@ -58,7 +60,7 @@ def found(section, name, **where):
 
 def test_a_constructed_error_is_found_again():
     slope, noise = 0.9, 0.05
-    section = part(Prepared(), labelled(200, slope, noise))
+    section = Accuracy(labelled(200, slope, noise)).evaluate(Prepared())
     rmse = 1e3 * np.hypot((1 - slope), noise)  # labels are unit normal
     assert found(section, "force_rmse").value == pytest.approx(rmse, rel=0.02)
     assert found(section, "force_relative_rmse").value == pytest.approx(rmse / 1e3, rel=0.02)
@@ -76,16 +78,16 @@ def test_quantiles_are_those_of_numpy():
     rng = np.random.default_rng(0)
     for n in (7, 500, 30000):
         values = rng.exponential(size=n)
-        statistic = errors.quantile(values, np.zeros(n, dtype=int), 1, q=0.9)
+        statistic = error_statistics.quantile(values, np.zeros(n, dtype=int), 1, q=0.9)
         assert statistic(np.ones((1, 1)))[0] == pytest.approx(np.quantile(values, 0.9, method="inverted_cdf"), rel=2e-3)
 
 
 def test_small_and_straight_angles_are_exact():
     label = np.array([[1.0, 0, 0], [0, 2, 0], [1, 1, 0]])
     turned = np.array([[np.cos(1e-7), np.sin(1e-7), 0], [0, -1, 0], [0, 3, 0]])
-    np.testing.assert_allclose(errors.angles(turned, label), [np.degrees(1e-7), 180, 45], rtol=1e-7)
-    np.testing.assert_allclose(errors.cosines(turned, label), [1, -1, np.sqrt(0.5)], rtol=1e-12)
-    assert errors.cosines(np.zeros((1, 3)), label[:1]) == 0
+    np.testing.assert_allclose(error_statistics.angles(turned, label), [np.degrees(1e-7), 180, 45], rtol=1e-7)
+    np.testing.assert_allclose(error_statistics.cosines(turned, label), [1, -1, np.sqrt(0.5)], rtol=1e-12)
+    assert error_statistics.cosines(np.zeros((1, 3)), label[:1]) == 0
 
 
 def test_intervals_cover_the_truth_when_frames_of_a_trajectory_share_their_error():
@@ -98,7 +100,7 @@ def test_intervals_cover_the_truth_when_frames_of_a_trajectory_share_their_error
         # the variance of the error differs from one trajectory to the next, its mean square is 1
         values = rng.normal(size=len(frames)) * 0.6 + rng.normal(size=n_trajectories)[frames] * 0.8
         for name, drawn in (("by trajectory", blocks(frames)), ("by frame", blocks(np.arange(len(frames))))):
-            _, low, high = interval(errors.rms(values, drawn.of_frame, len(drawn)), drawn)
+            _, low, high = interval(error_statistics.rms(values, drawn.of_frame, len(drawn)), drawn)
             covered[name] += low <= truth <= high
     assert 0.90 <= covered["by trajectory"] / n_sets <= 0.99, covered
     assert covered["by frame"] / n_sets < 0.85, covered  # what drawing single frames would claim
@@ -115,13 +117,13 @@ def test_intervals_from_stretches_of_one_correlated_trajectory_cover_the_truth()
         values[0] = kicks[0]
         for i in range(1, len(values)):
             values[i] = memory * values[i - 1] + kicks[i]
-        _, low, high = interval(errors.mean(np.abs(values[50:]), drawn.of_frame, len(drawn)), drawn)
+        _, low, high = interval(error_statistics.mean(np.abs(values[50:]), drawn.of_frame, len(drawn)), drawn)
         covered += low <= np.sqrt(2 / np.pi) <= high
     assert 0.90 <= covered / n_sets <= 0.99, covered / n_sets
 
 
 def test_a_single_frame_has_a_value_and_no_interval():
-    section = part(Prepared(), labelled(1))
+    section = Accuracy(labelled(1)).evaluate(Prepared())
     result = found(section, "force_rmse")
     assert result.value > 0 and result.low is None and result.high is None
 
@@ -139,7 +141,7 @@ def test_every_measure_but_component_means_is_the_same_in_rotated_axes():
         for name in (keys.REF_STRESS, "answer_stress"):
             other.info[name] = matrix @ atoms.info[name] @ matrix.T
         turned.append(other)
-    before, after = part(Prepared(), frames).results, part(Prepared(), turned).results
+    before, after = Accuracy(frames).evaluate(Prepared()).results, Accuracy(turned).evaluate(Prepared()).results
     for one, other in zip(before, after, strict=True):
         assert (one.name, one.conditions) == (other.name, other.conditions)
         if one.name not in ("force_mae", "stress_mae"):
@@ -148,10 +150,10 @@ def test_every_measure_but_component_means_is_the_same_in_rotated_axes():
 
 def test_a_constant_per_element_is_taken_out_when_asked_and_told_of_when_not():
     frames = labelled(30, shift=17.0)
-    told = part(Prepared(), frames)
+    told = Accuracy(frames).evaluate(Prepared())
     assert found(told, "energy_rmse").value == pytest.approx(17e3 / 8, rel=0.01)
     assert any("fit_atomic_energies" in note for note in told.notes)
-    fitted = part(Prepared(), frames, fit_atomic_energies=True)
+    fitted = Accuracy(frames, fit_atomic_energies=True).evaluate(Prepared())
     assert found(fitted, "energy_rmse").value == pytest.approx(2.0, rel=0.3)
     assert any("fitted constant per element" in note for note in fitted.notes)
 
@@ -184,7 +186,7 @@ def test_errors_of_migrating_ions_stand_apart():
     for atoms in frames:
         atoms.arrays["migrating"] = np.arange(8) == 0
         atoms.arrays["answer_forces"][0] = 1.5 * atoms.arrays[keys.REF_FORCES][0]
-    section = part(Prepared(), frames, mobile="Li")
+    section = Accuracy(frames, mobile="Li").evaluate(Prepared())
     assert found(section, "force_rmse", ions="migrating").value == pytest.approx(500, rel=0.25)
     assert found(section, "force_rmse", ions="same element, not migrating").value == pytest.approx(10, rel=0.15)
     assert found(section, "force_angle_q50", ions="migrating").value < 1e-5
@@ -211,15 +213,29 @@ def test_a_calculator_with_a_spread_gets_its_calibration_and_all_figures_come_ba
     frames = labelled(20, slope=1.0, noise=0.05)
     for atoms in frames:
         atoms.arrays["answer_sigma"] = np.full(8, 0.05 * np.sqrt(3) / 2)  # half of what it should be
-    section = part(Prepared(), frames, mobile="Li")
+    section = Accuracy(frames, mobile="Li").evaluate(Prepared())
     assert found(section, "force_sigma_rms_error_over_sigma", sigma="as given").value == pytest.approx(2, rel=0.1)
     assert found(section, "force_sigma_rms_error_over_sigma", sigma="rescaled").value == pytest.approx(1, rel=0.1)
     write_section(tmp_path / "accuracy.json", section)
     again = read_section(tmp_path / "accuracy.json")
-    figures = draw(again.data)
+    figures = Accuracy.figures(again.data)
     assert set(figures) == {"parity", "force_errors", "calibration_force"}
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")
+
+
+@pytest.mark.parametrize("factor", [1.0, 30.0, 1e4])
+def test_labels_of_the_axes_of_force_errors_do_not_touch(factor):
+    steps = np.linspace(0, 1, 101)
+    curve = {"n": 100, "part": steps.tolist(), "magnitude_meV_per_A": (10 * factor**steps).tolist(), "angle_degree": (1 + 3 * factor**steps).tolist()}
+    figure = Accuracy.figures({"cumulative": {"all atoms": curve}})["force_errors"]
+    figure.canvas.draw()
+    for axis in figure.axes:
+        labels = [label for label in axis.get_xticklabels(which="both") if label.get_text()]
+        low, high = axis.get_xlim()
+        boxes = sorted((label.get_window_extent().x0, label.get_window_extent().x1) for label in labels if low <= label.get_position()[0] <= high)
+        assert all(left[1] < right[0] for left, right in pairwise(boxes)), boxes
+        assert boxes or factor == 1.0
 
 
 def test_structures_without_labels_are_refused():
@@ -227,9 +243,9 @@ def test_structures_without_labels_are_refused():
     frames[0].info |= {"answer_energy": 0.0, "answer_stress": np.zeros((3, 3))}
     frames[0].arrays["answer_forces"] = np.zeros((1, 3))
     with pytest.raises(ValueError, match="ref_forces"):
-        part(Prepared(), frames)
+        Accuracy(frames).evaluate(Prepared())
     with pytest.raises(ValueError, match="got none"):
-        part(Prepared(), [])
+        Accuracy([]).evaluate(Prepared())
 
 
 def test_an_answer_that_is_not_finite_names_the_structure():
@@ -237,4 +253,4 @@ def test_an_answer_that_is_not_finite_names_the_structure():
     frames[2].arrays["answer_forces"][1, 0] = np.nan
     frames[2].info["source"] = "some.xyz:7"
     with pytest.raises(ValueError, match="structure 2 .some.xyz:7."):
-        part(Prepared(), frames)
+        Accuracy(frames).evaluate(Prepared())

@@ -5,7 +5,7 @@ import pytest
 
 from mlip import units
 from mlip.evaluation.arrhenius import activation_energy, extrapolate, fit, from_results
-from mlip.evaluation.host import phase_changes
+from mlip.evaluation.framework import phase_changes
 from mlip.evaluation.result import Result
 
 T = np.array([600.0, 700.0, 800.0, 900.0, 1000.0])
@@ -85,10 +85,10 @@ def test_a_jump_of_the_cell_or_a_soft_host_is_a_phase_change():
     (change,) = phase_changes(T, tetragonal)
     assert change[:2] == (700, 800)
     rmsd = np.sqrt(T) * 0.01
-    assert phase_changes(T, host_rmsds=rmsd) == []
+    assert phase_changes(T, framework_rmsds=rmsd) == []
     rmsd[4] *= 3
-    assert phase_changes(T, host_rmsds=rmsd)[0][:2] == (900, 1000)
-    assert phase_changes(T, host_rmsds=[0.0] * len(T)) == []  # a host held fixed
+    assert phase_changes(T, framework_rmsds=rmsd)[0][:2] == (900, 1000)
+    assert phase_changes(T, framework_rmsds=[0.0] * len(T)) == []  # a framework held fixed
 
 
 def test_extrapolation_across_a_phase_change_is_refused_unless_told():

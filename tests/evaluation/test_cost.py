@@ -5,8 +5,8 @@ import pytest
 import torch
 from ase.build import bulk
 
-from mlip.evaluation.cost import draw, fit, motion, sizes, summarised
-from mlip.evaluation.cost_figures import accuracy_cost
+from mlip.evaluation.cost import Cost, fit, motion, sizes, summarised
+from mlip.evaluation.cost_figures import plot_accuracy_cost
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section, read_section, write_section
 from mlip.units import BOLTZMANN
@@ -64,6 +64,6 @@ def test_time_speed_memory_and_reach_follow_from_the_rows(tmp_path):
     assert any("not run" in note for r in section.results for note in r.notes)
     write_section(tmp_path / "cost.json", section)
     again = read_section(tmp_path / "cost.json")
-    draw(again.data)["cost_scaling"].savefig(tmp_path / "cost.png")
+    Cost.figures(again.data)["cost_scaling"].savefig(tmp_path / "cost.png")
     accuracy = Section("accuracy", [Result("force_rmse", 50.0, "meV/Å", 45, 55)])
-    accuracy_cost({"one": (accuracy, section), "two": (accuracy, again)}).savefig(tmp_path / "compare.png")
+    plot_accuracy_cost({"one": (accuracy, section), "two": (accuracy, again)}).savefig(tmp_path / "compare.png")

@@ -149,8 +149,8 @@ def test_a_whole_analysis_agrees_with_what_was_put_in():
     sigma, haven = rows["conductivity_nernst_einstein"], rows["haven_ratio"]
     assert rows["conductivity"].value == pytest.approx(sigma.value / haven.value)
     assert sigma.conditions["charge_e"] == 1
-    # hops within one window of 0.5 ps (here one frame) are all seen
-    assert rows["hops"].value == pytest.approx(0.05 * 2000 * 24, rel=0.05)
+    # displacements within one window of 0.5 ps (here one frame) are all seen
+    assert rows["settled_displacements"].value == pytest.approx(0.05 * 2000 * 24, rel=0.05)
     assert rows["effective_hops"].value == effective_hops(diffusion.msd.max(), 24, 2.0)
     assert hop_count_error(400) == pytest.approx(3.43 / 20 + 0.04)
 

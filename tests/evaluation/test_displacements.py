@@ -16,8 +16,8 @@ def frames(n=6, step=0.4, seed=0):
     rng = np.random.default_rng(seed)
     cell = np.array([[6.0, 0, 0], [1.0, 7.0, 0], [0.5, 0.8, 8.0]])
     ions = np.array([[0.2, 0.2, 0.2], [3.0, 3.5, 7.8]]) + (step * rng.normal(size=(n, 2, 3)).clip(-2, 2)).cumsum(axis=0)
-    host = np.array([[0, 0, 0], [0.5, 0.5, 0], [0, 0.5, 0.5], [0.5, 0, 0.5]]) @ cell
-    out = [Atoms("Li2S4", np.concatenate([x, host]), cell=cell, pbc=True) for x in ions]
+    framework = np.array([[0, 0, 0], [0.5, 0.5, 0], [0, 0.5, 0.5], [0.5, 0, 0.5]]) @ cell
+    out = [Atoms("Li2S4", np.concatenate([x, framework]), cell=cell, pbc=True) for x in ions]
     for atoms in out:
         atoms.wrap()
     return out, ions
@@ -35,7 +35,7 @@ def test_a_drifting_frame_moves_nobody():
     ions = hoppers(rng, 1, 301, 6, 0.05)[0]
     still = crystal(ions)
     drift = np.cumsum(np.full((301, 1, 3), 0.15), axis=0)
-    drifting = crystal(ions + drift, host_motion=drift)
+    drifting = crystal(ions + drift, framework_motion=drift)
     assert np.allclose(np.diff(drifting.ions, axis=0), np.diff(still.ions, axis=0))
     assert np.allclose(drifting.drift[-1], 300 * 0.15)
 
@@ -155,9 +155,9 @@ def test_a_molten_host_fails_the_numbers_that_come_from_it():
     rng = np.random.default_rng(5)
     ions = hoppers(rng, 1, 401, 10, 0.05, hop=2.0)[0]
     melt = (0.2 * rng.normal(size=(401, 8, 3))).cumsum(axis=0)
-    rows = {r.name: r for r in analyse(crystal(ions, host_motion=melt), charge=1, temperature_K=900, hop_length=2.0).results}
-    assert rows["host_shift"].verdict == "fail"
+    rows = {r.name: r for r in analyse(crystal(ions, framework_motion=melt), charge=1, temperature_K=900, hop_length=2.0).results}
+    assert rows["framework_shift"].verdict == "fail"
     assert rows["tracer_diffusivity"].verdict == "fail"
-    solid = crystal(ions, host_motion=0.2 * rng.normal(size=(401, 8, 3)))
+    solid = crystal(ions, framework_motion=0.2 * rng.normal(size=(401, 8, 3)))
     rows = {r.name: r for r in analyse(solid, charge=1, temperature_K=900, hop_length=2.0).results}
-    assert rows["host_shift"].verdict == "pass"
+    assert rows["framework_shift"].verdict == "pass"

@@ -7,25 +7,26 @@ import re
 import pytest
 from matplotlib.figure import Figure
 
-from mlip.evaluation.compare import compare
+from mlip.evaluation.comparison_page import compare
+from mlip.evaluation.property import Presentation
 from mlip.evaluation.report import build
 from mlip.evaluation.result import Result, read_json
 from mlip.evaluation.section import Section, write_section
 from mlip.evaluation.thresholds import judge
 
 
-def draw(data):
+def figures(data):
     figure = Figure()
     figure.subplots().plot(data["x"])
     return {"curve_of_x": figure}
 
 
-def bad_draw(data):
+def bad_figures(data):
     raise KeyError("y")
 
 
-LAYOUT = {"accuracy": {"title": "Accuracy <of> fit", "draw": draw}, "cost": {"title": "Cost", "draw": None}}
 RULES = {"accuracy": {"force_rmse": {"unit": "meV/Å", "at_most": [30, 60]}}, "cost": {}}
+PROPERTIES = {"accuracy": Presentation("Accuracy <of> fit", figures, RULES["accuracy"]), "cost": Presentation("Cost")}
 
 
 def folder(path, force, name="m"):
@@ -35,7 +36,7 @@ def folder(path, force, name="m"):
     ]
     write_section(path / "sections" / "accuracy.json", Section("accuracy", results, {"x": [1, 3, 2]}, ["told <here>"]))
     write_section(path / "sections" / "cost.json", Section("cost", [Result("time_per_atom_step", 10 * force, "µs", conditions={"n_atoms": 8})], {}))
-    (path / "evaluation.json").write_text(json.dumps({"name": name, "left_out": {"static.eos": ["structure"]}}))
+    (path / "evaluation.json").write_text(json.dumps({"name": name, "left_out": {"eos": ["structure"]}}))
     return path
 
 
@@ -44,24 +45,24 @@ def everything(path):
 
 
 def test_a_report_is_one_page_with_its_images_inside_and_no_word_of_the_data_is_code(tmp_path):
-    build(folder(tmp_path, 20.0), LAYOUT, RULES)
+    build(folder(tmp_path, 20.0), PROPERTIES)
     page = (tmp_path / "report.html").read_text()
     assert 'src="data:image/png;base64,' in page and "Figure 1. Curve of x" in page
     assert not re.search(r"""(src|href)=["'](?!data:|#)|url\(|@import|https?://|<script""", page)
     assert "told &lt;here&gt;" in page and "&lt;script&gt;alert(1)" in page and "Accuracy &lt;of&gt; fit" in page
-    assert "static.eos needs structure" in page
+    assert "eos needs structure" in page
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"accuracy_curve_of_x.png", "accuracy_curve_of_x.pdf"}
 
 
 def test_built_again_from_json_it_is_the_same_to_the_last_byte(tmp_path):
-    build(folder(tmp_path, 20.0), LAYOUT, RULES)
+    build(folder(tmp_path, 20.0), PROPERTIES)
     first = everything(tmp_path)
-    build(tmp_path, LAYOUT, RULES)
+    build(tmp_path, PROPERTIES)
     assert everything(tmp_path) == first
 
 
 def test_every_number_is_in_the_json_and_in_the_table_with_its_section(tmp_path):
-    build(folder(tmp_path, 20.0), LAYOUT, RULES)
+    build(folder(tmp_path, 20.0), PROPERTIES)
     results = read_json(tmp_path / "results.json")
     assert [(r.name, r.verdict, r.conditions["section"]) for r in results] == [
         ("force_rmse", "pass", "accuracy"), ("diffusivity", "limit", "accuracy"), ("time_per_atom_step", "", "cost"),
@@ -72,7 +73,7 @@ def test_every_number_is_in_the_json_and_in_the_table_with_its_section(tmp_path)
 
 
 def test_a_figure_that_cannot_be_drawn_does_not_take_the_numbers_with_it(tmp_path):
-    build(folder(tmp_path, 20.0), {"accuracy": {"title": "A", "draw": bad_draw}}, {})
+    build(folder(tmp_path, 20.0), {"accuracy": Presentation("A", bad_figures)})
     assert "a figure could not be drawn: KeyError" in (tmp_path / "report.html").read_text()
 
 
@@ -102,15 +103,33 @@ def test_a_threshold_in_another_unit_or_of_no_known_kind_is_refused():
 
 def test_two_folders_stand_side_by_side_with_accuracy_against_cost(tmp_path):
     folders = [str(folder(tmp_path / name, force, name)) for name, force in (("one", 20.0), ("two", 50.0))]
-    page = compare(folders, tmp_path / "both", LAYOUT, RULES).read_text()
+    page = compare(folders, tmp_path / "both", PROPERTIES).read_text()
     assert "lower left is better" in page and page.count("data:image/png") == 3
     assert re.search(r"20\.?0? <small>\[19, 21\]", page) and "50 <small>[49, 51]" in page
     with open(tmp_path / "both" / "comparison.csv", newline="") as file:
         assert {row["model"] for row in csv.DictReader(file)} == {"one", "two"}
     with pytest.raises(ValueError, match="at least two"):
-        compare(folders[:1], tmp_path / "both", LAYOUT, RULES)
+        compare(folders[:1], tmp_path / "both", PROPERTIES)
 
 
 def test_a_folder_that_was_never_evaluated_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="run mlip evaluate"):
-        build(tmp_path, LAYOUT, RULES)
+        build(tmp_path, PROPERTIES)
+
+
+def test_verdicts_at_several_temperatures_stand_in_columns_and_a_note_names_its_temperatures(tmp_path):
+    results = []
+    for t in (600.0, 700.0):
+        where = {"species": "Li", "temperature_K": t}
+        results += [Result("diffusivity", 1e-6 * t, "cm2/s", 1e-6, 1e-3, "warn", ["few hops"], where), Result("md_time", 5.0, "ps", conditions=where)]
+    results.append(Result("activation_energy", 0.3, "eV", 0.2, 0.4, "pass"))
+    write_section(tmp_path / "sections" / "diffusion.json", Section("diffusion", results))
+    build(tmp_path, {"diffusion": Presentation("Diffusion")})
+    page = (tmp_path / "report.html").read_text()
+    verdicts = page[: page.index("<nav>")]
+    assert "<h3>Diffusion, by temperature</h3>" in verdicts
+    columns, row, note = re.findall(r"<tr.*?</tr>", verdicts[verdicts.index("<h3>") :])
+    assert re.findall(r">(\d+ K)<", columns) == ["600 K", "700 K"]
+    assert row.count("! warn") == 2 and "0.0006<br>" in row and "0.0007<br>" in row
+    assert "600, 700 K: few hops" in note
+    assert verdicts.count("activation energy") == 1 and "MD time" not in verdicts and "MD time" in page

@@ -12,6 +12,7 @@ from walkers import crystal, exact, hoppers
 
 from mlip.evaluation import dynamics, hopping, stability, transport
 from mlip.evaluation.result import plain
+from mlip.evaluation.transport import TransportAnalysis
 from mlip.md.guard import Guard
 
 TEMPERATURES = (600.0, 700.0, 800.0, 900.0)
@@ -23,13 +24,18 @@ def alloy():
     return atoms
 
 
+def diffusion(atoms, temperatures_K, folder, **settings):
+    """Diffusion of gold in an alloy, from short dynamics."""
+    return dynamics.Diffusion(atoms, TransportAnalysis("Au", 1), temperatures_K, folder, dynamics.Dynamics(**settings))
+
+
 def axes_of(figures):
     return [axis for figure in figures.values() for axis in figure.axes]
 
 
 def vibrating(rng, ions):
-    """The ions in a host whose vibrations are those of a crystal."""
-    return crystal(ions, host_motion=0.1 * rng.normal(size=(len(ions), 8, 3)))
+    """The ions in a framework whose vibrations are those of a crystal."""
+    return crystal(ions, framework_motion=0.1 * rng.normal(size=(len(ions), 8, 3)))
 
 
 def has_unit(label):
@@ -40,7 +46,7 @@ def has_unit(label):
 def arrhenius():
     rng = np.random.default_rng(1)
     runs = [(t, vibrating(rng, hoppers(rng, 1, 801, 12, 3 * np.exp(-3000 / t), hop=2.0)[0])) for t in TEMPERATURES]
-    return transport.section(runs, charge=1, hop_length=2.0, literature="c-LLZO")
+    return TransportAnalysis("Li", 1, 2.0, literature="c-LLZO").section(runs)
 
 
 def test_walkers_at_four_temperatures_give_their_activation_energy_and_a_value_at_300_K(arrhenius):
@@ -53,7 +59,7 @@ def test_walkers_at_four_temperatures_give_their_activation_energy_and_a_value_a
 
 
 def test_the_figures_come_from_json_alone_and_have_units_on_every_axis(arrhenius):
-    figures = transport.draw(json.loads(json.dumps(plain(arrhenius.data), allow_nan=False)))
+    figures = transport.TrajectoryDiffusion.figures(json.loads(json.dumps(plain(arrhenius.data), allow_nan=False)))
     assert {"msd", "plateau", "arrhenius_tracer_diffusivity", "arrhenius_conductivity", "van_hove_600K", "density_900K"} <= set(figures)
     for axis in axes_of(figures):
         labels = [label for label in (axis.get_xlabel(), axis.get_ylabel()) if label]
@@ -70,16 +76,16 @@ def test_walkers_on_a_lattice_hop_as_often_and_as_far_as_they_were_told():
     assert found["hop_rate"].low < 0.05 < found["hop_rate"].high
     assert found["hop_length"].value == pytest.approx(3.0, abs=0.1) and "peaks of the ions" in found["hop_rate"].notes[0]
     assert found["diffusivity_of_hops"].value == pytest.approx(found["hop_rate"].value * 9 / 6 * 1e-4, rel=0.02)
-    assert hopping.draw([{"temperature_K": 300, "hopping": data}]) is not None
+    assert hopping.plot_hop_lengths([{"temperature_K": 300, "hopping": data}]) is not None
 
 
 def test_ions_that_never_hop_give_a_limit_and_a_note_instead_of_a_line():
     rng = np.random.default_rng(2)
     runs = [(t, vibrating(rng, 5 + 0.1 * rng.normal(size=(60, 6, 3)))) for t in TEMPERATURES]
-    section = transport.section(runs, charge=1, hop_length=2.5)
+    section = TransportAnalysis("Li", 1, 2.5).section(runs)
     assert [r.verdict for r in section.results if r.name == "tracer_diffusivity"] == ["limit"] * 4
     assert any("at least 4 temperatures" in note for note in section.notes)
-    figures = transport.draw(json.loads(json.dumps(plain(section.data))))
+    figures = transport.TrajectoryDiffusion.figures(json.loads(json.dumps(plain(section.data))))
     assert "plateau" not in figures and "arrhenius_tracer_diffusivity" in figures
 
 
@@ -98,9 +104,9 @@ def test_a_host_that_melts_fails_and_is_left_out_of_the_line():
     rng = np.random.default_rng(4)
     ions = hoppers(rng, 1, 201, 10, 0.1, hop=2.0)[0]
     wander = (0.3 * rng.normal(size=(201, 8, 3))).cumsum(axis=0)
-    section = transport.section([(1500.0, crystal(ions, host_motion=wander - wander.mean(axis=1, keepdims=True)))], 1, 2.0)
+    section = TransportAnalysis("Li", 1, 2.0).section([(1500.0, crystal(ions, framework_motion=wander - wander.mean(axis=1, keepdims=True)))])
     verdicts = {result.name: result.verdict for result in section.results}
-    assert verdicts["host_shift"] == "fail" and verdicts["tracer_diffusivity"] == "fail" and verdicts["conductivity"] == "fail"
+    assert verdicts["framework_shift"] == "fail" and verdicts["tracer_diffusivity"] == "fail" and verdicts["conductivity"] == "fail"
 
 
 def frames_of(n_frames, **changes):
@@ -130,23 +136,23 @@ def test_what_is_wrong_with_a_trajectory_is_told(kind, said, tmp_path):
     entry = {"files": str(tmp_path / "run.traj"), "temperature_K": 600, "frame_interval_fs": 20}
     entry |= {"no time": {"frame_interval_fs": None}, "typo": {"step": 2}, "all skipped": {"skip_ps": 5}}.get(kind, {})
     with pytest.raises(ValueError, match=said):
-        transport.part(None, [entry], "Au", 1)
+        transport.TrajectoryDiffusion([entry], TransportAnalysis("Au", 1)).evaluate(None)
 
 
 def test_a_charge_is_never_guessed(tmp_path):
     write(tmp_path / "run.traj", frames_of(50))
     entry = {"files": str(tmp_path / "run.traj"), "temperature_K": 600, "frame_interval_fs": 20}
     with pytest.raises(ValueError, match="charge of the mobile ion must be given"):
-        transport.part(None, [entry], "Au", None)
+        transport.TrajectoryDiffusion([entry], TransportAnalysis("Au", None)).evaluate(None)
 
 
 def test_dynamics_at_two_temperatures_goes_on_where_it_was_and_equilibration_is_left_out(tmp_path):
-    settings = {"timestep_fs": 4, "npt_ps": 0.08, "equilibration_ps": 0.08, "frame_every_fs": 8}
+    settings = {"timestep_fs": 4, "npt_ps": 0.08, "equilibration_ps": 0.08, "frame_interval_fs": 8}
     short = {**settings, "production_ps": 1.12}
-    first = dynamics.part(EMT(), alloy(), "Au", 1, [300, 400], tmp_path, **short)
+    first = diffusion(alloy(), [300, 400], tmp_path, **short).evaluate(EMT())
     assert [r.value for r in first.results if r.name == "md_time"] == pytest.approx([1.12, 1.12])
     before = (tmp_path / "300K" / "npt" / "state.npz").stat().st_mtime_ns
-    long = dynamics.part(EMT(), alloy(), "Au", 1, [300], tmp_path, **{**settings, "production_ps": 1.2})
+    long = diffusion(alloy(), [300], tmp_path, **{**settings, "production_ps": 1.2}).evaluate(EMT())
     assert long.data["runs"][0]["duration_ps"] == pytest.approx(1.2)
     table = stability.read_thermo(tmp_path / "300K" / "nvt")
     assert table["step"][-1] == 320 and len(set(table["step"])) == len(table["step"])
@@ -154,30 +160,37 @@ def test_dynamics_at_two_temperatures_goes_on_where_it_was_and_equilibration_is_
     assert (tmp_path / "300K" / "npt" / "state.npz").stat().st_mtime_ns >= before
 
 
+def test_what_cannot_be_analysed_is_refused_before_dynamics(tmp_path):
+    for analysis in (TransportAnalysis("Li", 1), TransportAnalysis("Au", 1, framework=["Cl"]), TransportAnalysis("Au", None)):
+        with pytest.raises(ValueError, match="no Li in|no Cl in|charge of the mobile ion"):
+            dynamics.Diffusion(alloy(), analysis, [300], tmp_path).evaluate(EMT())
+    assert not list(tmp_path.iterdir())
+
+
 def test_dynamics_of_another_potential_or_start_is_not_continued(tmp_path):
-    settings = {"timestep_fs": 4, "equilibration_ps": 0, "production_ps": 1.12, "frame_every_fs": 8}
-    dynamics.part(EMT(), alloy(), "Au", 1, [300], tmp_path, **settings)
+    settings = {"timestep_fs": 4, "equilibration_ps": 0, "production_ps": 1.12, "frame_interval_fs": 8}
+    diffusion(alloy(), [300], tmp_path, **settings).evaluate(EMT())
     with pytest.raises(ValueError, match="another potential: delete it"):
-        dynamics.part(LennardJones(sigma=2.3, epsilon=0.1, rc=5.0), alloy(), "Au", 1, [300], tmp_path, **settings)
+        diffusion(alloy(), [300], tmp_path, **settings).evaluate(LennardJones(sigma=2.3, epsilon=0.1, rc=5.0))
     moved = alloy()
     moved.positions[0] += 0.01
     with pytest.raises(ValueError, match="another start"):
-        dynamics.part(EMT(), moved, "Au", 1, [300], tmp_path, **settings)
+        diffusion(moved, [300], tmp_path, **settings).evaluate(EMT())
 
 
 def test_a_temperature_that_the_guard_stops_is_told_and_the_others_count(tmp_path):
-    found = dynamics.part(EMT(), alloy(), "Au", 1, [300, 2000], tmp_path, timestep_fs=4, equilibration_ps=0, production_ps=1.12,
-                          frame_every_fs=8, guard=Guard(max_temperature_K=800, every=1))  # fmt: skip
+    found = diffusion(alloy(), [300, 2000], tmp_path, timestep_fs=4, equilibration_ps=0, production_ps=1.12,
+                      frame_interval_fs=8, guard=Guard(max_temperature_K=800, every=1)).evaluate(EMT())  # fmt: skip
     times = {r.conditions["temperature_K"]: r for r in found.results if r.name == "md_time"}
     assert times[2000].verdict == "fail" and "max_temperature_K" in times[2000].notes[0]
     assert times[300].verdict == "" and [run["temperature_K"] for run in found.data["runs"]] == [300]
 
 
 def test_energy_is_kept_without_a_thermostat_and_a_drift_is_seen(tmp_path):
-    found = stability.part(EMT(), alloy(), tmp_path, temperature_K=300, time_ps=0.3, timestep_fs=2, settle_ps=0.1)
+    found = stability.Stability(alloy(), tmp_path, temperature_K=300, time_ps=0.3, timestep_fs=2, settle_ps=0.1).evaluate(EMT())
     drift = found.results[0]
     assert abs(drift.value) < 1e-3 and drift.low < drift.value < drift.high and drift.unit == "eV/atom/ps"
-    axis = stability.draw(found.data)["energy"].axes[0]
+    axis = stability.Stability.figures(found.data)["energy"].axes[0]
     assert has_unit(axis.get_xlabel()) and has_unit(axis.get_ylabel())
     t = np.linspace(0, 10, 400)
     value, error = stability.slope(t, 2e-4 * t + 1e-3 * np.sin(9 * t))

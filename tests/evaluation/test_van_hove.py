@@ -1,11 +1,12 @@
-"""Van Hove function, density and hops of known motions."""
+"""Van Hove function, density and settled displacements of known motions."""
 
 import numpy as np
 import pytest
 from ase.io.cube import read_cube_data
 from walkers import crystal, hoppers
 
-from mlip.evaluation.van_hove import hop_counts, probability_density, van_hove_self, write_density
+from mlip.evaluation.van_hove import settled_displacements, van_hove_self, write_density
+from mlip.transitions.density import ion_density
 
 
 def test_the_van_hove_function_of_brownian_ions_is_a_gaussian():
@@ -20,26 +21,26 @@ def test_the_van_hove_function_of_brownian_ions_is_a_gaussian():
         van_hove_self(ions, 0.5, [0.1])
 
 
-def test_hops_are_counted_and_vibrations_are_not():
+def test_settled_displacements_are_counted_and_vibrations_are_not():
     rng = np.random.default_rng(1)
     path = np.repeat(np.arange(6), 40)[:, None, None] * np.array([2.0, 0, 0])  # five hops of 2 Å, 4 ps apart
     ions = np.concatenate([path, 0 * path], axis=1) + 0.25 * rng.normal(size=(240, 2, 3))
-    assert hop_counts(ions, 0.1, 2.0, window_ps=0.8).tolist() == [5, 0]
+    assert settled_displacements(ions, 0.1, 1.0, window_ps=0.8).tolist() == [5, 0]
 
 
 def test_the_density_holds_every_ion_once():
     ions = hoppers(np.random.default_rng(2), 1, 101, 7, 0.1)[0]
     trajectory = crystal(ions)
-    density = probability_density(trajectory, spacing=0.5)
+    density = ion_density(trajectory.ions, trajectory.mean_cell, spacing=0.5)
     assert density.mean() * trajectory.volume == pytest.approx(7)
     still = crystal(np.broadcast_to([3.1, 4.1, 5.1], (50, 1, 3)))
-    peak = np.unravel_index(probability_density(still, 0.5).argmax(), density.shape)
+    peak = np.unravel_index(ion_density(still.ions, still.mean_cell, 0.5).argmax(), density.shape)
     assert np.array(peak) * 0.5 == pytest.approx([3.0, 4.0, 5.0], abs=0.5)
 
 
 def test_the_cube_file_holds_the_density(tmp_path):
     trajectory = crystal(hoppers(np.random.default_rng(3), 1, 101, 7, 0.1)[0])
-    density = probability_density(trajectory, spacing=1.0)
+    density = ion_density(trajectory.ions, trajectory.mean_cell, spacing=1.0)
     write_density(tmp_path / "li.cube", trajectory, density)
     data, atoms = read_cube_data(str(tmp_path / "li.cube"))
     assert data == pytest.approx(density, abs=1e-5)

@@ -33,15 +33,15 @@ def exact(rate, hop=1.0, back=0.0):
     return rate * hop**2 / 6 * (1 - back) / (1 + back)
 
 
-def crystal(ions, cell=None, host_motion=None, mobile_number=3, host_number=8, interval_ps=1.0, wrap=True):
-    """A Trajectory of the given ions [n_frames, n_ions, 3] Å in a vibrating host of eight atoms.
+def crystal(ions, cell=None, framework_motion=None, mobile_number=3, framework_number=8, interval_ps=1.0, wrap=True):
+    """A Trajectory of the given ions [n_frames, n_ions, 3] Å in a vibrating framework of eight atoms.
 
-    host_motion  [n_frames, 8, 3] Å added to the host; drift is for the caller to add to both
+    framework_motion  [n_frames, 8, 3] Å added to the framework; drift is for the caller to add to both
     """
     cell = np.diag([12.0, 13.0, 14.0]) if cell is None else cell
     cells = np.broadcast_to(cell, (len(ions), 3, 3)) if cell.ndim == 2 else cell
     sites = np.array([[i, j, k] for i in (0, 0.5) for j in (0, 0.5) for k in (0, 0.5)]) @ cells[0]
-    host = np.broadcast_to(sites, (len(ions), 8, 3)) + (0 if host_motion is None else host_motion)
-    fractional = np.concatenate([ions, host], axis=1) @ np.linalg.inv(cells[0])
-    numbers = np.array([mobile_number] * ions.shape[1] + [host_number] * 8)
+    framework = np.broadcast_to(sites, (len(ions), 8, 3)) + (0 if framework_motion is None else framework_motion)
+    fractional = np.concatenate([ions, framework], axis=1) @ np.linalg.inv(cells[0])
+    numbers = np.array([mobile_number] * ions.shape[1] + [framework_number] * 8)
     return assemble(fractional % 1.0 if wrap else fractional, cells, numbers, interval_ps, "Li")

@@ -17,7 +17,7 @@ from mlip.labelling.run import attempt
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MUST = {"calculator": ["engine.calculator._target_=ase.calculators.emt.EMT"], "gpaw": ["engine.kpoints=[1,1,1]"],
-        "files": ["engine.level=pbe"], "slurm": ["execution.provider.partition=cpu"], "pbs": ["execution.provider.queue=cpu"],
+        "files": ["engine.level_of_theory=pbe"], "slurm": ["execution.provider.partition=cpu"], "pbs": ["execution.provider.queue=cpu"],
         "kubernetes": ["execution.address=10.0.0.1", "execution.provider.image=mlip"]}  # fmt: skip
 NEEDS = {"chgnet": "chgnet", "local": "parsl", "slurm": "parsl", "pbs": "parsl", "kubernetes": "kubernetes"}
 
@@ -70,7 +70,7 @@ def test_gpaw_forces_are_the_derivative_of_its_energy(tmp_path):
 
 def test_gpaw_refuses_a_cycle_that_does_not_converge_and_says_what_helps():
     outcome = attempt(gpaw_engine(max_iterations=3), lithium_hydride())
-    assert "did not converge in 3 iterations" in outcome.cause and "smearing" in outcome.cause and not outcome.again
+    assert "did not converge in 3 iterations" in outcome.cause and "smearing" in outcome.cause and not outcome.retryable
 
 
 def test_gpaw_names_a_setup_that_is_missing_and_a_wrong_choice_of_k_points(tmp_path):

@@ -41,8 +41,8 @@ def test_structures_go_out_numbered_and_their_labels_come_back_in_order(tmp_path
     made = crystals(4)
     made[0].info["energy"] = 5.0  # a model's prediction is not sent along
     first = run(made, engine(tmp_path), tmp_path)
-    assert first.labelled == [None] * 4 and len(first.awaited) == 4 and not first.failed
-    assert "to_label.xyz" in first.awaited[0] and not (tmp_path / "failures.jsonl").exists()
+    assert first.labelled == [None] * 4 and len(first.pending) == 4 and not first.failed
+    assert "to_label.xyz" in first.pending[0] and not (tmp_path / "failures.jsonl").exists()
     sent = structures.read(tmp_path / "to_label.xyz")
     assert [atoms.info["number"] for atoms in sent] == [0, 1, 2, 3] and keys.REF_ENERGY not in sent[0].info
     assert [atoms.info["structure_id"] for atoms in sent] == [structure_id(atoms) for atoms in made]
@@ -62,7 +62,7 @@ def test_only_what_is_missing_goes_out_the_second_time(tmp_path):
     labelled = elsewhere(tmp_path)
     structures.write(tmp_path / "labelled.xyz", labelled[:2])
     report = run(made, engine(tmp_path), tmp_path)
-    assert set(report.awaited) == {2} and len(structures.read(tmp_path / "to_label.xyz")) == 1
+    assert set(report.pending) == {2} and len(structures.read(tmp_path / "to_label.xyz")) == 1
 
 
 @pytest.mark.parametrize(("change", "told"), [
@@ -112,7 +112,7 @@ def test_the_command_says_what_to_do_and_exits_with_1_until_all_is_back(tmp_path
     structures.write(tmp_path / "in.xyz", crystals(2))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
-    words = ["label", "in.xyz", "out.xyz", "engine=files", "engine.level=pbe_520"]
+    words = ["label", "in.xyz", "out.xyz", "engine=files", "engine.level_of_theory=pbe_520"]
     assert cli.main(words) == 1 and "label the structures of out.xyz.labels/to_label.xyz" in capsys.readouterr().out
     elsewhere("out.xyz.labels")
     assert cli.main(words) == 0 and len(structures.read("out.xyz")) == 2

@@ -22,7 +22,7 @@ from mlip.data.diagnosis import ERROR
 from mlip.errors import LabellingError
 from mlip.labelling import store
 from mlip.labelling.calculator import CalculatorEngine
-from mlip.labelling.engine import fingerprint, label_id, structure_id
+from mlip.labelling.engine import label_id, settings_hash, structure_id
 from mlip.labelling.execution import parsl_pool
 from mlip.labelling.run import run
 
@@ -45,7 +45,9 @@ def test_a_label_is_what_the_calculator_says_and_replaces_what_the_structure_cam
     assert labelled.info[keys.REF_ENERGY] == exact.get_potential_energy()
     np.testing.assert_array_equal(labelled.arrays[keys.REF_FORCES], exact.get_forces())
     np.testing.assert_allclose(labelled.info[keys.REF_STRESS], exact.get_stress(voigt=False), atol=1e-12)
-    assert labelled.info["config_type"] == "rattled" and "energy" not in labelled.info and "forces" not in labelled.arrays
+    assert (
+        labelled.info["config_type"] == "rattled" and "energy" not in labelled.info and "forces" not in labelled.arrays
+    )
 
 
 def test_a_structure_keeps_its_name_through_a_file_and_another_setting_makes_another_label(tmp_path):
@@ -57,12 +59,12 @@ def test_a_structure_keeps_its_name_through_a_file_and_another_setting_makes_ano
     assert structure_id(moved) != structure_id(made[0])
     soft, hard, same = (CalculatorEngine(partial(LennardJones, epsilon=e)) for e in (1, 2.0, 1.0))
     assert label_id(made[0], soft) != label_id(made[0], hard)
-    assert fingerprint(soft) == fingerprint(same), "1 and 1.0 are the same setting"
+    assert settings_hash(soft) == settings_hash(same), "1 and 1.0 are the same setting"
     model = tmp_path / "model.pt"
     model.write_text("one")
-    first = fingerprint(CalculatorEngine(partial(EMT, path=str(model))))
+    first = settings_hash(CalculatorEngine(partial(EMT, path=str(model))))
     model.write_text("two")
-    assert fingerprint(CalculatorEngine(partial(EMT, path=str(model)))) != first, "another model under the same name"
+    assert settings_hash(CalculatorEngine(partial(EMT, path=str(model)))) != first, "another model under the same name"
 
 
 def test_what_is_labelled_is_not_labelled_again_and_duplicates_are_labelled_once(tmp_path):
@@ -125,7 +127,13 @@ def test_a_failing_structure_is_recorded_with_its_cause_and_the_others_go_on(tmp
     structures.write(tmp_path / "in.xyz", made)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
-    words = ["label", "in.xyz", "out.xyz", "engine.calculator._target_=engines.Failing", f"+engine.calculator.path={tmp_path}/log"]
+    words = [
+        "label",
+        "in.xyz",
+        "out.xyz",
+        "engine.calculator._target_=engines.Failing",
+        f"+engine.calculator.path={tmp_path}/log",
+    ]
     assert cli.main(words) == 1
     said = capsys.readouterr().out
     assert f"{6 - len(bad)} of 6 structures labelled" in said and "RuntimeError: the grid is too coarse" in said
@@ -193,7 +201,9 @@ def test_on_a_full_disk_the_label_in_hand_is_kept_and_the_run_goes_on_later(tmp_
     engine = CalculatorEngine(partial(Counting, str(tmp_path / "log")))
     with monkeypatch.context() as patched:
         patched.setattr(store, "write", full)
-        with pytest.raises(OSError, match=r"no space left .*: 3 labels are safe .*this last one is kept.*repeat the command") as told:
+        with pytest.raises(
+            OSError, match=r"no space left .*: 3 labels are safe .*this last one is kept.*repeat the command"
+        ) as told:
             run(crystals(6), engine, tmp_path)
     assert told.value.errno == errno.ENOSPC and not (tmp_path / "reserve").exists()
     begun = len((tmp_path / "log").read_text().splitlines())

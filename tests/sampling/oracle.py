@@ -1,7 +1,7 @@
 """A landscape that is known, an engine that counts what it labels, and a trainer whose models know what they have seen.
 
-The model is the landscape with a barrier that is too low by ERROR where no labelled ion was near the saddle, and it
-doubts an ion in proportion to the distance of the nearest labelled one (both folded into one cell of the lattice).
+The model is the landscape with a barrier that is too low by ERROR where no labelled ion was near the saddle, with an
+uncertainty of an ion in proportion to the distance of the nearest labelled one (both folded into one cell of the lattice).
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from ase.calculators.calculator import all_changes
@@ -20,18 +21,16 @@ from mlip import keys
 from mlip.data.structures import read, write
 from mlip.files import whole_file
 from mlip.labelling.calculator import CalculatorEngine
-from mlip.sampling.dynamics import Dynamics
-from mlip.sampling.given_hops import GivenHops
-from mlip.sampling.ledger import Ledger
-from mlip.sampling.loop import Loop
-from mlip.sampling.random_md import RandomMD
-from mlip.sampling.scene import Sampler
-from mlip.sampling.score import Window
+from mlip.sampling.context import Sampler
+from mlip.sampling.convergence import Limits
+from mlip.sampling.loop import LoopSettings, Models, SamplingLoop
+from mlip.sampling.molecular_dynamics import Dynamics, RandomMD
 from mlip.sampling.select import farthest
-from mlip.sampling.stop import Limits
-from mlip.sampling.transition_states import TransitionStates
+from mlip.sampling.store import SamplingStore
+from mlip.sampling.transition_states import ListedHops, TransitionStates
+from mlip.sampling.uncertainty import UncertaintyWindow
 
-ERROR, DOUBT = 0.1, 0.2  # eV, eV/Å per Å
+ERROR, UNCERTAINTY = 0.1, 0.2  # eV, eV/Å per Å
 CELLS = (2, 2, 2)
 
 
@@ -64,7 +63,7 @@ class Model(Cosine):
         super().calculate(atoms, properties, system_changes)
         sigma = np.zeros(len(self.atoms))
         (ion,) = ions_of(self.atoms)
-        sigma[0] = DOUBT * np.linalg.norm(self.seen - ion, axis=1).min()
+        sigma[0] = UNCERTAINTY * np.linalg.norm(self.seen - ion, axis=1).min()
         self.results.update({keys.FORCE_SIGMA: sigma, keys.ENERGY_SIGMA: sigma[0]})
 
 
@@ -98,21 +97,22 @@ def lattice_file(folder):
     return str(path)
 
 
-def loop(folder, log=None, sampler=None, limits=None, engine=None, settings=(), **more):
+def loop(folder, log=None, sampler=None, limits=None, engine=None, settings=(), numbers=MappingProxyType({}), **more):
     """A sampling of one ion in the landscape, small enough for a test."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     dynamics = Dynamics([700.0], steps=240, timestep_fs=5.0, frame_every=6, skip_ps=0.1)
     sampler = sampler or Sampler(
-        {"given": GivenHops(reference=lattice_file(folder), max_length=3.2, fmax=0.01),
+        {"listed": ListedHops(reference=lattice_file(folder), max_length=3.2, fmax=0.01),
          "saddles": TransitionStates(n_images=5, fmax=0.02, steps=60, rattles=2, strains=0),
          "check": RandomMD(dynamics, frames=6, kind="check")},
-        {"saddle": 0.2, "end": 0.1, "path": 0.2, "offpath": 0.4, "check": 0.1}, window=Window(0.05, 1.5, 20.0),
+        {"saddle": 0.2, "end": 0.1, "path": 0.2, "offpath": 0.4, "check": 0.1}, window=UncertaintyWindow(0.05, 1.5, 20.0),
         choose=farthest,
     )  # fmt: skip
     engine = engine or CalculatorEngine(partial(Labelling, log))
-    return Loop(sampler, engine, train, load, Ledger(folder / "run", dict(settings)), "Li", per_round=8, first=4, apart=0.02,
-                limits=limits or Limits(rounds=4, share=1.0), **more)  # fmt: skip
+    numbers = LoopSettings("Li", per_round=8, n_initial=4, min_descriptor_distance=0.02, **numbers)
+    return SamplingLoop(numbers, sampler, engine, Models(train, load), SamplingStore(folder / "run", dict(settings)),
+                        limits=limits or Limits(rounds=4, uncertain_fraction=1.0), **more)  # fmt: skip
 
 
 def start():

@@ -59,9 +59,9 @@ def test_the_run_that_is_best_at_hops_comes_first_though_its_mean_error_is_the_l
     runs, load = runs_of(tmp_path, {"smooth": (0.2, 0.01), "sharp": (0.03, 0.5), "middle": (0.1, 0.1)})
     rows = ranking.rank(runs, hop(), load)
     assert [row["run"] for row in rows] == ["sharp", "middle", "smooth"] and [row["place"] for row in rows] == [1, 2, 3]
-    assert rows[0]["ion_force_mae"] == pytest.approx(0.03) and rows[0]["barrier_mae"] == pytest.approx(0.03)
-    assert rows[0]["force_rmse"] == pytest.approx(np.sqrt((0.03**2 + 3 * 0.5**2) / 4))
-    assert rows[0]["force_rmse"] > rows[2]["force_rmse"]
+    assert rows[0]["ion_force_vector_mae"] == pytest.approx(0.03) and rows[0]["barrier_mae"] == pytest.approx(0.03)
+    assert rows[0]["force_vector_rmse"] == pytest.approx(np.sqrt((0.03**2 + 3 * 0.5**2) / 4))
+    assert rows[0]["force_vector_rmse"] > rows[2]["force_vector_rmse"]
 
 
 def test_frames_that_a_run_has_seen_rank_nothing(tmp_path):
@@ -92,7 +92,11 @@ def test_a_sweep_ends_with_its_ranking_and_keeps_finished_runs(hops_of_li3incl6,
     said = capsys.readouterr().out
     assert "best first" in said and "finished before" not in said
     rows = Path("sweep/ranking.csv").read_text().splitlines()
-    assert len(rows) == 3 and rows[0].startswith("place,run,ion_force_mae,barrier_mae") and "model.network.n_channels=" in rows[1]
+    assert (
+        len(rows) == 3
+        and rows[0].startswith("place,run,ion_force_vector_mae,barrier_mae")
+        and "model.network.n_channels=" in rows[1]
+    )
     times = [path.stat().st_mtime_ns for path in sorted(Path("sweep").glob("*/model.pt"))]
     assert cli.main([*TINY, "hold_out=hops.xyz"]) == 0
     assert capsys.readouterr().out.count("finished before") == 2

@@ -14,7 +14,8 @@ CONFIGS = [config.CONFIGS]
 TINY = [
     "sampler=random_md", "model=small", "model.network.n_channels=4", "model.network.l_max=1", "trainer.max_steps=4",
     "trainer.validate_every=2", "trainer.accelerator=cpu", "trainer.logger=null", "dynamics.steps=20", "dynamics.frame_every=4",
-    "dynamics.temperatures_K=[300]", "dynamics.skip_ps=0", "first=5", "per_round=3", "apart=0.001", "control=1", "n_draws=2",
+    "dynamics.temperatures_K=[300]", "dynamics.skip_ps=0", "n_initial=5", "per_round=3", "min_descriptor_distance=0.001", "n_relabelled=1",
+    "n_draws=2",
 ]  # fmt: skip
 
 
@@ -30,8 +31,17 @@ def answer(capsys, *words):
     return code, out + err
 
 
-def test_a_round_from_nothing_leaves_a_model_with_doubt_and_is_not_repeated(capsys, tmp_path):
-    words = ["sample", "cu.xyz", "engine=emt", "mobile=Cu", "framework=[]", "limits.rounds=1", f"data.cache={tmp_path}/cache", *TINY]
+def test_a_round_from_nothing_leaves_a_model_with_uncertainty_and_is_not_repeated(capsys, tmp_path):
+    words = [
+        "sample",
+        "cu.xyz",
+        "engine=emt",
+        "mobile=Cu",
+        "framework=[]",
+        "limits.rounds=1",
+        f"data.cache={tmp_path}/cache",
+        *TINY,
+    ]
     code, said = answer(capsys, *words)
     assert code == 1 and "sampling ended: 1 rounds are done" in said
     folder = Path("runs/sample")
@@ -43,7 +53,11 @@ def test_a_round_from_nothing_leaves_a_model_with_doubt_and_is_not_repeated(caps
     assert frames[0].calc.get_property("force_sigma", frames[0]).shape == (4,)
     warm = json.loads((folder / "rounds" / "01" / "model" / "member0" / "split.json").read_text())["frames"]
     assert len(warm["validation"]) == 2 and len(warm["train"]) == 6 and not warm["test"]
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name not in ("history.html", "lock")}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in ("history.html", "lock")
+    }
     assert answer(capsys, *words)[0] == 1
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path.name != "labelled.xyz")
     code, said = answer(capsys, *words, "per_round=4")
@@ -64,7 +78,9 @@ def test_every_sampler_can_be_built_and_its_kinds_have_quotas(name):
         if key.endswith("_target_"):
             assert callable(get_method(config.OmegaConf.select(cfg, key)))
     sampler = instantiate(cfg.sampler, _convert_="all")
-    assert sum(sampler.quotas.values()) == pytest.approx(1) and all(hasattr(p, "propose") for p in sampler.proposers.values())
+    assert sum(sampler.quotas.values()) == pytest.approx(1) and all(
+        hasattr(p, "propose") for p in sampler.proposers.values()
+    )
     assert (sampler.window is not None) == (name in ("uncertainty", "transition_states"))
 
 
@@ -75,12 +91,33 @@ def test_a_material_decides_for_training_sampling_and_evaluation_alike():
     sample = config.compose("sample", ["engine=emt", "structure=a.cif", "material=halide"], CONFIGS)
     assert (sample.mobile, sample.framework, sample.dynamics.temperatures_K[0]) == ("Li", ["Cl"], 400)
     evaluate = config.compose("evaluate", ["material=oxide"], CONFIGS)
-    assert (evaluate.mobile, evaluate.charge, evaluate.temperatures_K[-1], evaluate.aimd.temperature_K) == ("Li", 1, 1400, 800)
+    assert (evaluate.mobile, evaluate.charge, evaluate.temperatures_K[-1], evaluate.aimd.temperature_K) == (
+        "Li",
+        1,
+        1400,
+        800,
+    )
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("apart", "min_descriptor_distance"), ("control", "n_relabelled"), ("first", "n_initial"),
+    ("limits.share", "limits.uncertain_fraction"),
+    ("window.least", "window.min_uncertainty"), ("window.times", "window.rmse_factor"), ("window.spread", "window.upper_factor"),
+    ("window.fill", "window.min_candidates_per_label"), ("given.reference", "listed_hops.reference"),
+    ("sampler.proposers.pulled.steps", "sampler.proposers.steered.steps"),
+    ("sampler.proposers.saddles.highest", "sampler.proposers.saddles.max_barrier"),
+    ("sampler.proposers.hops.most_hops", "sampler.proposers.hops.max_hops"), ("engine.level", "engine.level_of_theory"),
+])  # fmt: skip
+def test_a_former_key_is_answered_with_the_key_of_today(old, new):
+    with pytest.raises(ValueError, match=f"has no '{old}': did you mean .*{new}"):
+        config.compose("sample", ["engine=files", f"{old}=1"], CONFIGS)
 
 
 def test_without_a_material_nothing_changes_and_a_key_beats_it():
     train = config.compose("train", ["data.files=a.xyz"], CONFIGS)
-    assert train.model.network.cutoff == 5.0 and train.loss.parts.forces.element_weights == {} and "material" not in train
+    assert (
+        train.model.network.cutoff == 5.0 and train.loss.parts.forces.element_weights == {} and "material" not in train
+    )
     assert config.compose("evaluate", [], CONFIGS).temperatures_K == [600, 700, 800, 900, 1000]
     own = config.compose("train", ["data.files=a.xyz", "material=sulfide", "model.network.cutoff=4.5",
                                 "+loss.parts.forces.element_weights.P=3.0"], CONFIGS)  # fmt: skip
@@ -94,4 +131,4 @@ def test_what_the_benchmark_of_samplers_sets_exists(monkeypatch):
     assert set(LESS) < set(SAMPLERS) == set(config.options("sampler", CONFIGS))
     for sampler in SAMPLERS:
         cfg = config.compose("sample", [f"sampler={sampler}", *LESS.get(sampler, []), *NEVER], CONFIGS)
-        assert cfg.limits.rounds is None and (sampler not in LESS or cfg.sampler.proposers.hops.most_hops == 4)
+        assert cfg.limits.rounds is None and (sampler not in LESS or cfg.sampler.proposers.hops.max_hops == 4)

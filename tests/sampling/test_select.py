@@ -5,16 +5,17 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from mlip.sampling.candidate import Candidate, candidate_of, count_by_kind
-from mlip.sampling.descriptors import descriptors
-from mlip.sampling.select import at_random, d_optimal, farthest, select, shares
+from mlip.sampling.candidate import Candidate, count_by_kind
+from mlip.sampling.select import at_random, d_optimal, descriptors, farthest, select, shares
 
 CHOICES = [farthest, d_optimal, at_random]
 
 
 def clusters(sizes, rng, spread=0.05):
     """Points around the corners of a simplex; the first cluster holds nearly all."""
-    return np.concatenate([10 * np.eye(len(sizes))[n] + spread * rng.normal(size=(size, len(sizes))) for n, size in enumerate(sizes)])
+    return np.concatenate(
+        [10 * np.eye(len(sizes))[n] + spread * rng.normal(size=(size, len(sizes))) for n, size in enumerate(sizes)]
+    )
 
 
 def owner(points):
@@ -25,9 +26,13 @@ def owner(points):
 def test_every_cluster_is_covered_where_a_random_draw_misses_some(choose):
     points = clusters([500, 3, 3, 3, 3, 3], np.random.default_rng(0))
     chosen = choose(points, points[:0], 6, 0.0)
-    assert set(owner(points[chosen])) >= set(range(1, 6)), "the large cluster is where the mean is: no direction of its own"
+    assert set(owner(points[chosen])) >= set(range(1, 6)), (
+        "the large cluster is where the mean is: no direction of its own"
+    )
     assert choose is d_optimal or 0 in owner(points[chosen])
-    missed = [len(set(owner(points[at_random(points, points[:0], 6, 0.0, np.random.default_rng(s))]))) < 6 for s in range(20)]
+    missed = [
+        len(set(owner(points[at_random(points, points[:0], 6, 0.0, np.random.default_rng(s))]))) < 6 for s in range(20)
+    ]
     assert all(missed)
 
 
@@ -53,7 +58,10 @@ def test_d_optimal_takes_the_largest_determinant_step_by_step():
     centred = points - points.mean(axis=0)
     ridge = 1e-2 * (centred**2).mean() * np.eye(5)
     for step in range(4):
-        gains = [np.linalg.slogdet(ridge + sum(np.outer(centred[k], centred[k]) for k in [*chosen[:step], n]))[1] for n in range(30)]
+        gains = [
+            np.linalg.slogdet(ridge + sum(np.outer(centred[k], centred[k]) for k in [*chosen[:step], n]))[1]
+            for n in range(30)
+        ]
         assert np.argmax(gains) == chosen[step]
 
 
@@ -70,8 +78,12 @@ def candidates(kinds_and_hops):
 
 def test_quotas_of_kinds_and_of_hops_are_kept():
     rng = np.random.default_rng(4)
-    asked = candidates([("hop", "h0")] * 40 + [("hop", "h1")] * 5 + [("saddle", "h0")] * 3 + [("saddle", "h1")] * 3 + [("md", "")] * 50)
-    chosen = select(asked, rng.normal(size=(len(asked), 6)), np.zeros((0, 6)), 10, {"hop": 0.6, "saddle": 0.4}, apart=0.01)
+    asked = candidates(
+        [("hop", "h0")] * 40 + [("hop", "h1")] * 5 + [("saddle", "h0")] * 3 + [("saddle", "h1")] * 3 + [("md", "")] * 50
+    )
+    chosen = select(
+        asked, rng.normal(size=(len(asked), 6)), np.zeros((0, 6)), 10, {"hop": 0.6, "saddle": 0.4}, min_distance=0.01
+    )
     got = [(asked[n].kind, asked[n].hop) for n in chosen]
     assert len(set(chosen)) == 10 and {pair: got.count(pair) for pair in got} == {
         ("hop", "h0"): 3, ("hop", "h1"): 3, ("saddle", "h0"): 2, ("saddle", "h1"): 2,
@@ -83,7 +95,7 @@ def test_places_of_a_kind_without_new_structures_go_to_the_others():
     asked = candidates([("saddle", "h0")] * 5 + [("hop", "h0")] * 20)
     features = rng.normal(size=(25, 6))
     features[:5] = features[0]
-    chosen = select(asked, features, np.zeros((0, 6)), 8, {"saddle": 0.5, "hop": 0.5}, apart=0.01)
+    chosen = select(asked, features, np.zeros((0, 6)), 8, {"saddle": 0.5, "hop": 0.5}, min_distance=0.01)
     assert len(chosen) == 8 and sum(asked[n].kind == "saddle" for n in chosen) == 1
     with pytest.raises(ValueError, match="at least one structure"):
         select(asked, features, features[:0], 0, {"hop": 1.0})
@@ -119,9 +131,15 @@ def test_a_candidate_is_the_same_after_a_file(tmp_path):
     atoms = bulk("Cu", cubic=True)
     atoms.set_momenta(np.ones((4, 3)))
     made = [Candidate(atoms, "hop", "h3", 2, '900 K, frame "7"', {"sigma": 0.25}), Candidate(atoms, "md")]
-    write(tmp_path / "a.xyz", [candidate.as_atoms() for candidate in made])
-    for one, other in zip(made, map(candidate_of, read(tmp_path / "a.xyz")), strict=True):
-        assert (one.kind, one.hop, one.ion, one.parent, one.scores) == (other.kind, other.hop, other.ion, other.parent, other.scores)
+    write(tmp_path / "a.xyz", [candidate.to_atoms() for candidate in made])
+    for one, other in zip(made, map(Candidate.from_atoms, read(tmp_path / "a.xyz")), strict=True):
+        assert (one.kind, one.hop, one.ion, one.parent, one.scores) == (
+            other.kind,
+            other.hop,
+            other.ion,
+            other.parent,
+            other.scores,
+        )
         assert not other.atoms.get_momenta().any() and (other.atoms.positions == one.atoms.positions).all()
     assert count_by_kind(made) == {"hop": 1, "md": 1}
     with pytest.raises(ValueError, match="kind of a candidate"):

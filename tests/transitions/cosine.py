@@ -22,7 +22,13 @@ class Cosine(Calculator):
 
     def __init__(self, reference: Atoms, barrier=BARRIER, spacing=SITE, spring=5.0, bend=0.0, axes=(1.0, 1.0, 1.0)):
         super().__init__()
-        self.reference, self.barrier, self.spacing, self.spring, self.bend = reference.copy(), barrier, spacing, spring, bend
+        self.reference, self.barrier, self.spacing, self.spring, self.bend = (
+            reference.copy(),
+            barrier,
+            spacing,
+            spring,
+            bend,
+        )
         self.axes = np.array(axes)  # of the barrier, relative
         self.calls = 0
 

@@ -70,7 +70,9 @@ def test_a_pull_into_a_structure_without_an_answer_keeps_its_frames():
 
     atoms = crystal((2, 2, 2))
     with pytest.warns(UserWarning, match=r"ended at step \d+ of 400, xi 0\.\d+ Å: atoms 0 and 1 overlap"):
-        frames, _ = pull(atoms, Limited(atoms), 0, [SITE, 0, 0], Langevin(100), steps=400, timestep_fs=5, frame_every=10)
+        frames, _ = pull(
+            atoms, Limited(atoms), 0, [SITE, 0, 0], Langevin(100), steps=400, timestep_fs=5, frame_every=10
+        )
     assert 1 < len(frames) < 40 and all(frame.positions[0, 0] <= 0.6 for frame in frames)
 
 

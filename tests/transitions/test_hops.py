@@ -137,15 +137,21 @@ def test_drift_and_wrapping_change_nothing_and_a_shifted_reference_finds_its_pla
     events, ions = run(seed=8, n_frames=500, n_ions=4)
     still = from_frames(frames_of(ions, wrap=False), "Li", STEP * 1000)
     drifting = from_frames(frames_of(ions, drift=0.02), "Li", STEP * 1000)
-    reference = Atoms(["Li"] * 64 + ["O"] * 8, np.vstack([lattice(N), lattice((2, 2, 2)) * 2 + 0.5]) * SITE, cell=CELL, pbc=True)
+    reference = Atoms(
+        ["Li"] * 64 + ["O"] * 8, np.vstack([lattice(N), lattice((2, 2, 2)) * 2 + 0.5]) * SITE, cell=CELL, pbc=True
+    )
     reference.positions += [1.3, -7.0, 4.4]
     found = []
     for trajectory in (still, drifting):
-        host = Atoms("O8", trajectory.positions[:, trajectory.host].mean(axis=0), cell=trajectory.mean_cell, pbc=True)
+        host = Atoms(
+            "O8", trajectory.positions[:, trajectory.framework].mean(axis=0), cell=trajectory.mean_cell, pbc=True
+        )
         sites = reference_sites(reference, "Li", host)
         found.append(site_hops(trajectory.ions, trajectory.interval_ps, sites))
     same_events(found[0], events)
-    assert [(h.ion, h.start_frame, h.end_frame) for h in found[0]] == [(h.ion, h.start_frame, h.end_frame) for h in found[1]]
+    assert [(h.ion, h.start_frame, h.end_frame) for h in found[0]] == [
+        (h.ion, h.start_frame, h.end_frame) for h in found[1]
+    ]
     with pytest.raises(ValueError, match="same atoms in the same order"):
         reference_sites(reference[:-1], "Li", host)
     with pytest.raises(ValueError, match="has no Na"):

@@ -7,8 +7,8 @@ from cosine import BARRIER, SITE, Cosine, crystal
 from mlip.transitions.dimer import both_sides, dimer
 from mlip.transitions.modes import hessian_modes, lowest_modes
 from mlip.transitions.neb import neb
-from mlip.transitions.offpath import along_modes, compressed, far_enough, rattled, strained
 from mlip.transitions.paths import displacements
+from mlip.transitions.perturbations import along_modes, compressed, rattled, strained, without_overlaps
 from mlip.transitions.quench import quench
 from mlip.transitions.saddle import around, check_saddle
 
@@ -118,5 +118,5 @@ def test_structures_around_a_saddle_are_different_reproducible_and_not_overlappi
     assert [round(a.get_volume() / atoms.get_volume(), 6) for a in compressed(atoms)] == [0.92, 0.96, 1.04, 1.08]
     crushed = atoms.copy()
     crushed.positions[0] = crushed.positions[1] + 0.3
-    assert far_enough([atoms, crushed]) == [atoms]
-    assert "offpath" not in atoms.info
+    assert without_overlaps([atoms, crushed]) == [atoms]
+    assert "perturbation" not in atoms.info

@@ -6,7 +6,7 @@ from ase.build import bulk
 from cosine import SITE, crystal
 from walk import lattice
 
-from mlip.transitions.unique import by_environment, by_symmetry, fingerprint, symmetry_of
+from mlip.transitions.unique import by_environment, by_symmetry, hop_descriptor, symmetry_of
 
 
 def test_hops_of_a_cubic_lattice_are_as_many_as_their_lengths():
@@ -39,23 +39,23 @@ def test_a_hop_and_its_way_back_are_one_where_no_operation_turns_them():
     assert labels.tolist() == [0, 0, 1]
 
 
-def test_the_fingerprint_forgets_rotation_order_images_and_direction_and_nothing_else():
+def test_the_descriptor_of_a_hop_forgets_rotation_order_images_and_direction_and_nothing_else():
     host = bulk("NaCl", "rocksalt", a=5.6, cubic=True).repeat((2, 2, 1))
     host.rattle(0.2, seed=0)
     start, vector = np.array([1.4, 1.4, 1.4]), np.array([2.8, 0.1, 0.2])
-    known = fingerprint(host, start, vector)
+    known = hop_descriptor(host, start, vector)
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     turned = host[np.random.default_rng(1).permutation(len(host))]
     turned.set_cell(turned.cell.array @ turn.T)
     turned.positions = turned.positions @ turn.T + turned.cell.array[1]
-    np.testing.assert_allclose(fingerprint(turned, turn @ start, turn @ vector), known, atol=1e-10)
-    np.testing.assert_allclose(fingerprint(host, start + vector, -vector), known, atol=1e-10)
+    np.testing.assert_allclose(hop_descriptor(turned, turn @ start, turn @ vector), known, atol=1e-10)
+    np.testing.assert_allclose(hop_descriptor(host, start + vector, -vector), known, atol=1e-10)
     other = host.copy()
     other.symbols[0], other.symbols[1] = other.symbols[1], other.symbols[0]
-    assert np.linalg.norm(fingerprint(other, start, vector) - known) > 0.5
+    assert np.linalg.norm(hop_descriptor(other, start, vector) - known) > 0.5
 
 
-def test_hops_of_a_disordered_host_are_grouped_by_what_surrounds_them():
+def test_hops_of_a_disordered_framework_are_grouped_by_what_surrounds_them():
     host = bulk("NaCl", "rocksalt", a=5.6, cubic=True).repeat((3, 3, 1))
     rng = np.random.default_rng(2)
     prints, lengths, kind = [], [], []
@@ -65,10 +65,10 @@ def test_hops_of_a_disordered_host_are_grouped_by_what_surrounds_them():
         corner = 5.6 * rng.integers(0, 3, 3)
         which = rng.integers(2)
         vector = np.array([2.8, 0, 0]) if which else np.array([0, 2.8, 2.8])
-        prints.append(fingerprint(shaken, corner + 1.4, vector + 0.05 * rng.normal(size=3)))
+        prints.append(hop_descriptor(shaken, corner + 1.4, vector + 0.05 * rng.normal(size=3)))
         lengths.append(np.linalg.norm(vector))
         kind.append(which)
-    labels = by_environment(prints, lengths, apart=2.0)
+    labels = by_environment(prints, lengths, max_distance=2.0)
     assert len(set(zip(labels.tolist(), kind, strict=True))) == len(set(labels.tolist())) == 2
 
 

@@ -1,1 +1,1 @@
-"""Static properties: one file each, `evaluate(calculator, ...) -> Section` and `draw(data) -> figures`."""
+"""Properties of relaxed crystals, one class and one file each."""

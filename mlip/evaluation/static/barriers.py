@@ -1,7 +1,7 @@
-"""Migration barriers in three numbers per hop: on fixed DFT images, on the calculator's own path, DFT on its saddle.
+"""Migration barriers: on fixed DFT images, on the calculator's path, DFT on its saddle.
 
-(A) and DFT differ by the error of the energies along one path. (B) is what dynamics with the calculator feel. (C) is what
-DFT says of the saddle that the calculator believes in: B near A but far from C is a path that DFT would not take.
+(A) and DFT differ by the error of the energies along one path. (B) is what dynamics with the calculator samples. (C) is DFT's
+energy of the calculator's saddle: B near A but far from C is a path that DFT would not take.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,23 +10,32 @@ from pathlib import Path as FilePath
 
 import numpy as np
 from ase import Atoms
+from matplotlib.figure import Figure
 
 from mlip import keys
 from mlip.data.structures import read, write
+from mlip.errors import InputError
+from mlip.evaluation.plots import BLUE, GREEN, ORANGE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
-from mlip.evaluation.static.relaxation import Progress, calculate, conditions, unconstrained
+from mlip.evaluation.static.relaxation import calculate, conditions, unconstrained
 from mlip.transitions.endpoints import vacancy_hops
 from mlip.transitions.neb import Path, neb
 from mlip.transitions.paths import displacements
 from mlip.transitions.quench import quench_ends
 
 TO_LABEL = "barriers_to_label.xyz"
+LINES = (  # entry of a hop, its energies, label, how it is drawn
+    ("own", "energies_eV", "B: own path", {"marker": "o", "color": BLUE, "linestyle": "-"}),
+    ("fixed", "energies_eV", "A: on DFT images", {"marker": "s", "color": GREEN, "linestyle": "--", "markerfacecolor": "none"}),
+    ("fixed", "dft_eV", "DFT", {"marker": "D", "color": ORANGE, "linestyle": ":"}),
+    ("labelled", "energies_eV", "C: DFT on own saddle", {"marker": "*", "color": ORANGE, "linestyle": "", "markersize": 11}),
+)
 
 
 @dataclass(frozen=True)
 class Hop:
-    """A hop to be measured.  images: of a DFT path, ends included, with ref_energy; none where there is no such path."""
+    """A hop to be measured.  images: of a DFT path, ends included, with ref_energy; empty without one."""
 
     name: str
     start: Atoms
@@ -34,63 +43,69 @@ class Hop:
     images: Sequence[Atoms] = ()
 
 
-def evaluate(
-    calculator,
-    hops: Sequence[Hop | Mapping[str, str]] = (),
-    atoms: Atoms | None = None,
-    species: str | None = None,
-    max_length: float = 4.0,
-    n_hops: int = 3,
-    label: Callable[[list[Atoms]], list[Atoms]] | None = None,
-    folder: str | FilePath | None = None,
-    n_images: int = 7,
-    fmax: float = 0.03,
-    steps: int = 300,
-    progress: Progress | None = None,
-) -> Section:
+@dataclass(frozen=True)
+class Barriers:
     """Barriers of given hops, and of the n_hops shortest distinct hops into a vacancy of `species` in `atoms`.
 
-    hops    Hop, or {name, start, end, images} with files: images may be left out; start and end too where there are images
+    hops    Hop, or {name, start, end, images} with files: images may be left out; start and end too if there are images
     atoms   a relaxed supercell, wide enough (10 Å) for one vacancy
     label   gives copies of structures with DFT energies (ref_energy, or results); without it the structures that need
             labels are written to folder/barriers_to_label.xyz
     Ends are relaxed in the cell that they come with.
     """
-    wanted = [hop if isinstance(hop, Hop) else read_hop(hop) for hop in hops]
-    if atoms is not None:
-        if species is None:
-            raise ValueError("hops are looked for of one species: give species, e.g. Li")
-        wanted += [Hop(hop.name, hop.start, hop.end) for hop in vacancy_hops(unconstrained(atoms), species, max_length)[:n_hops]]
-    if not wanted:
-        raise ValueError("no hop was given: give hops (files of start and end), or atoms and species")
-    results, data, notes, to_label = [], {"hops": {}}, [], []
-    for hop in wanted:
-        where = {**conditions(hop.start), "hop": hop.name}
-        entry = data["hops"].setdefault(hop.name, {})
-        results += fixed_images(calculator, hop, where, entry)
-        if progress is not None:
-            progress(f"hop {hop.name}: relaxing its path")
-        try:
-            path = own_path(calculator, hop, n_images, fmax, steps)
-        except ValueError as error:  # the ends fell together, or atoms overlap: this hop has no barrier, others may
-            results.append(Result("barrier_own", None, "eV", verdict="warn", notes=[str(error)], conditions=where))
-            continue
-        results += own_barrier(path, where, entry)
-        points = [tagged(path.images[k], hop.name, role) for k, role in ((0, "start"), (path.saddle_index, "saddle"), (-1, "end"))]
-        if label is None:
-            to_label += points
-        else:
-            results += labelled_saddle(label(points), path, where, entry)
-    if to_label:
-        notes.append(hand_over(to_label, folder))
-    return Section("barriers", results, data, notes)
+
+    hops: Sequence[Hop | Mapping[str, str]] = ()
+    atoms: Atoms | None = None
+    species: str | None = None
+    max_length: float = 4.0
+    n_hops: int = 3
+    label: Callable[[list[Atoms]], list[Atoms]] | None = None
+    folder: str | FilePath | None = None
+    n_images: int = 7
+    fmax: float = 0.03
+    steps: int = 300
+
+    def evaluate(self, calculator) -> Section:
+        """Relax the path of every hop; label its saddle, or write it to be labelled."""
+        wanted = [hop if isinstance(hop, Hop) else read_hop(hop) for hop in self.hops]
+        if self.atoms is not None:
+            if self.species is None:
+                raise InputError("hops are looked for of one species: give species, e.g. Li")
+            distinct = vacancy_hops(unconstrained(self.atoms), self.species, self.max_length)
+            wanted += [Hop(hop.name, hop.start, hop.end) for hop in distinct[: self.n_hops]]
+        if not wanted:
+            raise InputError("no hop was given: give hops (files of start and end), or atoms and species")
+        results, data, notes, to_label = [], {"hops": {}}, [], []
+        for hop in wanted:
+            where = {**conditions(hop.start), "hop": hop.name}
+            entry = data["hops"].setdefault(hop.name, {})
+            results += fixed_images(calculator, hop, where, entry)
+            try:
+                path = own_path(calculator, hop, self.n_images, self.fmax, self.steps)
+            except ValueError as error:  # the ends fell together, or atoms overlap: this hop has no barrier, others may
+                results.append(Result("barrier_own", None, "eV", verdict="warn", notes=[str(error)], conditions=where))
+                continue
+            results += own_barrier(path, where, entry)
+            points = [tagged(path.images[k], hop.name, role) for k, role in ((0, "start"), (path.saddle_index, "saddle"), (-1, "end"))]
+            if self.label is None:
+                to_label += points
+            else:
+                results += labelled_saddle(self.label(points), path, where, entry)
+        if to_label:
+            notes.append(hand_over(to_label, self.folder))
+        return Section("barriers", results, data, notes)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot the energies along the paths."""
+        return plot_barriers(data)
 
 
 def read_hop(entry: Mapping[str, str]) -> Hop:
     """A hop from its files: {name, start, end, images}."""
     unknown = sorted(set(entry) - {"name", "start", "end", "images"})
     if unknown or not ("images" in entry or {"start", "end"} <= set(entry)):
-        raise ValueError(f"a hop is {{name, start, end, images}}, with start and end or with images; got {dict(entry)}")
+        raise InputError(f"a hop is {{name, start, end, images}}, with start and end or with images; got {dict(entry)}")
     images = read(entry["images"]) if entry.get("images") else []
     start = read(entry["start"])[0] if "start" in entry else images[0]
     end = read(entry["end"])[0] if "end" in entry else images[-1]
@@ -98,7 +113,7 @@ def read_hop(entry: Mapping[str, str]) -> Hop:
 
 
 def fixed_images(calculator, hop: Hop, where: Mapping, entry: dict) -> list[Result]:
-    """(A): barrier over the DFT images as they are, beside DFT's own; nothing where there are none."""
+    """(A): barrier over the DFT images as they are, beside DFT's own; nothing if there are none."""
     if not hop.images:
         return []
     dft = np.array([reference_energy(image) for image in hop.images])
@@ -153,11 +168,11 @@ def reference_energy(atoms: Atoms) -> float:
         return float(atoms.info[keys.REF_ENERGY])
     if atoms.calc is not None and "energy" in atoms.calc.results:
         return float(atoms.calc.results["energy"])
-    raise ValueError(f"{atoms.info.get('source', atoms.symbols)} carries no DFT energy (REF_energy): a barrier needs it on every image")
+    raise InputError(f"{atoms.info.get('source', atoms.symbols)} carries no DFT energy (REF_energy): a barrier needs it on every image")
 
 
 def tagged(atoms: Atoms, hop: str, role: str) -> Atoms:
-    """A copy without results, with where it stands in the path."""
+    """A copy without results, with its place in the path."""
     copy = atoms.copy()
     copy.info.update(config_type="barrier", hop=hop, role=role)
     return copy
@@ -169,4 +184,21 @@ def hand_over(structures: Sequence[Atoms], folder: str | FilePath | None) -> str
         return "no labels for the saddles (number C): give label, or a folder to write the structures to"
     path = FilePath(folder) / TO_LABEL
     write(path, structures)
-    return f"{len(structures)} structures (start, saddle and end of every hop) wait for DFT labels in {path}: number C is open"
+    return f"{len(structures)} structures (start, saddle and end of every hop) need DFT labels and are in {path}: number C is open"
+
+
+def plot_barriers(data: Mapping) -> dict[str, Figure]:
+    """barrier_N of hop N: energies along the path, of all three numbers that are there."""
+    figures = {}
+    for number, (hop, curves) in enumerate(data["hops"].items()):
+        if not curves:
+            continue
+        figure, axes = canvas("path (Å)", "energy above the start (eV)")
+        for entry, energies, label, style in LINES:
+            if entry in curves:
+                axes.plot(curves[entry]["coordinate_A"], curves[entry][energies], label=label, **style)
+        axes.set_title(hop, fontsize=9)
+        axes.axhline(0, color="0.7", linewidth=0.6)
+        axes.legend(frameon=False)
+        figures[f"barrier_{number}"] = figure
+    return figures

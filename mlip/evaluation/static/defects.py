@@ -1,6 +1,7 @@
-"""Vacancies, interstitials and Frenkel pairs in a supercell: formation energies with relaxed ions."""
+"""Formation energies of vacancies, interstitials and Frenkel pairs with relaxed ions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
@@ -8,78 +9,88 @@ from matplotlib.figure import Figure
 
 from mlip import keys
 from mlip.electrostatics.response import makov_payne
-from mlip.evaluation.plots import BLUE, ORANGE
+from mlip.errors import InputError
+from mlip.evaluation.plots import BLUE, ORANGE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
-from mlip.evaluation.static.canvas import canvas
-from mlip.evaluation.static.holes import distinct_sites, largest_holes
-from mlip.evaluation.static.relaxation import Progress, calculate, conditions, relax, relax_many, repeats, unconverged
+from mlip.evaluation.static.relaxation import calculate, conditions, relax, relax_many, repeats, unconverged
+from mlip.evaluation.static.voids import distinct_sites, largest_voids
 
 
-def evaluate(
-    calculator,
-    atoms: Atoms,
-    species: str,
-    chemical_potential: float | None = None,
-    metal: Atoms | None = None,
-    charge: float | None = None,
-    dielectric: float | Sequence[Sequence[float]] | None = None,
-    interstitials: Sequence[Sequence[float]] | None = None,
-    n_sites: int = 3,
-    width: float = 10.0,
-    fmax: float = 0.01,
-    steps: int = 500,
-    progress: Progress | None = None,
-) -> Section:
-    """E(vacancy) = E(defect) - E(bulk) + mu, E(interstitial) = E(defect) - E(bulk) - mu, E(Frenkel) = their sum, eV.
+@dataclass(frozen=True)
+class Defects:
+    """Formation energies of vacancies, interstitials and Frenkel pairs, eV.
 
     chemical_potential  mu of the species, eV per atom on the calculator's scale; or `metal`, the element whose relaxed
                         energy per atom is mu. Without either only the Frenkel energy, which needs none, is given
     charge              formal charge of the ion (Li: 1): vacancies carry -charge, interstitials +charge. Only for a
                         calculator with charges; None keeps every cell as neutral as the bulk
     dielectric          static dielectric constant or tensor for the Makov-Payne correction of charged cells
-    interstitials       [n, 3] fractional positions in `atoms`; None takes the largest holes
+    interstitials       [n, 3] fractional positions in `atoms`; None takes the largest voids
     n_sites             of all distinct sites, so many of lowest unrelaxed energy are relaxed; the lowest is the result
     """
-    start = relax(atoms, calculator, fmax=min(fmax, 0.005), steps=steps, progress=progress)
-    repeat = repeats(start.atoms.cell.array, width)
-    bulk = start.atoms.repeat(repeat)
-    bulk.info[keys.TOTAL_CHARGE] = float(atoms.info.get(keys.TOTAL_CHARGE, 0.0)) * int(np.prod(repeat))
-    charge, notes = usable_charge(calculator, charge, dielectric)
-    notes = unconverged([start], "the cell") + notes
-    mu = potential(calculator, species, chemical_potential, metal, steps)
-    holes = largest_holes(start.atoms, n_sites) if interstitials is None else np.atleast_2d(interstitials) @ start.atoms.cell.array
-    kinds = {
-        "vacancy": [without(bulk, site, charge) for site in distinct_sites(start.atoms, species)],
-        "interstitial": [with_one_more(bulk, species, hole, charge) for hole in holes],
-    }
-    (energy,) = (each.get_potential_energy() for each in calculate(calculator, [bulk]))
-    where = {**conditions(bulk), "species": species, "supercell": "x".join(map(str, repeat)), "charge": charge or 0.0}
-    results, lowest, data = [], {}, {}
-    for (kind, cells), sign in zip(kinds.items(), (1, -1), strict=True):
-        unrelaxed = np.array([each.get_potential_energy() for each in calculate(calculator, cells)])
-        chosen = unrelaxed.argsort(kind="stable")[:n_sites]
-        found = relax_many([cells[i] for i in chosen], calculator, fmax=fmax, steps=steps, progress=progress)
-        notes += unconverged(found, f"cells with a {kind}")
-        correction = correct(bulk, charge, dielectric)
-        energies = np.array([each.energy for each in found]) - energy + correction
-        data[kind] = {"relaxed_eV": energies.tolist(), "unrelaxed_eV": (unrelaxed[chosen] - energy + correction).tolist()}
-        lowest[kind] = float(energies.min())
-        here = {**where, "distinct_sites": len(cells), "relaxed_sites": len(chosen)}
-        if mu is not None:
-            results.append(Result(f"{kind}_formation_energy", lowest[kind] + sign * mu, "eV", conditions=here))
-    results.append(Result("frenkel_energy", lowest["vacancy"] + lowest["interstitial"], "eV", conditions=where))
-    if mu is None:
-        notes.append("no chemical potential was given: a vacancy's own energy is open, the Frenkel energy needs none")
-    else:
-        results.append(Result("chemical_potential", mu, "eV", conditions={"species": species}))
-        data["chemical_potential_eV"] = mu
-        if metal is not None:
-            notes.append("the chemical potential is the calculator's own energy of the metal, which means something only where "
-                         "it was trained on the metal; the Frenkel energy does not depend on it")  # fmt: skip
-    if charge and mu is not None:
-        notes.append("formation energies of charged defects hold up to charge times the Fermi level; it leaves Frenkel energies")
-    return Section("defects", results, data, notes)
+
+    atoms: Atoms
+    species: str
+    chemical_potential: float | None = None
+    metal: Atoms | None = None
+    charge: float | None = None
+    dielectric: float | Sequence[Sequence[float]] | None = None
+    interstitials: Sequence[Sequence[float]] | None = None
+    n_sites: int = 3
+    width: float = 10.0
+    fmax: float = 0.01
+    steps: int = 500
+
+    def evaluate(self, calculator) -> Section:
+        """Relax the ions around every defect."""
+        start = relax(self.atoms, calculator, fmax=min(self.fmax, 0.005), steps=self.steps)
+        repeat = repeats(start.atoms.cell.array, self.width)
+        bulk = start.atoms.repeat(repeat)
+        bulk.info[keys.TOTAL_CHARGE] = float(self.atoms.info.get(keys.TOTAL_CHARGE, 0.0)) * int(np.prod(repeat))
+        charge, notes = usable_charge(calculator, self.charge, self.dielectric)
+        notes = unconverged([start], "the cell") + notes
+        mu = potential(calculator, self.species, self.chemical_potential, self.metal, self.steps)
+        if self.interstitials is None:
+            voids = largest_voids(start.atoms, self.n_sites)
+        else:
+            voids = np.atleast_2d(self.interstitials) @ start.atoms.cell.array
+        kinds = {
+            "vacancy": [without(bulk, site, charge) for site in distinct_sites(start.atoms, self.species)],
+            "interstitial": [with_one_more(bulk, self.species, void, charge) for void in voids],
+        }
+        (energy,) = (each.get_potential_energy() for each in calculate(calculator, [bulk]))
+        where = {**conditions(bulk), "species": self.species, "supercell": "x".join(map(str, repeat)), "charge": charge or 0.0}
+        results, lowest, data = [], {}, {}
+        for (kind, cells), sign in zip(kinds.items(), (1, -1), strict=True):
+            unrelaxed = np.array([each.get_potential_energy() for each in calculate(calculator, cells)])
+            chosen = unrelaxed.argsort(kind="stable")[:self.n_sites]
+            relaxed = relax_many([cells[i] for i in chosen], calculator, fmax=self.fmax, steps=self.steps)
+            notes += unconverged(relaxed, f"cells with a {kind}")
+            correction = correct(bulk, charge, self.dielectric)
+            energies = np.array([each.energy for each in relaxed]) - energy + correction
+            data[kind] = {"relaxed_eV": energies.tolist(), "unrelaxed_eV": (unrelaxed[chosen] - energy + correction).tolist()}
+            lowest[kind] = float(energies.min())
+            here = {**where, "distinct_sites": len(cells), "relaxed_sites": len(chosen)}
+            if mu is not None:
+                results.append(Result(f"{kind}_formation_energy", lowest[kind] + sign * mu, "eV", conditions=here))
+        results.append(Result("frenkel_energy", lowest["vacancy"] + lowest["interstitial"], "eV", conditions=where))
+        if mu is None:
+            notes.append("no chemical potential was given: a vacancy's own energy is open, the Frenkel energy needs none")
+        else:
+            results.append(Result("chemical_potential", mu, "eV", conditions={"species": self.species}))
+            data["chemical_potential_eV"] = mu
+            if self.metal is not None:
+                notes.append("the chemical potential is the calculator's own energy of the metal, which means something only where "
+                             "it was trained on the metal; the Frenkel energy does not depend on it")  # fmt: skip
+        if charge and mu is not None:
+            notes.append("formation energies of charged defects hold up to charge times the Fermi level; it leaves Frenkel energies")
+        return Section("defects", results, data, notes)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot the energies of all sites."""
+        return plot_defects(data)
 
 
 def usable_charge(calculator, charge: float | None, dielectric) -> tuple[float | None, list[str]]:
@@ -93,19 +104,19 @@ def usable_charge(calculator, charge: float | None, dielectric) -> tuple[float |
     return charge, []
 
 
-def potential(calculator, species: str, given: float | None, metal: Atoms | None, steps: int) -> float | None:
+def potential(calculator, species: str, chemical_potential: float | None, metal: Atoms | None, steps: int) -> float | None:
     """Chemical potential, eV per atom."""
-    if given is not None and metal is not None:
-        raise ValueError("give a chemical_potential or a metal, not both")
+    if chemical_potential is not None and metal is not None:
+        raise InputError("give a chemical_potential or a metal, not both")
     if metal is None:
-        return given
+        return chemical_potential
     if set(metal.get_chemical_symbols()) != {species}:
-        raise ValueError(f"the metal of {species} must hold {species} only, got {metal.symbols}")
-    found = relax(metal, calculator, steps=steps)
-    if not found.converged:
-        raise ValueError(f"{metal.symbols} did not relax in {steps} steps: the calculator may not know the metal; give a "
+        raise InputError(f"the metal of {species} must hold {species} only, got {metal.symbols}")
+    relaxed = relax(metal, calculator, steps=steps)
+    if not relaxed.converged:
+        raise InputError(f"{metal.symbols} did not relax in {steps} steps: the calculator may not be trained on the metal; give a "
                          "chemical_potential instead")  # fmt: skip
-    return float(found.energy) / len(metal)
+    return float(relaxed.energy) / len(metal)
 
 
 def without(bulk: Atoms, site: int, charge: float | None) -> Atoms:
@@ -130,7 +141,7 @@ def correct(bulk: Atoms, charge: float | None, dielectric) -> float:
     return float(makov_payne(bulk.cell.array, charge, dielectric))
 
 
-def draw(data: Mapping) -> dict[str, Figure]:
+def plot_defects(data: Mapping) -> dict[str, Figure]:
     """defects: energies of all sites above the bulk, relaxed and not, without the chemical potential."""
     figure, axes = canvas("site", "energy above the bulk, mu left out (eV)")
     names, place = [], 0

@@ -1,53 +1,62 @@
-"""Elastic tensor from the stress of strained cells with relaxed ions; averages over grains, and Born stability.
+"""Elastic tensor from the stress of strained cells, its averages, Born stability.
 
 Voigt order xx, yy, zz, yz, xz, xy; shear strains are twice the tensor's. Sign and conventions of Nye, Physical
 Properties of Crystals; averages of Hill, Proc. Phys. Soc. A 65, 349 (1952).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
 
 from mlip import units
+from mlip.errors import InputError
+from mlip.evaluation.plots import canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
-from mlip.evaluation.static.canvas import canvas
-from mlip.evaluation.static.relaxation import Progress, conditions, relax, relax_many, unconverged
+from mlip.evaluation.static.relaxation import conditions, relax, relax_many, unconverged
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 ROUGH = 0.1  # of the bulk modulus: a larger internal error is worth a warning
 
 
-def evaluate(
-    calculator,
-    atoms: Atoms,
-    strains: Sequence[float] = (0.005, 0.01),
-    fmax: float = 0.001,
-    steps: int = 500,
-    progress: Progress | None = None,
-) -> Section:
-    """C11 .. C66, their Voigt-Reuss-Hill averages K, G, E and Poisson's ratio, and the smallest eigenvalue.
+@dataclass(frozen=True)
+class ElasticTensor:
+    """Elastic constants C11 .. C66, their Voigt-Reuss-Hill averages, and Born stability.
 
     strains  sizes, each applied in both directions; the slope is extrapolated to strain zero
     fmax     eV/Å; tighter than a lattice needs, because soft ions take up much of a small strain
     The interval of every number is internal: asymmetry of the tensor (the stress is a derivative of one energy, so
     it must be symmetric) and what the extrapolation changed. The crystal is first relaxed to zero stress.
     """
-    strains = sorted(strains)
-    if not strains or strains[0] <= 0 or strains[-1] > 0.05 or len(set(strains)) < len(strains):
-        raise ValueError(f"strains must be distinct, positive and at most 0.05, got {strains}")
-    start = relax(atoms, calculator, fmax=fmax, steps=steps, progress=progress)
-    signed = [sign * size for size in strains for sign in (1, -1)]
-    cells = [strained(start.atoms, component, strain) for component in range(6) for strain in signed]
-    found = relax_many(cells, calculator, fmax=fmax, steps=steps, progress=progress)
-    stresses = np.array([each.atoms.get_stress() for each in found]).reshape(6, len(strains), 2, 6)
-    tensor, error = (units.EV_PER_A3_IN_GPA * part for part in slopes(np.array(strains), stresses))
-    notes = unconverged([start], "the cell") + unconverged(found, "strained cells")
-    results = tensor_results(tensor, error, conditions(atoms), notes)
-    data = {"tensor_GPa": tensor.tolist(), "error_GPa": error.tolist(), "strains": strains}
-    return Section("elastic", results, data, notes)
+
+    atoms: Atoms
+    strains: Sequence[float] = (0.005, 0.01)
+    fmax: float = 0.001
+    steps: int = 500
+
+    def evaluate(self, calculator) -> Section:
+        """Strain the relaxed cell, relax its ions and take the slopes of the stress."""
+        strains = sorted(self.strains)
+        if not strains or strains[0] <= 0 or strains[-1] > 0.05 or len(set(strains)) < len(strains):
+            raise InputError(f"strains must be distinct, positive and at most 0.05, got {strains}")
+        start = relax(self.atoms, calculator, fmax=self.fmax, steps=self.steps)
+        signed = [sign * size for size in strains for sign in (1, -1)]
+        cells = [strained(start.atoms, component, strain) for component in range(6) for strain in signed]
+        relaxed = relax_many(cells, calculator, fmax=self.fmax, steps=self.steps)
+        stresses = np.array([each.atoms.get_stress() for each in relaxed]).reshape(6, len(strains), 2, 6)
+        tensor, error = (units.EV_PER_A3_IN_GPA * part for part in slopes(np.array(strains), stresses))
+        notes = unconverged([start], "the cell") + unconverged(relaxed, "strained cells")
+        results = tensor_results(tensor, error, conditions(self.atoms), notes)
+        data = {"tensor_GPa": tensor.tolist(), "error_GPa": error.tolist(), "strains": strains}
+        return Section("elastic", results, data, notes)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot the tensor as a map."""
+        return plot_elastic(data)
 
 
 def strained(atoms: Atoms, component: int, strain: float) -> Atoms:
@@ -65,7 +74,7 @@ def slopes(strains: np.ndarray, stresses: np.ndarray) -> tuple[np.ndarray, np.nd
     """C[i, j] = d stress_i / d strain_j at zero strain, symmetric, and its internal error, [6, 6] both.
 
     strains   [n] ascending;  stresses [6 strain components j, n, 2 signs (+, -), 6 stress components i]
-    Central differences D(h) = C + c h^2 of each size, extrapolated to h = 0 where there are two sizes or more.
+    Central differences D(h) = C + c h^2 of each size, extrapolated to h = 0 if there are two sizes or more.
     """
     central = (stresses[:, :, 0] - stresses[:, :, 1]) / (2 * strains[:, None])  # [j, n, i]
     central = central.transpose(1, 2, 0)  # [n, i, j]
@@ -115,7 +124,7 @@ def propagated(function: Callable[[np.ndarray], float], tensor: np.ndarray, erro
 
 
 def tensor_results(tensor: np.ndarray, error: np.ndarray, where: dict, notes: list[str]) -> list[Result]:
-    """Every number of the tensor; `notes` gets a sentence where they are doubtful."""
+    """Every number of the tensor; `notes` gets a sentence if they are doubtful."""
     lowest = smallest_eigenvalue(tensor)
     slack = propagated(smallest_eigenvalue, tensor, error)
     if lowest <= 0:
@@ -138,7 +147,7 @@ def tensor_results(tensor: np.ndarray, error: np.ndarray, where: dict, notes: li
     return results
 
 
-def draw(data: Mapping) -> dict[str, Figure]:
+def plot_elastic(data: Mapping) -> dict[str, Figure]:
     """elastic: the tensor as a map with its numbers and errors, GPa."""
     tensor, error = np.array(data["tensor_GPa"]), np.array(data["error_GPa"])
     names = ("xx", "yy", "zz", "yz", "xz", "xy")

@@ -1,6 +1,7 @@
-"""Orderings of a disordered crystal ranked by a calculator: relaxed energies, and rank correlation with DFT labels."""
+"""Orderings of a disordered crystal ranked by a calculator, and against DFT labels."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
@@ -8,66 +9,73 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from mlip import keys
-from mlip.evaluation.plots import BLUE, ORANGE
+from mlip.errors import InputError
+from mlip.evaluation.plots import BLUE, ORANGE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
-from mlip.evaluation.static.canvas import canvas
-from mlip.evaluation.static.relaxation import Progress, calculate, conditions, plain_structure, relax_many, unconverged
+from mlip.evaluation.static.relaxation import calculate, conditions, plain_structure, relax_many, unconverged
 
 FEWEST = 4  # structures of which ranks can be compared
 
 
-def evaluate(
-    calculator,
-    structures: Sequence[Atoms],
-    fmax: float = 0.01,
-    steps: int = 500,
-    cell: bool = True,
-    progress: Progress | None = None,
-) -> Section:
-    """Energies of the orderings before and after relaxation, meV/atom above the lowest; Spearman's rho of their ranks.
+@dataclass(frozen=True)
+class Orderings:
+    """Energies of orderings before and after relaxation, meV/atom, and Spearman's rho of their ranks.
 
     structures  of mlip.data.orderings, or any of one composition. Where they carry a DFT energy (ref_energy), it is that
                 of the structure as given, and is compared with the calculator's energy of the same, unrelaxed structure
     Relaxed structures are kept in data["relaxed"] in order of their energy.
     """
-    check_one_composition(structures)
-    given = np.array([each.get_potential_energy() / len(each) for each in calculate(calculator, structures)])
-    found = relax_many(structures, calculator, cell, fmax=fmax, steps=steps, progress=progress)
-    relaxed = np.array([each.energy / len(each.atoms) for each in found])
-    labels = np.array([energy_label(atoms) for atoms in structures])
-    names = [str(atoms.info.get("source", number)) for number, atoms in enumerate(structures)]
-    where, notes = {"material": conditions(structures[0])["material"]}, unconverged(found, "orderings")
-    order = np.argsort(relaxed, kind="stable")
-    results = [Result("ordering_energy", 1e3 * (relaxed[i] - relaxed[order[0]]), "meV/atom", conditions={**where, "ordering": names[i],
-               "atoms": len(structures[i])}) for i in order]  # fmt: skip
-    results.append(Result("ordering_energy_spread", 1e3 * relaxed.std(), "meV/atom", conditions=where))
-    for name, one, other in (("spearman_relaxation", given, relaxed), ("spearman_dft", given, labels)):
-        known = np.isfinite(one) & np.isfinite(other)
-        if known.sum() >= FEWEST:
-            results.append(spearman(name, one[known], other[known], where))
-    if np.isfinite(labels).sum() < FEWEST:
-        notes.append(f"{int(np.isfinite(labels).sum())} of {len(labels)} orderings carry a DFT energy; {FEWEST} are needed to "
-                     "compare ranks: label them, and evaluate again")  # fmt: skip
-    data = {
-        "names": names, "given_meV": above(given), "relaxed_meV": above(relaxed), "dft_meV": above(labels),
-        "coulomb_eV": [atoms.info.get("coulomb_energy") for atoms in structures],
-        "relaxed": [plain_structure(found[i].atoms) for i in order],
-    }  # fmt: skip
-    return Section("orderings", results, data, notes)
+
+    structures: Sequence[Atoms]
+    fmax: float = 0.01
+    steps: int = 500
+    cell: bool = True
+
+    def evaluate(self, calculator) -> Section:
+        """Relax every ordering and rank them."""
+        check_one_composition(self.structures)
+        unrelaxed = np.array([each.get_potential_energy() / len(each) for each in calculate(calculator, self.structures)])
+        optimised = relax_many(self.structures, calculator, self.cell, fmax=self.fmax, steps=self.steps)
+        relaxed = np.array([each.energy / len(each.atoms) for each in optimised])
+        labels = np.array([energy_label(atoms) for atoms in self.structures])
+        names = [str(atoms.info.get("source", number)) for number, atoms in enumerate(self.structures)]
+        where, notes = {"material": conditions(self.structures[0])["material"]}, unconverged(optimised, "orderings")
+        order = np.argsort(relaxed, kind="stable")
+        results = [Result("ordering_energy", 1e3 * (relaxed[i] - relaxed[order[0]]), "meV/atom", conditions={**where, "ordering": names[i],
+                   "atoms": len(self.structures[i])}) for i in order]  # fmt: skip
+        results.append(Result("ordering_energy_spread", 1e3 * relaxed.std(), "meV/atom", conditions=where))
+        for name, one, other in (("spearman_relaxation", unrelaxed, relaxed), ("spearman_dft", unrelaxed, labels)):
+            known = np.isfinite(one) & np.isfinite(other)
+            if known.sum() >= FEWEST:
+                results.append(spearman(name, one[known], other[known], where))
+        if np.isfinite(labels).sum() < FEWEST:
+            notes.append(f"{int(np.isfinite(labels).sum())} of {len(labels)} orderings carry a DFT energy; {FEWEST} are needed to "
+                         "compare ranks: label them, and evaluate again")  # fmt: skip
+        data = {
+            "names": names, "given_meV": above(unrelaxed), "relaxed_meV": above(relaxed), "dft_meV": above(labels),
+            "coulomb_eV": [atoms.info.get("coulomb_energy") for atoms in self.structures],
+            "relaxed": [plain_structure(optimised[i].atoms) for i in order],
+        }  # fmt: skip
+        return Section("orderings", results, data, notes)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot energies by rank, and against DFT."""
+        return plot_orderings(data)
 
 
 def check_one_composition(structures: Sequence[Atoms]) -> None:
     """ValueError for energies that cannot be compared."""
     if len(structures) < 2:
-        raise ValueError(f"a ranking needs at least two orderings, got {len(structures)}")
+        raise InputError(f"a ranking needs at least two orderings, got {len(structures)}")
     formulas = {atoms.get_chemical_formula("metal", empirical=True) for atoms in structures}
     if len(formulas) > 1:
-        raise ValueError(f"orderings must have one composition, got {', '.join(sorted(formulas))}: rank them separately")
+        raise InputError(f"orderings must have one composition, got {', '.join(sorted(formulas))}: rank them separately")
 
 
 def energy_label(atoms: Atoms) -> float:
-    """eV per atom, NaN where there is none."""
+    """eV per atom, NaN if there is none."""
     return float(atoms.info.get(keys.REF_ENERGY, np.nan)) / len(atoms)
 
 
@@ -87,19 +95,19 @@ def spearman(name: str, one: np.ndarray, other: np.ndarray, where: Mapping) -> R
     return Result(name, rho, "", np.tanh(z - 2 * error), np.tanh(z + 2 * error), conditions={**where, "orderings": len(one)})
 
 
-def draw(data: Mapping) -> dict[str, Figure]:
+def plot_orderings(data: Mapping) -> dict[str, Figure]:
     """orderings: relaxed energies by rank; orderings_dft: energies of the given structures against DFT."""
     figure, axes = canvas("rank", "energy above the lowest (meV/atom)")
-    given, relaxed = np.array(data["given_meV"]), np.array(data["relaxed_meV"])
+    unrelaxed, relaxed = np.array(data["given_meV"]), np.array(data["relaxed_meV"])
     order = relaxed.argsort(kind="stable")
     axes.plot(1 + np.arange(len(order)), relaxed[order], "o-", color=BLUE, label="relaxed")
-    axes.plot(1 + np.arange(len(order)), given[order], "s", color=ORANGE, markerfacecolor="none", label="as given")
+    axes.plot(1 + np.arange(len(order)), unrelaxed[order], "s", color=ORANGE, markerfacecolor="none", label="as given")
     axes.legend(frameon=False)
     figures, dft = {"orderings": figure}, np.array([np.nan if e is None else e for e in data["dft_meV"]])
     if np.isfinite(dft).sum() >= FEWEST:
         figures["orderings_dft"], axes = canvas("DFT energy above the lowest (meV/atom)", "calculator's (meV/atom)")
-        axes.plot(dft, given, "o", color=BLUE, label="same structures")
-        ends = [0, max(np.nanmax(dft), given.max())]
+        axes.plot(dft, unrelaxed, "o", color=BLUE, label="same structures")
+        ends = [0, max(np.nanmax(dft), unrelaxed.max())]
         axes.plot(ends, ends, ":", color="0.4", label="equal")
         axes.legend(frameon=False)
     return figures

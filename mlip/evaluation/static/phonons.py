@@ -1,9 +1,11 @@
-"""Phonons by finite displacements (phonopy): bands, density of states, stability, free energy and heat capacity."""
+"""Phonons by finite displacements (phonopy): bands, stability, thermodynamics."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from matplotlib.figure import Figure
 from phonopy import Phonopy
 from phonopy.harmonic.dynmat_to_fc import get_commensurate_points
 from phonopy.structure.atoms import PhonopyAtoms
@@ -11,9 +13,11 @@ from phonopy.structure.cells import guess_primitive_matrix
 from scipy.spatial.transform import Rotation
 
 from mlip import units
+from mlip.errors import InputError
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
-from mlip.evaluation.static.relaxation import Progress, calculate, conditions, relax, repeats, unconverged
+from mlip.evaluation.static.phonon_figures import plot_phonons
+from mlip.evaluation.static.relaxation import calculate, conditions, relax, repeats, unconverged
 
 PLANCK = 4.135667696e-3  # eV/THz
 IMAGINARY = -0.1  # THz; shallower ones at the ends of acoustic branches are interpolation and noise
@@ -23,57 +27,64 @@ MESH = 50.0  # Å, phonopy's measure of how dense a mesh of wave vectors is
 TURN = Rotation.from_rotvec((0.3, 0.5, 0.7)).as_matrix()  # any rotation: forces must turn with the crystal
 
 
-def evaluate(
-    calculator,
-    atoms: Atoms,
-    width: float = 10.0,
-    displacement: float = 0.02,
-    temperature_K: float = 300.0,
-    reference=None,
-    fmax: float = 0.001,
-    steps: int = 500,
-    progress: Progress | None = None,
-) -> Section:
-    """Frequencies of the relaxed crystal and what follows from them in the harmonic approximation.
+@dataclass(frozen=True)
+class Phonons:
+    """Frequencies of the relaxed crystal, and its thermodynamics in the harmonic approximation.
 
     width         Å, of the supercell between opposite faces
     displacement  Å, 0.01 to 0.03; forces in float32 need the larger
     reference     another calculator (DFT), whose forces on the same displaced cells give the frequencies beside ours
     No splitting of longitudinal and transverse optical branches at Gamma.
     """
-    if not 0.005 <= displacement <= 0.05:
-        raise ValueError(f"a displacement of 0.01 to 0.03 Å probes the harmonic force, got {displacement} Å")
-    start = relax(atoms, calculator, fmax=fmax, steps=steps, progress=progress)
-    notes = unconverged([start], "the cell")
-    phonon = displaced(start.atoms, repeats(start.atoms.cell.array, width), displacement)
-    drift = force_constants(phonon, calculator)
-    noise = rounding(phonon, calculator) / displacement
-    if noise > NOISE:
-        notes.append(f"rounding of the forces adds {noise:.3f} eV/Å^2 to the force constants: give a calculator in float64 "
-                     "(load_calculator(dtype='float64')), or a larger displacement")  # fmt: skip
-    where = {**conditions(start.atoms), "supercell_atoms": len(phonon.supercell), "displacement_A": displacement}
-    exact, data, (mesh, weights) = exact_frequencies(phonon), curves(phonon), on_mesh(phonon)
-    lowest = min(np.min(data["bands_THz"]), mesh.min())
-    verdict, sentence = stability(exact, lowest)
-    notes += [sentence] if sentence else []
-    results = [
-        Result("lowest_frequency", lowest, "THz", verdict=verdict, notes=[sentence] if sentence else [], conditions=where),
-        Result("highest_frequency", mesh.max(), "THz", conditions=where),
-        *thermal(mesh, weights, temperature_K, len(phonon.primitive), where),
-        Result("acoustic_sum_rule_violation", drift, "eV/Å^2", conditions=where),
-        Result("force_noise", noise, "eV/Å^2", conditions=where),
-        Result("displaced_supercells", len(phonon.supercells_with_displacements), "", conditions=where),
-    ]
-    if reference is not None:
-        force_constants(phonon, reference)
-        other = curves(phonon)
-        data |= {"bands_reference_THz": other["bands_THz"], "dos_reference_THz": other["dos_THz"], "dos_reference": other["dos"]}
-        beside = exact - exact_frequencies(phonon)
-        results += [
-            Result("frequency_rmse", np.sqrt(np.mean(beside**2)), "THz", conditions=where),
-            Result("frequency_bias", beside.mean(), "THz", conditions=where),
+
+    atoms: Atoms
+    width: float = 10.0
+    displacement: float = 0.02
+    temperature_K: float = 300.0
+    reference: object = None
+    fmax: float = 0.001
+    steps: int = 500
+
+    def evaluate(self, calculator) -> Section:
+        """Displace atoms in a supercell and diagonalise the force constants."""
+        if not 0.005 <= self.displacement <= 0.05:
+            raise InputError(f"a displacement of 0.01 to 0.03 Å probes the harmonic force, got {self.displacement} Å")
+        start = relax(self.atoms, calculator, fmax=self.fmax, steps=self.steps)
+        notes = unconverged([start], "the cell")
+        phonon = displaced(start.atoms, repeats(start.atoms.cell.array, self.width), self.displacement)
+        drift = force_constants(phonon, calculator)
+        noise = rounding(phonon, calculator) / self.displacement
+        if noise > NOISE:
+            notes.append(f"rounding of the forces adds {noise:.3f} eV/Å^2 to the force constants: give a calculator in float64 "
+                         "(load_calculator(dtype='float64')), or a larger displacement")  # fmt: skip
+        where = {**conditions(start.atoms), "supercell_atoms": len(phonon.supercell), "displacement_A": self.displacement}
+        exact, data, (mesh, weights) = exact_frequencies(phonon), curves(phonon), on_mesh(phonon)
+        lowest = min(np.min(data["bands_THz"]), mesh.min())
+        verdict, sentence = stability(exact, lowest)
+        notes += [sentence] if sentence else []
+        results = [
+            Result("lowest_frequency", lowest, "THz", verdict=verdict, notes=[sentence] if sentence else [], conditions=where),
+            Result("highest_frequency", mesh.max(), "THz", conditions=where),
+            *thermal(mesh, weights, self.temperature_K, len(phonon.primitive), where),
+            Result("acoustic_sum_rule_violation", drift, "eV/Å^2", conditions=where),
+            Result("force_noise", noise, "eV/Å^2", conditions=where),
+            Result("displaced_supercells", len(phonon.supercells_with_displacements), "", conditions=where),
         ]
-    return Section("phonons", results, data, notes)
+        if self.reference is not None:
+            force_constants(phonon, self.reference)
+            other = curves(phonon)
+            data |= {"bands_reference_THz": other["bands_THz"], "dos_reference_THz": other["dos_THz"], "dos_reference": other["dos"]}
+            beside = exact - exact_frequencies(phonon)
+            results += [
+                Result("frequency_rmse", np.sqrt(np.mean(beside**2)), "THz", conditions=where),
+                Result("frequency_bias", beside.mean(), "THz", conditions=where),
+            ]
+        return Section("phonons", results, data, notes)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot bands and density of states."""
+        return plot_phonons(data)
 
 
 def displaced(atoms: Atoms, repeat: tuple[int, int, int], displacement: float) -> Phonopy:
@@ -88,7 +99,7 @@ def displaced(atoms: Atoms, repeat: tuple[int, int, int], displacement: float) -
 def force_constants(phonon: Phonopy, calculator) -> float:
     """Sets them from the calculator's forces; returns how far they were from the acoustic sum rule, eV/Å^2."""
     cells = [as_atoms(cell) for cell in [phonon.supercell, *phonon.supercells_with_displacements]]
-    still, *moved = (answer.get_forces() for answer in calculate(calculator, cells))
+    still, *moved = (atoms.get_forces() for atoms in calculate(calculator, cells))
     phonon.forces = [forces - still for forces in moved]  # a reference is not at its own minimum
     phonon.produce_force_constants(calculate_full_force_constants=True)
     # over the atoms that were moved; over those that feel it, Newton's third law makes it zero whatever the rounding
@@ -181,9 +192,9 @@ def harmonic(frequencies: np.ndarray, weights: np.ndarray, temperature: float) -
 
 
 def thermal(frequencies: np.ndarray, weights: np.ndarray, temperature: float, n_atoms: int, where: Mapping) -> list[Result]:
-    """Per atom, at one temperature; a note where imaginary modes are missing in it."""
+    """Per atom, at one temperature; a note if imaginary modes are missing in it."""
     if not temperature > 0:
-        raise ValueError(f"the temperature must be positive, got {temperature} K")
+        raise InputError(f"the temperature must be positive, got {temperature} K")
     free, entropy, capacity = (value / n_atoms for value in harmonic(frequencies, weights, temperature))
     lost = float(((frequencies < IMAGINARY) * weights[:, None]).sum() / (weights.sum() * frequencies.shape[1]))
     notes = [f"{lost:.1%} of the modes are imaginary and left out"] if lost > 0 else []

@@ -1,7 +1,7 @@
-"""Relaxation of one or many crystals at once, which every static property begins with."""
+"""Relaxation of one or many crystals at once."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,10 @@ from ase.optimize import LBFGS
 
 from mlip import units
 from mlip.calculator import calculate_many
+from mlip.errors import InputError
 
 AT_ONCE = 4000  # atoms in one call of the calculator: its memory grows with them
-MOST_STRAIN = 0.5  # of the volume; a crystal that swells or shrinks more is no longer the one that was asked about
-
-Progress = Callable[[str], None]
+MOST_STRAIN = 0.5  # of the volume; a crystal that swells or shrinks more is no longer the same
 
 
 @dataclass(frozen=True)
@@ -46,36 +45,31 @@ def relax_many(
     fmax: float = 0.005,
     max_stress: float = 0.1 * units.KBAR,
     steps: int = 500,
-    progress: Progress | None = None,
 ) -> list[Relaxed]:
     """The structures at their nearest minima; one LBFGS each, one call of the calculator per step for all.
 
     cell       relax the cell as well, until no component of the stress is beyond max_stress (eV/Å^3)
     fmax       eV/Å, the largest force left on an atom
-    progress   is told one line per step
-    The caller's atoms are not changed; constraints are dropped. What does not converge in `steps` says so.
+    The caller's atoms are not changed; constraints are dropped. `converged` is False for one that does not converge in `steps`.
     Raises ValueError for a cell that is not periodic, for results that are not finite, for a runaway cell.
     """
     if not (fmax > 0 and max_stress > 0 and steps >= 0):
-        raise ValueError(f"fmax and max_stress must be positive, steps not negative; got {fmax}, {max_stress}, {steps}")
+        raise InputError(f"fmax and max_stress must be positive, steps not negative; got {fmax}, {max_stress}, {steps}")
     copies = [unconstrained(atoms) for atoms in structures]
     volumes = [atoms.get_volume() for atoms in copies]
     # sqrt(n) makes a strain about as stiff as an atom; ASE's n leaves the cells of many atoms far too soft
     moving = [FrechetCellFilter(atoms, exp_cell_factor=len(atoms) ** 0.5) if cell else atoms for atoms in copies]
     optimizers = [LBFGS(each, logfile=None) for each in moving]
-    found: list[Relaxed | None] = [None] * len(copies)
+    relaxed: list[Relaxed | None] = [None] * len(copies)
     waiting = list(range(len(copies)))
     for step in range(steps + 1):
-        for i, answer in zip(waiting, calculate(calculator, [copies[i] for i in waiting], stress=cell), strict=True):
-            copies[i].calc = answer.calc
+        for i, calculated in zip(waiting, calculate(calculator, [copies[i] for i in waiting], stress=cell), strict=True):
+            copies[i].calc = calculated.calc
             force = float(np.linalg.norm(copies[i].get_forces(), axis=1).max())
-            stress = float(np.abs(copies[i].get_stress()).max()) if "stress" in answer.calc.results else float("nan")
+            stress = float(np.abs(copies[i].get_stress()).max()) if "stress" in calculated.calc.results else float("nan")
             converged = force < fmax and (not cell or stress < max_stress)
-            found[i] = Relaxed(copies[i], converged, step, force, stress)
-        if progress is not None:
-            worst = max(found[i].max_force for i in waiting)
-            progress(f"step {step}: {len(waiting)} of {len(copies)} still relaxing, largest force {worst:.4f} eV/Å")
-        waiting = [i for i in waiting if not found[i].converged]
+            relaxed[i] = Relaxed(copies[i], converged, step, force, stress)
+        waiting = [i for i in waiting if not relaxed[i].converged]
         if not waiting or step == steps:
             break
         for i in waiting:
@@ -83,38 +77,38 @@ def relax_many(
                 warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
                 optimizers[i].step()
             _check_volume(copies[i], volumes[i], step)
-    return found
+    return relaxed
 
 
 def calculate(calculator, structures: Sequence[Atoms], stress: bool = False) -> list[Atoms]:
-    """calculate_many in calls of about AT_ONCE atoms; ValueError where a result is missing or not finite."""
-    answered, batch = [], []
+    """calculate_many in calls of about AT_ONCE atoms; ValueError if a result is missing or not finite."""
+    calculated, batch = [], []
     for count, atoms in enumerate(structures, 1):
         batch.append(atoms)
         if count == len(structures) or sum(map(len, batch)) >= AT_ONCE:
-            answered += calculate_many(calculator, batch)
+            calculated += calculate_many(calculator, batch)
             batch = []
-    for atoms in answered:
+    for atoms in calculated:
         results = atoms.calc.results
         if stress and "stress" not in results:
-            raise ValueError(f"{atoms.calc.name} gives no stress, which this property needs; use a calculator that does")
+            raise InputError(f"{atoms.calc.name} gives no stress, which this property needs; use a calculator that does")
         for name in ("energy", "forces", "stress"):
             if name in results and not np.isfinite(results[name]).all():
-                raise ValueError(f"{atoms.calc.name} gives a {name} that is not finite for {atoms.symbols}: it does not "
+                raise InputError(f"{atoms.calc.name} gives a {name} that is not finite for {atoms.symbols}: it does not "
                                  "hold this structure; look at it, or train on structures like it")
-    return answered
+    return calculated
 
 
 def unconstrained(atoms: Atoms) -> Atoms:
     """A copy without constraints. ValueError for what is no crystal: open directions, no atoms, NaN positions."""
     if len(atoms) == 0:
-        raise ValueError("a crystal needs at least one atom, got none")
+        raise InputError("a crystal needs at least one atom, got none")
     if not (atoms.pbc.all() and atoms.cell.rank == 3):
-        raise ValueError(f"a crystal is periodic in three directions, got pbc={atoms.pbc.tolist()} and cell "
+        raise InputError(f"a crystal is periodic in three directions, got pbc={atoms.pbc.tolist()} and cell "
                          f"{atoms.cell.lengths().tolist()} Å; set atoms.cell and atoms.pbc = True")
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-        raise ValueError(f"positions and cell must be finite, atoms {bad[:5].tolist()} are not; look at the file")
+        raise InputError(f"positions and cell must be finite, atoms {bad[:5].tolist()} are not; look at the file")
     copy = atoms.copy()
     copy.set_constraint()
     return copy
@@ -123,7 +117,7 @@ def unconstrained(atoms: Atoms) -> Atoms:
 def _check_volume(atoms: Atoms, start: float, step: int) -> None:
     change = atoms.get_volume() / start - 1
     if not abs(change) < MOST_STRAIN:
-        raise ValueError(f"the volume of {atoms.symbols} changed by {change:+.0%} in {step + 1} steps: the calculator does "
+        raise InputError(f"the volume of {atoms.symbols} changed by {change:+.0%} in {step + 1} steps: the calculator does "
                          "not hold this crystal; begin nearer to its minimum, or train on strained cells")
 
 
@@ -134,25 +128,25 @@ def widths(cell) -> np.ndarray:
 
 
 def repeats(cell, width: float) -> tuple[int, int, int]:
-    """How often a cell must be repeated for every width to reach `width` Å."""
+    """Repeats of a cell with which every width reaches `width` Å."""
     if not width > 0:
-        raise ValueError(f"the width of a supercell must be positive, got {width} Å")
+        raise InputError(f"the width of a supercell must be positive, got {width} Å")
     return tuple(int(np.ceil(width / each - 1e-6)) for each in widths(cell))
 
 
 def unconverged(relaxed: Sequence[Relaxed], what: str) -> list[str]:
-    """A sentence where relaxations ended before their criterion, else nothing."""
+    """Sentence if relaxations ended before their criterion, else nothing."""
     left = [each for each in relaxed if not each.converged]
     if not left:
         return []
     worst = max(each.max_force for each in left)
     stress = max(each.max_stress for each in left) / units.KBAR
-    told = f"{len(left)} of {len(relaxed)} relaxations of {what} did not converge in {left[0].steps} steps"
-    return [f"{told}: largest force {worst:.4f} eV/Å, stress {stress:.2f} kbar; give more steps"]
+    text = f"{len(left)} of {len(relaxed)} relaxations of {what} did not converge in {left[0].steps} steps"
+    return [f"{text}: largest force {worst:.4f} eV/Å, stress {stress:.2f} kbar; give more steps"]
 
 
 def conditions(atoms: Atoms) -> dict[str, float | str]:
-    """What a number of this crystal must be quoted with."""
+    """Conditions of a number of this crystal: material and number of atoms."""
     return {"material": atoms.get_chemical_formula("metal", empirical=True), "atoms": len(atoms)}
 
 
@@ -162,5 +156,5 @@ def plain_structure(atoms: Atoms) -> dict:
 
 
 def structure(data: Mapping) -> Atoms:
-    """What plain_structure wrote, as a crystal."""
+    """Crystal that plain_structure wrote."""
     return Atoms(data["numbers"], positions=data["positions_A"], cell=data["cell_A"], pbc=True)

@@ -1,67 +1,78 @@
-"""Size transfer: what a calculator says of a crystal must not depend on how large the cell is that describes it."""
+"""Size transfer: dependence of energies, forces, errors and barriers on the cell's size."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
 
 from mlip import keys, units
-from mlip.evaluation.plots import BLUE, ORANGE
+from mlip.errors import InputError
+from mlip.evaluation.plots import BLUE, ORANGE, canvas
 from mlip.evaluation.result import Result
-from mlip.evaluation.section import Section
-from mlip.evaluation.static.canvas import canvas
-from mlip.evaluation.static.relaxation import Progress, calculate, conditions, unconstrained
+from mlip.evaluation.section import Section, read_section, section_file
+from mlip.evaluation.static.relaxation import calculate, conditions, unconstrained
 from mlip.transitions.endpoints import vacancy_hops
 from mlip.transitions.neb import neb
 from mlip.transitions.quench import quench_ends
 
-LIMITS = {"energy": (0.01, "meV/atom"), "force": (1.0, "meV/Å"), "stress": (0.01, "GPa")}  # above float32's rounding
+UNITS = {"energy": "meV/atom", "force": "meV/Å", "stress": "GPa"}
 SAME_HOP = 0.05  # Å between the lengths of one hop in cells of different size
 
 
-def evaluate(
-    calculator,
-    structures: Sequence[Atoms],
-    repeat: Sequence[int] = (2, 2, 2),
-    labelled: Sequence[Atoms] = (),
-    host: Atoms | None = None,
-    species: str | None = None,
-    host_repeats: Sequence[Sequence[int]] = ((1, 1, 1), (2, 1, 1)),
-    max_length: float = 4.0,
-    others: Sequence[Result] = (),
-    fmax: float = 0.03,
-    steps: int = 300,
-    progress: Progress | None = None,
-) -> Section:
-    """Perfect repeats give the same energy per atom, forces and stress; errors against DFT and barriers by size.
+@dataclass(frozen=True)
+class SizeTransfer:
+    """Changes of energy per atom, forces, stress, errors and barriers with the size of the cell.
 
-    structures    small cells, each compared with its own repeat
-    labelled      structures of different sizes with ref_energy, ref_forces: errors by number of atoms
-    host, species the shortest hop into a vacancy of the species, in every one of host_repeats: barrier(N)
-    others        results from elsewhere at several sizes (diffusivities), with `atoms` among their conditions: D(N).
-                  A warning where the intervals of the smallest and the largest cell do not meet
+    structures       small cells, each compared with its own repeat
+    labelled         structures with ref_energy, ref_forces: errors by number of atoms
+    atoms, species   the shortest hop into a vacancy of the species in these atoms, repeated by every one of barrier_repeats
+    others           results from elsewhere at several sizes, with `atoms` among their conditions: diffusivities(). A
+                     warning if the intervals of the smallest and the largest cell do not meet
     """
-    if not structures or int(np.prod(repeat)) < 2:
-        raise ValueError(f"size transfer needs structures and a repeat of more than one cell, got {len(structures)} and {repeat}")
-    results = repeat_differences(calculator, structures, repeat)
-    data = {"errors": errors_by_size(calculator, labelled), "barriers": [], "others": []}
-    for row in data["errors"]:
-        here = {"atoms": row["atoms"], "structures": row["structures"]}
-        results += [Result(f"{name}_rmse_by_size", row[name], unit, conditions=here)
-                    for name, unit in (("energy", "meV/atom"), ("force", "meV/Å")) if row[name] is not None]  # fmt: skip
-    if host is not None:
-        if species is None:
-            raise ValueError("barriers by size are of one species: give species, e.g. Li")
-        for n in host_repeats:
-            found = barrier(calculator, unconstrained(host).repeat(n), species, max_length, fmax, steps, progress)
-            results.append(found)
-            data["barriers"].append([found.conditions["atoms"], found.value, found.conditions["length_A"]])
-    notes = one_hop(data["barriers"])
-    for result in by_size(others):
-        results.append(result)
-        data["others"].append([result.name, result.conditions["atoms"], result.value, result.low, result.high, result.unit])
-    return Section("size_transfer", results, data, notes)
+
+    structures: Sequence[Atoms]
+    repeat: Sequence[int] = (2, 2, 2)
+    labelled: Sequence[Atoms] = ()
+    atoms: Atoms | None = None
+    species: str | None = None
+    barrier_repeats: Sequence[Sequence[int]] = ((1, 1, 1), (2, 1, 1))
+    max_length: float = 4.0
+    others: Sequence[Result] = ()
+    fmax: float = 0.03
+    steps: int = 300
+
+    def evaluate(self, calculator) -> Section:
+        """Compare cells with their repeats, and sizes with each other."""
+        if not self.structures or int(np.prod(self.repeat)) < 2:
+            raise InputError(f"size transfer needs structures and a repeat of more than one cell, got {len(self.structures)} "
+                             f"and {self.repeat}")  # fmt: skip
+        results = repeat_differences(calculator, self.structures, self.repeat)
+        data = {"errors": errors_by_size(calculator, self.labelled), "barriers": [], "others": []}
+        for row in data["errors"]:
+            here = {"atoms": row["atoms"], "structures": row["structures"]}
+            results += [Result(f"{name}_rmse_by_size", row[name], unit, conditions=here)
+                        for name, unit in (("energy", "meV/atom"), ("force", "meV/Å")) if row[name] is not None]  # fmt: skip
+        if self.atoms is not None:
+            if self.species is None:
+                raise InputError("barriers by size are of one species: give species, e.g. Li")
+            for n in self.barrier_repeats:
+                atoms = unconstrained(self.atoms).repeat(n)
+                result = barrier(calculator, atoms, self.species, self.max_length, self.fmax, self.steps)
+                results.append(result)
+                data["barriers"].append([result.conditions["atoms"], result.value, result.conditions["length_A"]])
+        notes = one_hop(data["barriers"])
+        for result in by_size(self.others):
+            results.append(result)
+            data["others"].append([result.name, result.conditions["atoms"], result.value, result.low, result.high, result.unit])
+        return Section("size_transfer", results, data, notes)
+
+    @staticmethod
+    def figures(data: Mapping) -> dict[str, Figure]:
+        """Plot errors, barriers and other numbers by size."""
+        return plot_size_transfer(data)
 
 
 def repeat_differences(calculator, structures: Sequence[Atoms], repeat: Sequence[int]) -> list[Result]:
@@ -72,7 +83,7 @@ def repeat_differences(calculator, structures: Sequence[Atoms], repeat: Sequence
     for one, many in zip(small, large, strict=True):
         if keys.TOTAL_CHARGE in one.info:
             many.info[keys.TOTAL_CHARGE] = n * one.info[keys.TOTAL_CHARGE]
-    worst = dict.fromkeys(LIMITS, 0.0)
+    worst = dict.fromkeys(UNITS, 0.0)
     for one, many in zip(calculate(calculator, small), calculate(calculator, large), strict=True):
         apart = {
             "energy": 1e3 * (many.get_potential_energy() / n - one.get_potential_energy()) / len(one),
@@ -82,56 +93,66 @@ def repeat_differences(calculator, structures: Sequence[Atoms], repeat: Sequence
             apart["stress"] = units.EV_PER_A3_IN_GPA * (many.get_stress() - one.get_stress())
         worst = {name: max(value, float(np.abs(apart.get(name, 0.0)).max())) for name, value in worst.items()}
     where = {"material": conditions(small[0])["material"], "repeat": "x".join(map(str, repeat)), "structures": len(small)}
-    return [Result(f"{name}_change_on_repeat", worst[name], unit, verdict="pass" if worst[name] <= limit else "fail", conditions=where)
-            for name, (limit, unit) in LIMITS.items()]  # fmt: skip
+    return [Result(f"{name}_change_on_repeat", worst[name], unit, conditions=where) for name, unit in UNITS.items()]
 
 
 def errors_by_size(calculator, labelled: Sequence[Atoms]) -> list[dict]:
     """RMSE of energies (meV/atom) and force components (meV/Å) for every number of atoms."""
     sizes: dict[int, list[tuple[float, np.ndarray]]] = {}
-    for atoms, answer in zip(labelled, calculate(calculator, labelled), strict=True):
-        energy = (answer.get_potential_energy() - atoms.info.get(keys.REF_ENERGY, np.nan)) / len(atoms)
-        forces = answer.get_forces() - atoms.arrays.get(keys.REF_FORCES, np.nan)
+    for atoms, prediction in zip(labelled, calculate(calculator, labelled), strict=True):
+        energy = (prediction.get_potential_energy() - atoms.info.get(keys.REF_ENERGY, np.nan)) / len(atoms)
+        forces = prediction.get_forces() - atoms.arrays.get(keys.REF_FORCES, np.nan)
         sizes.setdefault(len(atoms), []).append((energy, forces))
     return [
-        {"atoms": size, "structures": len(found), "energy": _rmse([energy for energy, _ in found]),
-         "force": _rmse([forces for _, forces in found])}
-        for size, found in sorted(sizes.items())
+        {"atoms": size, "structures": len(errors), "energy": _rmse([energy for energy, _ in errors]),
+         "force": _rmse([forces for _, forces in errors])}
+        for size, errors in sorted(sizes.items())
     ]  # fmt: skip
 
 
-def barrier(
-    calculator, host: Atoms, species: str, max_length: float, fmax: float, steps: int, progress: Progress | None
-) -> Result:
+def barrier(calculator, atoms: Atoms, species: str, max_length: float, fmax: float, steps: int) -> Result:
     """Of the shortest hop into one vacancy of this cell."""
-    hop = vacancy_hops(host, species, max_length)[0]
-    if progress is not None:
-        progress(f"barrier of {hop.name} in {len(host)} atoms")
+    hop = vacancy_hops(atoms, species, max_length)[0]
     path = neb(*quench_ends(hop.start, hop.end, calculator, fmax=fmax / 2, steps=steps), calculator, fmax=fmax, steps=steps)
     notes = [] if path.converged else [f"the band has not converged: {path.fmax:.3f} eV/Å are left"]
-    where = {**conditions(host), "species": species, "length_A": round(hop.length, 3)}
+    where = {**conditions(atoms), "species": species, "length_A": round(hop.length, 3)}
     return Result("barrier_by_size", path.barrier, "eV", verdict="warn" if notes else "", notes=notes, conditions=where)
 
 
 def one_hop(barriers: Sequence[Sequence]) -> list[str]:
-    """A sentence where the cells do not show the same hop."""
+    """Sentence if the cells do not show the same hop."""
     lengths = [length for *_, length in barriers]
     if lengths and np.ptp(lengths) > SAME_HOP:
         return [f"the shortest hops of the cells are {', '.join(f'{length:.2f}' for length in lengths)} Å long: not the same hop"]
     return []
 
 
+def diffusivities(folder: str | Path, names: Sequence[str] = ("diffusion", "diffusion_large")) -> list[Result]:
+    """Tracer diffusivity at the lowest temperature of evaluated sections, with their atoms; none unless all are there."""
+    files = [section_file(folder, name) for name in names]
+    if not all(file.is_file() for file in files):
+        return []
+    results = []
+    for section in map(read_section, files):
+        rows = [result for result in section.results if result.name == "tracer_diffusivity"]
+        if not rows or "n_atoms" not in section.data:
+            return []
+        coldest = min(rows, key=lambda result: result.conditions["temperature_K"])
+        results.append(replace(coldest, conditions={**coldest.conditions, "atoms": section.data["n_atoms"]}))
+    return results
+
+
 def by_size(others: Sequence[Result]) -> list[Result]:
-    """The same numbers, smallest cell first; the last warns where it disagrees with the first."""
+    """The same numbers, smallest cell first; the last warns if it disagrees with the first."""
     if missing := [result.name for result in others if "atoms" not in result.conditions]:
-        raise ValueError(f"{missing[0]} does not say how many atoms it is of: its conditions need 'atoms'")
-    found = sorted(others, key=lambda result: result.conditions["atoms"])
-    if len(found) > 1 and None not in (found[0].low, found[0].high, found[-1].low, found[-1].high):
-        first, last = found[0], found[-1]
+        raise InputError(f"{missing[0]} does not say how many atoms it is of: its conditions need 'atoms'")
+    ordered = sorted(others, key=lambda result: result.conditions["atoms"])
+    if len(ordered) > 1 and None not in (ordered[0].low, ordered[0].high, ordered[-1].low, ordered[-1].high):
+        first, last = ordered[0], ordered[-1]
         if first.low > last.high or last.low > first.high:
-            told = f"depends on the size of the cell: {first} beside {last}"
-            found[-1] = Result(last.name, last.value, last.unit, last.low, last.high, "warn", (*last.notes, told), last.conditions)
-    return found
+            note = f"depends on the size of the cell: {first} beside {last}"
+            ordered[-1] = replace(last, verdict="warn", notes=(*last.notes, note))
+    return ordered
 
 
 def _rmse(differences: Sequence) -> float | None:
@@ -139,8 +160,8 @@ def _rmse(differences: Sequence) -> float | None:
     return 1e3 * float(np.sqrt(np.nanmean(square))) if np.isfinite(square).any() else None
 
 
-def draw(data: Mapping) -> dict[str, Figure]:
-    """size_errors, size_barrier and size_others against the number of atoms, where there are such numbers."""
+def plot_size_transfer(data: Mapping) -> dict[str, Figure]:
+    """size_errors, size_barrier and size_others against the number of atoms."""
     figures = {}
     if len(data["errors"]) > 1:
         figures["size_errors"], axes = canvas("atoms in the cell", "RMSE against DFT")

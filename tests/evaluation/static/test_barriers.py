@@ -11,7 +11,6 @@ from mlip import keys
 from mlip.calculator import calculate_many
 from mlip.data.structures import write
 from mlip.evaluation.static import barriers
-from mlip.evaluation.static.barrier_plots import draw
 
 MODEL, DFT = 0.30, 0.42  # eV
 
@@ -38,7 +37,7 @@ def values(section):
 
 def test_three_numbers_of_a_hop_are_the_barriers_of_model_and_dft():
     hop = barriers.Hop("along", *ends(), dft_path())
-    section = barriers.evaluate(Corrugated(MODEL), [hop], label=lambda many: calculate_many(Corrugated(DFT), many))
+    section = barriers.Barriers([hop], label=lambda many: calculate_many(Corrugated(DFT), many)).evaluate(Corrugated(MODEL))
     found = values(section)
     assert found["barrier_dft"] == pytest.approx(DFT)
     assert found["barrier_fixed_images"] == pytest.approx(MODEL)  # A
@@ -47,12 +46,12 @@ def test_three_numbers_of_a_hop_are_the_barriers_of_model_and_dft():
     assert found["barrier_dft_on_own_saddle"] == pytest.approx(DFT, abs=2e-3)  # C
     assert found["barrier_own_error"] == pytest.approx(MODEL - DFT, abs=4e-3)
     assert section.notes == []
-    assert list(draw(section.data)) == ["barrier_0"]
+    assert list(barriers.Barriers.figures(section.data)) == ["barrier_0"]
 
 
 def test_hops_come_from_files_and_saddles_without_labels_wait_in_a_file(tmp_path):
     write(tmp_path / "path.xyz", dft_path())
-    section = barriers.evaluate(Corrugated(MODEL), [{"name": "h", "images": str(tmp_path / "path.xyz")}], folder=tmp_path)
+    section = barriers.Barriers([{"name": "h", "images": str(tmp_path / "path.xyz")}], folder=tmp_path).evaluate(Corrugated(MODEL))
     assert values(section)["barrier_fixed_images_error"] == pytest.approx(MODEL - DFT)
     waiting = ase.io.read(tmp_path / barriers.TO_LABEL, ":")
     assert [atoms.info["role"] for atoms in waiting] == ["start", "saddle", "end"]
@@ -64,7 +63,7 @@ def test_ends_that_fall_together_have_no_barrier_but_the_next_hop_has():
     start, end = ends()
     near = start.copy()
     near.positions[0, 0] += 0.2 * PERIOD  # rolls back
-    section = barriers.evaluate(Corrugated(MODEL), [barriers.Hop("none", start, near), barriers.Hop("real", start, end)])
+    section = barriers.Barriers([barriers.Hop("none", start, near), barriers.Hop("real", start, end)]).evaluate(Corrugated(MODEL))
     first, second = (r for r in section.results if r.name == "barrier_own")
     assert first.value is None
     assert first.verdict == "warn"
@@ -72,8 +71,8 @@ def test_ends_that_fall_together_have_no_barrier_but_the_next_hop_has():
 
 
 def test_the_shortest_vacancy_hops_of_a_crystal_are_found_by_symmetry():
-    section = barriers.evaluate(EMT(), atoms=bulk("Cu", a=3.59, cubic=True).repeat((2, 2, 1)), species="Cu", max_length=3.0,
-                                n_hops=1, n_images=5, fmax=0.1)  # fmt: skip
+    section = barriers.Barriers(atoms=bulk("Cu", a=3.59, cubic=True).repeat((2, 2, 1)), species="Cu", max_length=3.0,
+                                n_hops=1, n_images=5, fmax=0.1).evaluate(EMT())  # fmt: skip
     found = values(section)
     assert found["barrier_own"] == pytest.approx(found["barrier_own_reverse"], abs=1e-3)
     assert 0.4 < found["barrier_own"] < 1.2
@@ -81,12 +80,12 @@ def test_the_shortest_vacancy_hops_of_a_crystal_are_found_by_symmetry():
 
 def test_a_hop_must_be_given_and_a_path_labelled():
     with pytest.raises(ValueError, match="no hop was given"):
-        barriers.evaluate(EMT())
+        barriers.Barriers().evaluate(EMT())
     with pytest.raises(ValueError, match="give species"):
-        barriers.evaluate(EMT(), atoms=bulk("Cu"))
+        barriers.Barriers(atoms=bulk("Cu")).evaluate(EMT())
     with pytest.raises(ValueError, match="start and end or with images"):
         barriers.read_hop({"start": "a.xyz"})
     bare = dft_path()
     del bare[3].info[keys.REF_ENERGY]
     with pytest.raises(ValueError, match="no DFT energy"):
-        barriers.evaluate(Corrugated(MODEL), [barriers.Hop("bare", *ends(), bare)])
+        barriers.Barriers([barriers.Hop("bare", *ends(), bare)]).evaluate(Corrugated(MODEL))

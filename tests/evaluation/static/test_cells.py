@@ -36,7 +36,7 @@ def test_the_lattice_of_a_crystal_is_found_from_a_strained_and_rattled_cell(tmp_
     atoms = copper().repeat((2, 1, 1))
     atoms.set_cell(atoms.cell.array @ (np.eye(3) + [[0, 0.02, 0], [0, 0.01, 0], [0, 0, -0.01]]), scale_atoms=True)
     atoms.rattle(0.05, seed=1)
-    section = lattice.evaluate(EMT(), atoms, {"b": 3.6})
+    section = lattice.Lattice(atoms, {"b": 3.6}).evaluate(EMT())
     found = numbers(section)
     assert found["a"] / 2 == pytest.approx(3.59, abs=1e-3)
     assert found["c"] == pytest.approx(3.59, abs=1e-3)
@@ -45,20 +45,20 @@ def test_the_lattice_of_a_crystal_is_found_from_a_strained_and_rattled_cell(tmp_
     write_section(tmp_path / "lattice.json", section)
     again = read_section(tmp_path / "lattice.json")
     assert structure(again.data["structure"]).get_volume() == pytest.approx(found["volume"])
-    assert list(lattice.draw(again.data)) == ["lattice"]
+    assert list(lattice.Lattice.figures(again.data)) == ["lattice"]
 
 
 def test_a_reference_of_another_cell_is_refused():
     with pytest.raises(ValueError, match="reference of the same cell"):
-        lattice.evaluate(EMT(), copper().repeat(2), {"a": 3.6})
+        lattice.Lattice(copper().repeat(2), {"a": 3.6}).evaluate(EMT())
     with pytest.raises(KeyError, match="no 'A'"):
-        lattice.evaluate(EMT(), copper(), {"A": 3.6})
+        lattice.Lattice(copper(), {"A": 3.6}).evaluate(EMT())
 
 
 def test_a_relaxation_that_ends_early_says_so():
     atoms = copper()
     atoms.rattle(0.1, seed=2)
-    section = lattice.evaluate(EMT(), atoms, steps=2)
+    section = lattice.Lattice(atoms, steps=2).evaluate(EMT())
     assert section.results[0].verdict == "warn"
     assert "did not converge in 2 steps" in section.notes[0]
 
@@ -84,17 +84,17 @@ def test_bad_input_is_refused_in_words():
     with pytest.raises(ValueError, match="gives no stress"):
         relax(copper(), NoStress())
     with pytest.raises(ValueError, match="gives no stress"):
-        elastic.evaluate(NoStress(), copper())
+        elastic.ElasticTensor(copper()).evaluate(NoStress())
     broken = NoStress()
     broken.force = np.nan
     with pytest.raises(ValueError, match="forces that is not finite"):
         relax(copper(), broken, cell=False)
     with pytest.raises(ValueError, match="at least 9 volumes"):
-        eos.evaluate(EMT(), copper(), n_volumes=7)
+        eos.EquationOfState(copper(), n_volumes=7).evaluate(EMT())
 
 
 def test_the_equation_of_state_is_that_of_ase():
-    section = eos.evaluate(EMT(), copper())
+    section = eos.EquationOfState(copper()).evaluate(EMT())
     found = numbers(section)
     volumes, energies = section.data["volumes_A3"], section.data["energies_eV"]
     theirs = EquationOfState(volumes, energies, "birchmurnaghan")
@@ -103,7 +103,7 @@ def test_the_equation_of_state_is_that_of_ase():
     assert found["E0"] == pytest.approx(e0, abs=1e-6)
     assert found["B0"] == pytest.approx(b0 * units.EV_PER_A3_IN_GPA, rel=1e-4)
     assert found["B0'"] == pytest.approx(theirs.eos_parameters[2], rel=1e-3)
-    assert list(eos.draw(section.data)) == ["eos"]
+    assert list(eos.EquationOfState.figures(section.data)) == ["eos"]
 
 
 def test_intervals_of_the_equation_of_state_hold_the_truth_that_made_noisy_points():
@@ -117,7 +117,7 @@ def test_intervals_of_the_equation_of_state_hold_the_truth_that_made_noisy_point
 
 
 def test_a_crystal_without_a_minimum_has_no_bulk_modulus():
-    section = eos.evaluate(NoStressButVolume(), copper())
+    section = eos.EquationOfState(copper()).evaluate(NoStressButVolume())
     assert section.results[0].verdict == "fail"
     assert "at the end of the volumes" in section.notes[0]
 
@@ -144,7 +144,7 @@ def second_derivative(atoms, component, step=2e-3):
 
 def test_elastic_constants_are_second_derivatives_of_the_energy_with_cubic_symmetry():
     atoms = bulk("Cu", a=3.6)  # the primitive cell: a skewed one
-    section = elastic.evaluate(EMT(), atoms)
+    section = elastic.ElasticTensor(atoms).evaluate(EMT())
     found, tensor = numbers(section), np.array(section.data["tensor_GPa"])
     start = relax(atoms, EMT(), fmax=1e-3).atoms
     assert found["C11"] == pytest.approx(second_derivative(start, 0), rel=2e-3)
@@ -153,16 +153,16 @@ def test_elastic_constants_are_second_derivatives_of_the_energy_with_cubic_symme
     cubic[:3, :3] = found["C12"]
     np.fill_diagonal(cubic, [found["C11"]] * 3 + [found["C44"]] * 3)
     np.testing.assert_allclose(tensor, cubic, atol=0.05)
-    b0 = numbers(eos.evaluate(EMT(), atoms))["B0"]
+    b0 = numbers(eos.EquationOfState(atoms).evaluate(EMT()))["B0"]
     assert found["K"] == pytest.approx(b0, rel=3e-3)
     assert found["K_voigt"] == pytest.approx(found["K_reuss"])
     assert next(r.verdict for r in section.results if r.name == "smallest_elastic_eigenvalue") == "pass"
-    assert list(elastic.draw(section.data)) == ["elastic"]
+    assert list(elastic.ElasticTensor.figures(section.data)) == ["elastic"]
 
 
 def test_ions_that_relax_soften_a_crystal():
     atoms = bulk("Cu", "hcp", a=2.55, c=4.1)
-    section = elastic.evaluate(EMT(), atoms)
+    section = elastic.ElasticTensor(atoms).evaluate(EMT())
     frozen = second_derivative(relax(atoms, EMT(), fmax=1e-3).atoms, 0)
     c11, c12, c66 = (numbers(section)[name] for name in ("C11", "C12", "C66"))
     assert c11 < frozen - 3

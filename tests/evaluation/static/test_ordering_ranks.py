@@ -29,13 +29,13 @@ def test_relaxed_settings_of_one_ordering_have_one_energy_and_labels_of_the_same
         copy = atoms.copy()
         copy.calc = EMT()
         atoms.info[keys.REF_ENERGY] = copy.get_potential_energy()
-    section = orderings.evaluate(EMT(), structures, fmax=0.005)
+    section = orderings.Orderings(structures, fmax=0.005).evaluate(EMT())
     energies = [r.value for r in section.results if r.name == "ordering_energy"]
     np.testing.assert_allclose(energies, 0, atol=0.2)  # all are layers of L1_0
     rho = next(r for r in section.results if r.name == "spearman_dft")
     assert rho.value == pytest.approx(1)
     assert rho.low < 1
-    assert set(orderings.draw(section.data)) == {"orderings", "orderings_dft"}
+    assert set(orderings.Orderings.figures(section.data)) == {"orderings", "orderings_dft"}
 
 
 def test_the_order_is_that_of_relaxed_energies():
@@ -45,7 +45,7 @@ def test_the_order_is_that_of_relaxed_energies():
     layers.set_cell(layers.cell.array * 1.05, scale_atoms=True)  # the better one comes strained
     for atoms, name in ((layers, "layers"), (halves, "halves")):
         atoms.info["source"] = name
-    section = orderings.evaluate(EMT(), [layers, halves])
+    section = orderings.Orderings([layers, halves]).evaluate(EMT())
     assert section.data["given_meV"][0] > section.data["given_meV"][1]
     found = [r for r in section.results if r.name == "ordering_energy"]
     assert [r.conditions["ordering"] for r in found] == ["layers", "halves"]
@@ -66,8 +66,8 @@ def test_intervals_of_rank_correlations_hold_the_truth():
 
 def test_orderings_without_labels_ask_for_them_and_other_compositions_are_refused():
     structures = alloys()[:2]
-    assert "0 of 2 orderings carry a DFT energy" in orderings.evaluate(EMT(), structures, steps=0).notes[-1]
+    assert "0 of 2 orderings carry a DFT energy" in orderings.Orderings(structures, steps=0).evaluate(EMT()).notes[-1]
     with pytest.raises(ValueError, match="one composition, got Au, Cu"):
-        orderings.evaluate(EMT(), [bulk("Cu"), bulk("Au")])
+        orderings.Orderings([bulk("Cu"), bulk("Au")]).evaluate(EMT())
     with pytest.raises(ValueError, match="at least two"):
-        orderings.evaluate(EMT(), structures[:1])
+        orderings.Orderings(structures[:1]).evaluate(EMT())
