@@ -1,7 +1,7 @@
 """Numbers of tiny runs of every verb, kept in numbers/*.json: a restructuring must not move them.
 
-Everything goes through the command line, `mlip.load_calculator` and the files that a user reads. The tables below are all
-that names config keys, the functions `read_*` all that names keys of result files. `regenerate.py` writes the numbers anew.
+Everything goes through the command line, `mlip.load_calculator` and the files that a user reads. Only the tables below
+name config keys, only the functions `read_*` name keys of result files. regenerate.py writes the numbers anew.
 """
 
 import importlib
@@ -31,12 +31,13 @@ MACHINE = HERE / "machine.json"
 def machine() -> dict:
     """What decides the last digits: processor, instruction set and torch."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {"processor": processor, "capability": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")] or [platform.processor()]
+    return {"processor": names[0], "capability": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}
 
 
 SAME = not MACHINE.exists() or json.loads(MACHINE.read_text()) == machine()
-FLOAT64 = float(os.environ.get("MLIP_GOLDEN_TOLERANCE", 1e-10 if SAME else 1e-5))  # times max(1, size): eV, Å, eV/Å, e
+# times max(1, size of the number)
+FLOAT64 = float(os.environ.get("MLIP_GOLDEN_TOLERANCE", 1e-10 if SAME else 1e-5))
 FLOAT32 = max(1e-6, FLOAT64)
 PRINTED = max(3e-8, FLOAT64)  # extxyz has 8 decimals; a last digit may round the other way
 
@@ -73,16 +74,18 @@ EVALUATIONS = {
     "accuracy": ["evaluate", "none/model.pt", "data.files=train.xyz", "only=[accuracy]", "mobile=Li"],
     "lattice": ["evaluate", EMT, "structure=cu.xyz", "only=[static.lattice]"],
     "barrier": [
-        "evaluate", EMT, "structure=start.xyz", "mobile=Cu", "only=[static.barriers]", "dimensions.static.barriers.n_hops=0",
-        "dimensions.static.barriers.hops=[{name: a, start: start.xyz, end: end.xyz}]", "+dimensions.static.barriers.n_images=5",
+        "evaluate", EMT, "structure=start.xyz", "mobile=Cu", "only=[static.barriers]",
+        "dimensions.static.barriers.n_hops=0", "+dimensions.static.barriers.n_images=5",
+        "dimensions.static.barriers.hops=[{name: a, start: start.xyz, end: end.xyz}]",
     ],
 }
 SAMPLINGS = {
     "sample": [
-        "sample", "cu.xyz", "engine=emt", "mobile=Cu", "framework=[]", "limits.rounds=2", "sampler=random_md", "model=small",
-        *TINY, "dtype=float64", "trainer.max_steps=4", "trainer.validate_every=2", "trainer.accelerator=cpu",
+        "sample", "cu.xyz", "engine=emt", "mobile=Cu", "framework=[]", "limits.rounds=2", "sampler=random_md",
+        "model=small", *TINY, "dtype=float64", "trainer.max_steps=4", "trainer.validate_every=2", "trainer.accelerator=cpu",
         "trainer.logger=null", "data.cache=cache", "dynamics.steps=20", "dynamics.frame_every=4",
-        "dynamics.temperatures_K=[300]", "dynamics.skip_ps=0", "first=5", "per_round=3", "apart=0.001", "control=1", "n_draws=2",
+        "dynamics.temperatures_K=[300]", "dynamics.skip_ps=0", "first=5", "per_round=3", "apart=0.001",
+        "control=1", "n_draws=2",
     ],
 }
 
@@ -118,7 +121,8 @@ def read_dynamics(folder) -> dict:
     """Potential and kinetic energy of every kept frame, positions and velocities of the last."""
     frames = ase.io.read(Path(folder) / "trajectory.traj", ":")
     energies = [[atoms.get_potential_energy(), atoms.get_kinetic_energy()] for atoms in frames]
-    return {"energies": energies, "positions": frames[-1].positions.tolist(), "velocities": frames[-1].get_velocities().tolist()}
+    last = frames[-1]
+    return {"energies": energies, "positions": last.positions.tolist(), "velocities": last.get_velocities().tolist()}
 
 
 def read_evaluation(folder) -> list:
@@ -131,7 +135,8 @@ def read_sampling(folder) -> dict:
     """The labelled structures in their order, and the sampled model's energies of them."""
     frames = ase.io.read(Path(folder) / "labelled.xyz", ":")
     labels = [
-        {"kind": a.info["config_type"], "positions": a.positions.tolist(), "energy": a.info["REF_energy"]} for a in frames
+        {"kind": atoms.info["config_type"], "positions": atoms.positions.tolist(), "energy": atoms.info["REF_energy"]}
+        for atoms in frames
     ]
     (*_, model) = sorted(Path(folder).glob("rounds/*/model/model.pt"))
     calculator = mlip.load_calculator(model)
@@ -156,7 +161,7 @@ def write_inputs() -> None:
 
 
 def cases() -> dict:
-    """Case: (words of the command, reader of its results, tolerance). In this order, later ones use models of earlier ones."""
+    """Case: (words of the command, reader of its results, tolerance), in order: later ones use models of earlier ones."""
     table = {}
     for case, words in TRAININGS.items():
         tolerance = FLOAT32 if "dtype=float32" in words else FLOAT64
@@ -215,7 +220,8 @@ def leaves(values, name: str = "") -> dict:
     if not isinstance(values, dict | list):
         return {name: values}
     pairs = values.items() if isinstance(values, dict) else enumerate(values)
-    return {place: leaf for key, value in pairs for place, leaf in leaves(value, f"{name}.{key}" if name else str(key)).items()}
+    branches = [leaves(value, f"{name}.{key}" if name else str(key)) for key, value in pairs]
+    return {place: leaf for branch in branches for place, leaf in branch.items()}
 
 
 def differences(case: str, now, before, tolerance: float) -> list[str]:
@@ -226,7 +232,8 @@ def differences(case: str, now, before, tolerance: float) -> list[str]:
         a, b = now[name], before[name]
         if isinstance(a, float) and isinstance(b, float):
             if not abs(a - b) <= tolerance * max(1.0, abs(b)):
-                lines.append((abs(a - b), f"{case}: {name} is {a!r}, was {b!r}, differs by {a - b:.3e} (tolerance {tolerance:g})"))
+                moved = f"{case}: {name} is {a!r}, was {b!r}, differs by {a - b:.3e} (tolerance {tolerance:g})"
+                lines.append((abs(a - b), moved))
         elif a != b:
             lines.append((math.inf, f"{case}: {name} is {a!r}, was {b!r}"))
     return [line for _, line in sorted(lines, key=lambda pair: -pair[0])]
