@@ -82,7 +82,8 @@ EVALUATIONS = {
 SAMPLINGS = {
     "sample": [
         "sample", "cu.xyz", "engine=emt", "mobile=Cu", "framework=[]", "limits.rounds=2", "sampler=random_md",
-        "model=small", *TINY, "dtype=float64", "trainer.max_steps=4", "trainer.validate_every=2", "trainer.accelerator=cpu",
+        "model=small", *TINY, "dtype=float64",
+        "trainer.max_steps=4", "trainer.validate_every=2", "trainer.accelerator=cpu",
         "trainer.logger=null", "data.cache=cache", "dynamics.steps=20", "dynamics.frame_every=4",
         "dynamics.temperatures_K=[300]", "dynamics.skip_ps=0", "first=5", "per_round=3", "apart=0.001",
         "control=1", "n_draws=2",
@@ -161,7 +162,7 @@ def write_inputs() -> None:
 
 
 def cases() -> dict:
-    """Case: (words of the command, reader of its results, tolerance), in order: later ones use models of earlier ones."""
+    """Case: (words of the command, reader of its results, tolerance), in order of use."""
     table = {}
     for case, words in TRAININGS.items():
         tolerance = FLOAT32 if "dtype=float32" in words else FLOAT64
