@@ -1,6 +1,6 @@
 """Cost of the long-range head alone against the number of atoms, and of fixed charges against torch-pme's P3M.
 
-    python scripts/bench_electrostatics.py                     # 96 ... 111,132 atoms, docs/electrostatics_scaling.md
+    python scripts/bench_electrostatics.py                     # 96 ... 111,132 atoms, docs/benchmarks/electrostatics_scaling.md
     python scripts/bench_electrostatics.py --cells 2 3 5 --output ""
 
 Perturbed Li2O supercells of n x n x n conventional cells. Times are CPU seconds of one thread, so that other work on
@@ -212,7 +212,7 @@ def main():
     parser.add_argument("--fixed-tolerance", type=float, default=5e-6, help="of ours in the comparison")
     parser.add_argument("--cutoff", type=float, default=6.0, help="Å, of torch-pme; its smearing is a fifth")
     parser.add_argument("--refine", type=float, default=3.0, help="mesh points of torch-pme per smearing")
-    parser.add_argument("--output", default="docs/electrostatics_scaling.md")
+    parser.add_argument("--output", default="docs/benchmarks/electrostatics_scaling.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)

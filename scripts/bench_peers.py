@@ -10,7 +10,7 @@
 
 Peers live outside the checkout (--folder, $MLIP_PEERS, ~/.cache/mlip-peers), each in its own environment. What was
 trained is kept there and not trained again unless --again says so. All codes run one thread. `report` writes
-docs/benchmarks.md from docs/benchmarks.json.
+docs/benchmarks/peers.md from docs/benchmarks/peers.json.
 """
 
 import argparse
@@ -180,11 +180,11 @@ def write_report(args):
     speed = args.folder / "bench" / "speed.json"
     figures = {"speed": json.loads(speed.read_text()) if speed.exists() else None, "training": results(args)}
     report.show(figures, console)
-    docs = CHECKOUT / "docs"
-    docs.mkdir(exist_ok=True)
-    report.write(docs / "benchmarks.json", json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
-    report.write(docs / "benchmarks.md", report.markdown(figures))
-    console.print(f"wrote {docs / 'benchmarks.md'} and benchmarks.json")
+    docs = CHECKOUT / "docs" / "benchmarks"
+    docs.mkdir(parents=True, exist_ok=True)
+    report.write(docs / "peers.json", json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    report.write(docs / "peers.md", report.markdown(figures))
+    console.print(f"wrote {docs / 'peers.md'} and peers.json")
 
 
 def main():
@@ -216,7 +216,7 @@ def main():
     verb.add_argument("--seconds", type=float, default=2.0, help="length of one block of steps")
     verb.set_defaults(run=measure)
 
-    verb = verbs.add_parser("report", parents=[common], help="write docs/benchmarks.md from what was measured")
+    verb = verbs.add_parser("report", parents=[common], help="write docs/benchmarks/peers.md from what was measured")
     verb.set_defaults(run=write_report)
     args = parser.parse_args()
     args.run(args)

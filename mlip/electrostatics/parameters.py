@@ -48,7 +48,7 @@ class Electronegativity(nn.Module):
 
     chi q + J q^2 / 2 is then J (q - q0)^2 / 2 but for a constant, with q0 = -chi / J: training starts from formal
     charges, which fixes their sign (energies alone cannot), and a hardness that grows holds them there. The tenth lets
-    them drift slowly from there, for forces hardly decide them (docs/charges.md).
+    them drift slowly from there, for forces hardly decide them (docs/benchmarks/charges.md).
     """
 
     def __init__(self, elements: list[int], formal: Tensor, n_features: int, n_hidden: int):

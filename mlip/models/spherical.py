@@ -163,7 +163,7 @@ class SphericalNetwork(nn.Module):
     """Features of each atom: node_scalars [n_atoms, n_layers K] and node_vectors [n_atoms, 3, n_layers K].
 
     All vanish for an atom without neighbours. n_species numbers describe an element, so that the cost does
-    not grow with the number of elements. design/model.md derives the equations.
+    not grow with the number of elements. docs/theory/network.md derives the equations.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What was measured, as a rich table and as docs/benchmarks.md: speeds, errors, and the ratios that were aimed at."""
+"""What was measured, as a rich table and as docs/benchmarks/peers.md: speeds, errors, and the ratios that were aimed at."""
 
 import os
 import platform
@@ -128,8 +128,8 @@ NOTES = """\
 
 
 def markdown(figures: dict) -> str:
-    """docs/benchmarks.md; every number comes from docs/benchmarks.json beside it."""
-    lines = ["# Benchmarks against peers", "", "Written by `scripts/bench_peers.py report` from `benchmarks.json`.", ""]
+    """docs/benchmarks/peers.md; every number comes from docs/benchmarks/peers.json beside it."""
+    lines = ["# Benchmarks against peers", "", "Written by `scripts/bench_peers.py report` from `peers.json`.", ""]
     for title, columns, rows in tables(figures):
         lines += [f"## {title}", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
         lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
