@@ -1,7 +1,7 @@
 """mlip: interatomic potentials for solid electrolytes.
 
-    potential = mlip.train("my.xyz", model={"network": "small"}, trainer={"max_steps": 2000})
-    atoms.calc = mlip.load_calculator(potential.folder / "model.pt")
+potential = mlip.train("my.xyz", model={"network": "small"}, trainer={"max_steps": 2000})
+atoms.calc = mlip.load_calculator(potential.folder / "model.pt")
 """
 
 from typing import TYPE_CHECKING

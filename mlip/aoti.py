@@ -94,8 +94,13 @@ def single_systems(graph: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     for system, n in enumerate(n_atoms):
         atoms, edges = slice(first, first + n), edge_system == system
         one = {name: graph[name][atoms] for name in (keys.POSITIONS, keys.ATOMIC_NUMBERS)}
-        one |= {name: graph[name][system : system + 1] for name in (keys.CELL, keys.PBC, keys.TOTAL_CHARGE) if name in graph}
-        one[keys.EDGE_INDEX], one[keys.EDGE_SHIFT] = graph[keys.EDGE_INDEX][:, edges] - first, graph[keys.EDGE_SHIFT][edges]
+        one |= {
+            name: graph[name][system : system + 1] for name in (keys.CELL, keys.PBC, keys.TOTAL_CHARGE) if name in graph
+        }
+        one[keys.EDGE_INDEX], one[keys.EDGE_SHIFT] = (
+            graph[keys.EDGE_INDEX][:, edges] - first,
+            graph[keys.EDGE_SHIFT][edges],
+        )
         one[keys.BATCH] = torch.zeros_like(graph[keys.BATCH][atoms])
         systems.append(one)
         first += n

@@ -41,7 +41,9 @@ def evaluate(model: str | Path | Run | None, structure: str | Path | None = None
     settings  keys of `mlip evaluate`: mobile, charge, only, data, folder, ...
     The report is report.html in the folder of the evaluation; a property that failed is a result with the verdict "fail".
     """
-    cfg = config("evaluate", {"model": model.folder if isinstance(model, Run) else model, "structure": structure}, settings)
+    cfg = config(
+        "evaluate", {"model": model.folder if isinstance(model, Run) else model, "structure": structure}, settings
+    )
     commands.run("evaluate", cfg)
     return read_json(Path(cfg.folder) / "results.json")
 
@@ -62,7 +64,9 @@ def load_calculator(
     path: str | Path | Run, device: str = "cpu", dtype: str | None = None, skin: float = 0.5, **parameters: Any
 ) -> ExportedCalculator:
     """ASE calculator of an exported model, or of the exported model of a run; see `mlip.calculator.load_calculator`."""
-    return calculator.load_calculator(path.folder / "model.pt" if isinstance(path, Run) else path, device, dtype, skin, **parameters)
+    return calculator.load_calculator(
+        path.folder / "model.pt" if isinstance(path, Run) else path, device, dtype, skin, **parameters
+    )
 
 
 def config(verb: str, words: Mapping[str, Any], settings: Mapping[str, Any]) -> DictConfig:
@@ -76,7 +80,9 @@ def config(verb: str, words: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     return cfg
 
 
-def split_settings(settings: Mapping[str, Any], known: list[str], prefix: str = "") -> tuple[dict[str, str], dict[str, Any]]:
+def split_settings(
+    settings: Mapping[str, Any], known: list[str], prefix: str = ""
+) -> tuple[dict[str, str], dict[str, Any]]:
     """Settings as (group -> option, dotted key -> value)."""
     chosen: dict[str, str] = {}
     values: dict[str, Any] = {}

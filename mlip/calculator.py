@@ -20,7 +20,11 @@ from mlip.data.verlet import VerletList
 from mlip.export import arguments, load
 from mlip.nn.memory import keep_freed_memory
 
-STRUCTURE_INPUTS = (keys.TOTAL_CHARGE, keys.GROUP_CHARGE, keys.FIELD)  # read from atoms.info; charge_group from atoms.arrays
+STRUCTURE_INPUTS = (
+    keys.TOTAL_CHARGE,
+    keys.GROUP_CHARGE,
+    keys.FIELD,
+)  # read from atoms.info; charge_group from atoms.arrays
 PER_ATOM = (keys.ENERGIES, keys.FORCES, keys.CHARGES, keys.DIPOLES, keys.ELECTRONEGATIVITY, keys.BORN_CHARGES,
             keys.FORCE_SIGMA)  # fmt: skip
 
@@ -41,9 +45,10 @@ def load_calculator(
 
 
 class ExportedCalculator(Calculator):
-    """energy, free_energy, energies, forces, stress (Voigt, where there is a volume), and charges, dipoles,
-    electronegativity, chemical_potential where the model has them (`results`, `get_property`).
+    """Calculator of an exported potential.
 
+    Results: energy, free_energy, energies, forces, stress (Voigt, if there is a volume), and charges, dipoles,
+    electronegativity, chemical_potential if the model has them (`results`, `get_property`).
     Read from the atoms: info["total_charge"] (e), info["field"] (V/Å), arrays["charge_group"] with
     info["group_charge"] (e). The caller's atoms are never changed. Pickled, it is loaded again from its file.
     """
@@ -64,13 +69,17 @@ class ExportedCalculator(Calculator):
         self.known[metadata["elements"]] = True
         self.verlet = VerletList(metadata["cutoff"], skin)
         self.inputs = {}
-        self.relaxed: list[np.ndarray] = []  # charges (and dipoles) of the last steps: dynamics starts the next from them
+        self.relaxed: list[
+            np.ndarray
+        ] = []  # charges (and dipoles) of the last steps: dynamics starts the next from them
         keep_freed_memory()
         super().__init__(**parameters)
 
     def __reduce__(self):
         parameters = {key: value for key, value in self.parameters.items() if value is not None}
-        load_again = partial(load_calculator, self.path, str(self.device), self.metadata["dtype"], self.skin, **parameters)
+        load_again = partial(
+            load_calculator, self.path, str(self.device), self.metadata["dtype"], self.skin, **parameters
+        )
         return load_again, ()
 
     def todict(self, skip_default: bool = True) -> dict:
@@ -84,8 +93,12 @@ class ExportedCalculator(Calculator):
         """What changed since the last calculation, to the last bit; charge, groups and field count too."""
         if self.atoms is None:
             return list(all_changes)
-        changes = [name for name in ("numbers", "positions") if not np.array_equal(atoms.arrays[name], self.atoms.arrays[name])]
-        changes += [name for name in ("cell", "pbc") if not np.array_equal(getattr(atoms, name), getattr(self.atoms, name))]
+        changes = [
+            name for name in ("numbers", "positions") if not np.array_equal(atoms.arrays[name], self.atoms.arrays[name])
+        ]
+        changes += [
+            name for name in ("cell", "pbc") if not np.array_equal(getattr(atoms, name), getattr(self.atoms, name))
+        ]
         return changes if same(self.inputs, inputs_of(atoms)) else [*changes, "info"]
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=all_changes) -> None:
@@ -155,7 +168,9 @@ class ExportedCalculator(Calculator):
         if not self.known[atoms.numbers].all():
             foreign = sorted({chemical_symbols[z] for z in atoms.numbers[~self.known[atoms.numbers]]})
             known = [chemical_symbols[z] for z in np.flatnonzero(self.known)]
-            raise ValueError(f"the model does not know {', '.join(foreign)}; it knows {', '.join(known)}. Train or fine-tune it")
+            raise ValueError(
+                f"the model does not know {', '.join(foreign)}; it knows {', '.join(known)}. Train or fine-tune it"
+            )
         if not np.isfinite(atoms.positions).all():
             atom = int(np.argwhere(~np.isfinite(atoms.positions))[0, 0])
             raise ValueError(f"positions must be finite; atom {atom} is at {atoms.positions[atom].tolist()} Å")
@@ -167,8 +182,12 @@ class ExportedCalculator(Calculator):
             )
         has_group, has_charge = keys.CHARGE_GROUP in atoms.arrays, keys.GROUP_CHARGE in atoms.info
         if has_group != has_charge:
-            raise ValueError("charge groups need both atoms.arrays['charge_group'] and atoms.info['group_charge'], got one")
-        if keys.CHARGES not in self.outputs and (has_group or (keys.FIELD in atoms.info or self.parameters[keys.FIELD])):
+            raise ValueError(
+                "charge groups need both atoms.arrays['charge_group'] and atoms.info['group_charge'], got one"
+            )
+        if keys.CHARGES not in self.outputs and (
+            has_group or (keys.FIELD in atoms.info or self.parameters[keys.FIELD])
+        ):
             raise ValueError("charge groups and an electric field need a model with charges; this one has none")
 
 

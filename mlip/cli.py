@@ -22,7 +22,9 @@ NOT_SHIPPED = ". This data set is not ours to ship: put shared/ beside the check
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. Returns 0, 1 where `mlip data check` found errors, 2 for what the user can mend."""
-    parser = argparse.ArgumentParser(prog="mlip", add_help=False, usage="mlip VERB [key=value ...] [-h] [-m] [--config-dir DIR]")
+    parser = argparse.ArgumentParser(
+        prog="mlip", add_help=False, usage="mlip VERB [key=value ...] [-h] [-m] [--config-dir DIR]"
+    )
     parser.add_argument("words", nargs="*")
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("-m", "--multirun", action="store_true")
@@ -30,7 +32,15 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_intermixed_args(arguments)
     try:
         return dispatch(asked.words, asked.help, asked.multirun, asked.config_dir)
-    except (MlipError, ValueError, LookupError, OSError, ArithmeticError, OmegaConfBaseException, HydraException) as error:
+    except (
+        MlipError,
+        ValueError,
+        LookupError,
+        OSError,
+        ArithmeticError,
+        OmegaConfBaseException,
+        HydraException,
+    ) as error:
         if os.environ.get("MLIP_TRACEBACK") == "1":
             raise
         # errors of a class that a config names arrive wrapped
@@ -60,7 +70,10 @@ def dispatch(words: list[str], help: bool, multirun: bool, config_dir: Path | No
     fixed = assign(verb, [word for word in words[1:] if "=" not in word and word[0] != "~"])
     codes, configs = [], []
     for job, name in sweep(overrides) if multirun else [(overrides, "")]:
-        if verb not in ("train", "sample"):  # where `model` is a file, Hydra would look for it in the group configs/model
+        if verb not in (
+            "train",
+            "sample",
+        ):  # where `model` is a file, Hydra would look for it in the group configs/model
             fixed |= dict(word.split("=", 1) for word in job if word.startswith("model="))
             job = [word for word in job if not word.startswith("model=")]
         cfg = compose(verb, job, config_dirs)
@@ -92,11 +105,15 @@ def assign(verb: str, words: list[str]) -> dict:
 def sweep(overrides: list[str]) -> list[tuple[list[str], str]]:
     """Every combination of `key=a,b` as (overrides, name of its folder)."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
     parsed = OverridesParser.create().parse_overrides(overrides)
     swept = {override.get_key_element() for override in parsed if override.is_sweep_override()}
     jobs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
     # model/head=qeq is a folder head=qeq
-    return [(job, ",".join(word[word.rfind("/", 0, word.find("=")) + 1 :] for word in job if word.split("=")[0] in swept)) for job in jobs]
+    return [
+        (job, ",".join(word[word.rfind("/", 0, word.find("=")) + 1 :] for word in job if word.split("=")[0] in swept))
+        for job in jobs
+    ]
 
 
 def overview() -> str:
@@ -114,13 +131,18 @@ def overview() -> str:
 def description(verb: str) -> list[str]:
     """Comment at the head of a verb's config: a summary, examples."""
     lines = (CONFIGS / f"{verb.replace(' ', '_')}.yaml").read_text(encoding="utf-8").splitlines()
-    return [line.removeprefix("#").removeprefix(" ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
+    return [
+        line.removeprefix("#").removeprefix(" ")
+        for line in itertools.takewhile(lambda line: line.startswith("#"), lines)
+    ]
 
 
 def verb_help(verb: str, config_dirs: list[Path]) -> str:
     """Examples, groups with their options, keys with their defaults."""
     cfg = compose(verb, [], config_dirs, return_hydra_config=True)
-    chosen = {group: name for group, name in cfg.hydra.runtime.choices.items() if not group.startswith(("hydra", "property@"))}
+    chosen = {
+        group: name for group, name in cfg.hydra.runtime.choices.items() if not group.startswith(("hydra", "property@"))
+    }
     lines = description(verb)
     if chosen:
         lines += ["", "groups, chosen with group=NAME (* is the default)"]
@@ -128,4 +150,6 @@ def verb_help(verb: str, config_dirs: list[Path]) -> str:
         names = [f"*{name}" if name == chosen[group] else name for name in options(group, config_dirs)]
         lines.append(f"  {group:14}{' '.join(names)}")
     shown = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
-    return "\n".join([*lines, "", "keys, set with key=value or key.below=value (??? must be given)", OmegaConf.to_yaml(shown)])
+    return "\n".join(
+        [*lines, "", "keys, set with key=value or key.below=value (??? must be given)", OmegaConf.to_yaml(shown)]
+    )

@@ -166,7 +166,9 @@ def options(group: str, config_dirs: list[Path]) -> list[str]:
 
 def explain(verb: str, overrides: list[str], config_dirs: list[Path]) -> str | None:
     """What is wrong with the overrides: an option or a key that does not exist, with the nearest that does."""
-    folders = sorted({str(path.parent.relative_to(folder)) for folder in config_dirs for path in folder.rglob("*.yaml")} - {"."})
+    folders = sorted(
+        {str(path.parent.relative_to(folder)) for folder in config_dirs for path in folder.rglob("*.yaml")} - {"."}
+    )
     chosen, rest = [], []
     for override in OverridesParser.create().parse_overrides(overrides):
         (chosen if override.key_or_group in folders else rest).append(override)
@@ -190,4 +192,8 @@ def nearest(word: str, words: list[str]) -> str:
     last = re.split("[./]", word)[-1]
     ends = [known for known in words if re.split("[./]", known)[-1] in (last, RENAMED.get(last))]
     close = list(dict.fromkeys([*ends, *difflib.get_close_matches(word, words, n=2, cutoff=0.6)]))
-    return f"did you mean {' or '.join(close[:3])}?" if close else f"there are {', '.join(word for word in words if '.' not in word)}"
+    return (
+        f"did you mean {' or '.join(close[:3])}?"
+        if close
+        else f"there are {', '.join(word for word in words if '.' not in word)}"
+    )

@@ -126,8 +126,11 @@ def load_torchscript(path: Path, device: torch.device) -> tuple[Callable, dict]:
 
 
 class Interpreted(nn.Module):
-    """A scripted module run as it stands. The profiling executor is off: on 416 atoms it saved nothing, and its
-    recompilations stop calls 2 and 3, and some later ones with new shapes, for 0.3 to 0.6 s each."""
+    """A scripted module run as it stands.
+
+    The profiling executor is off: on 416 atoms it saved nothing, and its recompilations stop calls 2 and 3, and some
+    later ones with new shapes, for 0.3 to 0.6 s each.
+    """
 
     def __init__(self, module: torch.jit.ScriptModule):
         super().__init__()
@@ -178,7 +181,9 @@ def deviation(expected: dict[str, Tensor], found: dict[str, Tensor], n_atoms: Te
     return largest
 
 
-def check_parity(deployed: Deployed, path: Path, graphs: list[dict[str, Tensor]], dtype: torch.dtype) -> dict[str, float]:
+def check_parity(
+    deployed: Deployed, path: Path, graphs: list[dict[str, Tensor]], dtype: torch.dtype
+) -> dict[str, float]:
     """Largest deviation of the file from the live potential over the graphs; ValueError beyond the tolerance."""
     device = graphs[0][keys.POSITIONS].device
     model, _ = load(path, device)

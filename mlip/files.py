@@ -17,7 +17,9 @@ def whole_file(path: str | Path, suffix: str = ".part") -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + suffix)  # always the same: what a kill leaves behind is overwritten by the next writing
+    part = path.with_name(
+        path.name + suffix
+    )  # always the same: what a kill leaves behind is overwritten by the next writing
     try:
         yield part
         with open(part, "rb+") as file:

@@ -17,7 +17,9 @@ from mlip.data.graph import neighbour_list
 
 CLOSEST = 0.3  # Å, where a pair ends
 SMALLEST_VOLUME = 0.2  # of a frame, where a cell ends
-LOOSEST_START = 0.85  # of a frame's volume: a squeezed cell begins at its lowest energy above that, or while no pair is close
+LOOSEST_START = (
+    0.85  # of a frame's volume: a squeezed cell begins at its lowest energy above that, or while no pair is close
+)
 
 Energies = Callable[[list[Atoms]], np.ndarray]
 

@@ -39,7 +39,9 @@ def predicted(run: Path, frames: list[Atoms]) -> list[Atoms]:
 
 def fit(runs: list[Path], also: list[str]) -> Table:
     """RMSE of energy, force, stress and charge (up to one sign), force MAE, and mean |charge| by element."""
-    table = Table("run", "frames", "E meV/atom", "F meV/Å", "F MAE", "S GPa", "q e", "mean charges", title="held-out frames")
+    table = Table(
+        "run", "frames", "E meV/atom", "F meV/Å", "F MAE", "S GPa", "q e", "mean charges", title="held-out frames"
+    )
     for run in runs:
         groups = {"": held_out(run)}
         groups |= {"neutral": [a for a in groups[""] if a.info.get("total_charge", 0) == 0]}
@@ -50,8 +52,13 @@ def fit(runs: list[Path], also: list[str]) -> Table:
         known = {name: predicted(run, frames) for name, frames in groups.items()}
         for name, answers in known.items():
             label = groups[name]
-            energy = [(x.get_potential_energy() - y.info[keys.REF_ENERGY]) / len(x) for x, y in zip(answers, label, strict=True)]
-            force = np.concatenate([x.get_forces() - y.arrays[keys.REF_FORCES] for x, y in zip(answers, label, strict=True)])
+            energy = [
+                (x.get_potential_energy() - y.info[keys.REF_ENERGY]) / len(x)
+                for x, y in zip(answers, label, strict=True)
+            ]
+            force = np.concatenate(
+                [x.get_forces() - y.arrays[keys.REF_FORCES] for x, y in zip(answers, label, strict=True)]
+            )
             stress = [
                 x.get_stress(voigt=False) - y.info[keys.REF_STRESS]
                 for x, y in zip(answers, label, strict=True) if keys.REF_STRESS in y.info
@@ -68,7 +75,9 @@ def charges(answers: list[Atoms], label: list[Atoms]) -> tuple[str, str]:
         return "", ""
     found = np.concatenate([x.calc.results["charges"] for x in answers])
     symbols = np.concatenate([x.get_chemical_symbols() for x in answers])
-    means = " ".join(f"{s} {found[symbols == s].mean():+.3f}±{found[symbols == s].std():.3f}" for s in np.unique(symbols))
+    means = " ".join(
+        f"{s} {found[symbols == s].mean():+.3f}±{found[symbols == s].std():.3f}" for s in np.unique(symbols)
+    )
     if keys.REF_CHARGES not in label[0].arrays:
         return "", means
     true = np.concatenate([y.arrays[keys.REF_CHARGES] for y in label])
@@ -77,13 +86,18 @@ def charges(answers: list[Atoms], label: list[Atoms]) -> tuple[str, str]:
 
 def born(runs: list[Path]) -> Table:
     """Born charges raw and times sqrt(eps_inf), in the better of both signs, the sum rule, and eps_inf."""
-    table = Table("run", "Z* rmse e", "x sqrt(eps)", "sum rule e", "eps_inf", "DFT eps_inf", title="Born charges, held-out frames")
+    table = Table(
+        "run", "Z* rmse e", "x sqrt(eps)", "sum rule e", "eps_inf", "DFT eps_inf", title="Born charges, held-out frames"
+    )
     for run in runs:
         potential = Run(run).potential()
         raw, scaled, sums, ours, dft = [], [], [], [], []
         for atoms in track(held_out(run), str(run), transient=True):
             graph = to_graph(atoms, potential.cutoff, potential.levels)
-            star, label = model_born_charges(potential, graph).numpy(), atoms.arrays[keys.REF_BORN_CHARGES].reshape(-1, 3, 3)
+            star, label = (
+                model_born_charges(potential, graph).numpy(),
+                atoms.arrays[keys.REF_BORN_CHARGES].reshape(-1, 3, 3),
+            )
             eps = float(model_dielectric_tensor(potential, graph).diagonal().mean())
             raw.append(star - label), scaled.append(star * np.sqrt(eps) - label)
             sums.append(np.abs(star.sum(0)).max() / len(atoms))
@@ -108,7 +122,9 @@ def apart(runs: list[Path], symbols: str = "NaCl") -> Table:
 
 def vacancy(runs: list[Path], a: float = 4.62, largest: int = 4) -> Table:
     """E(Q = -1 without one Li) - E(perfect), unrelaxed; with charges also corrected by Makov and Payne's k_e M / 2 L."""
-    table = Table("atoms", "edge Å", *(f"{run} eV" for run in runs), "Makov-Payne at eps 1, eV", title="lithium vacancy, Li2O")
+    table = Table(
+        "atoms", "edge Å", *(f"{run} eV" for run in runs), "Makov-Payne at eps 1, eV", title="lithium vacancy, Li2O"
+    )
     cell = crystal(["O", "Li"], [(0, 0, 0), (0.25, 0.25, 0.25)], spacegroup=225, cellpar=[a, a, a, 90, 90, 90])
     calculators = [load_calculator(run / "model.pt") for run in runs]
     for n in range(1, largest + 1):

@@ -98,7 +98,11 @@ def row(method, runs, d):
     """Bias, scatter, quoted half width and coverage over runs."""
     start, found = time.process_time(), []
     for ions in runs:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             found.append(method(ions))
     value, low, high = np.array(found, float).T / d
@@ -108,14 +112,21 @@ def row(method, runs, d):
 
 def main():
     n_runs = int(sys.argv[1]) if len(sys.argv) > 1 else 40
-    print(f"{'case':26s}{'method':10s}{'bias':>7s} {'scatter':>8s} {'quoted':>8s} {'2s cover':>9s} {'CPU s/run':>9s}   runs")
+    print(
+        f"{'case':26s}{'method':10s}{'bias':>7s} {'scatter':>8s} {'quoted':>8s} {'2s cover':>9s} {'CPU s/run':>9s}   runs"
+    )
     for name, (n_frames, n_ions, rate, back) in CASES.items():
         runs = hoppers(np.random.default_rng(0), n_runs, n_frames, n_ions, rate, back=back)
         for method in (ours, pymatgen, kinisi):
             some = runs[: max(2, n_runs // 20)] if method is kinisi else runs  # it samples a posterior: slow
             try:
                 text = row(method, some, exact(rate, back=back)) + f"   {len(some)}"
-            except (ImportError, AttributeError, TypeError, ValueError) as error:  # a library that is not there, or changed, must not stop the others
+            except (
+                ImportError,
+                AttributeError,
+                TypeError,
+                ValueError,
+            ) as error:  # a library that is not there, or changed, must not stop the others
                 text = f"not run: {type(error).__name__}: {str(error)[:90]}"
             print(f"{name:26s}{method.__name__:10s}{text}", flush=True)
     for name, (n_frames, n_ions, hottest) in SERIES.items():
@@ -125,7 +136,10 @@ def main():
         for at, energy in ((ours, ours_energy), (pymatgen, pymatgen_energy), (kinisi, kinisi_energy)):
             some = series[: max(2, n_runs // 20)] if at is kinisi else series
             try:
-                text = row(lambda runs, at=at, energy=energy: energy([at(ions) for ions in runs]), some, BARRIER) + f"   {len(some)}"
+                text = (
+                    row(lambda runs, at=at, energy=energy: energy([at(ions) for ions in runs]), some, BARRIER)
+                    + f"   {len(some)}"
+                )
             except (ImportError, AttributeError, TypeError, ValueError) as error:
                 text = f"not run: {type(error).__name__}: {str(error)[:90]}"
             print(f"{name:26s}{at.__name__:10s}{text}", flush=True)

@@ -49,7 +49,9 @@ def main() -> None:
     torch.set_num_threads(1)
     start = read(asked.start)
     start.calc = None
-    table = Table("atoms", *(run.name for run in asked.runs), title="µs per atom and step, and the head's part of the twin's step")
+    table = Table(
+        "atoms", *(run.name for run in asked.runs), title="µs per atom and step, and the head's part of the twin's step"
+    )
     for repeat in asked.repeats:
         atoms = start.repeat(tuple(map(int, repeat.split(","))))
         times = step_times(atoms, [run / "model.pt" for run in asked.runs], asked.steps)

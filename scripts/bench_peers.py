@@ -88,7 +88,7 @@ def train_ours(python: Path, command: str, folder: Path, files: dict, budget: fl
 
 def train(args):
     """Every run ends in result.json: CPU seconds, steps, and the errors on the held-out frames."""
-    files = dict(zip(("train", "test"), write_split(args.data, args.folder / "bench" / "data")))
+    files = dict(zip(("train", "test"), write_split(args.data, args.folder / "bench" / "data"), strict=True))
     if unknown := set(args.names) - set(PEERS):
         raise SystemExit(f"no peer {sorted(unknown)}: there are {list(PEERS)}")
     codes = [ours(name) for name, _ in args.ours] + [PEERS[name] for name in args.names]

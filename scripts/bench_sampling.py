@@ -127,7 +127,9 @@ def images_of(path, name: str, ion: int) -> list[Atoms]:
     return out
 
 
-def sample(folder: Path, sampler: str, seed: int, engine: str, species: str, temperatures, labels: int, words: list[str]) -> Path:
+def sample(
+    folder: Path, sampler: str, seed: int, engine: str, species: str, temperatures, labels: int, words: list[str]
+) -> Path:
     """One `mlip sample`, to the end of its budget; where it was cut off it goes on."""
     run = folder / f"{sampler}_{seed}"
     starts = sorted((folder / "hops").glob("*_start.xyz"))
@@ -177,14 +179,18 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=SAMPLERS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--labels", type=int, default=160)
-    parser.add_argument("--hops", type=int, default=10, help="classes of hops, shortest first; half of them are the test")
+    parser.add_argument(
+        "--hops", type=int, default=10, help="classes of hops, shortest first; half of them are the test"
+    )
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", dest="words")
     asked = parser.parse_args()
     engine, species, repeat, longest, temperatures = SYSTEMS[asked.system]
     cell = crystal(asked.system) if asked.structure is None else bare(read(asked.structure)[0])
     species, repeat = asked.species or species, repeat if asked.structure is None else (1, 1, 1)
     folder = asked.folder.resolve()
-    oracle = instantiate(cli.compose("label", [f"engine={engine}", "input=a", "output=b"], [cli.CONFIGS]).engine).calculator()
+    oracle = instantiate(
+        cli.compose("label", [f"engine={engine}", "input=a", "output=b"], [cli.CONFIGS]).engine
+    ).calculator()
     prepare(folder, cell, oracle, species, repeat, longest, asked.hops)
     runs = {(sampler, seed): sample(folder, sampler, seed, engine, species, temperatures, asked.labels, asked.words)
             for seed in asked.seeds for sampler in asked.samplers}  # fmt: skip
@@ -195,7 +201,9 @@ def main() -> None:
     for sampler in asked.samplers:
         own = [own_barriers(folder, runs[sampler, seed]) for seed in asked.seeds]
         found = ", ".join("none" if value is None else f"{1e3 * value:.1f}" for value in own)
-        console.print(f"{sampler}: barriers on its last model's own paths, MAE in meV, seed by seed: {found}", highlight=False)
+        console.print(
+            f"{sampler}: barriers on its last model's own paths, MAE in meV, seed by seed: {found}", highlight=False
+        )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ TERMS = {
 
 def scan(term, steps: int, title: str) -> tuple[float, float, int]:
     """Jumps of energy (eV/atom) and pressure (eV/Å^3) from 0 to 2 % of strain with some shear; number of atoms."""
-    atoms = crystal(["O", "Li"], [(0, 0, 0), (0.25, 0.25, 0.25)], spacegroup=225, cellpar=[4.62] * 3 + [90] * 3).repeat(2)
+    atoms = crystal(["O", "Li"], [(0, 0, 0), (0.25, 0.25, 0.25)], spacegroup=225, cellpar=[4.62] * 3 + [90] * 3).repeat(
+        2
+    )
     torch.manual_seed(0)
     n = len(atoms)
     start, cell = torch.tensor(atoms.positions) + 0.1 * torch.randn(n, 3).double(), torch.tensor(atoms.cell.array)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The labels of several samplings as one data set: every structure once, with the sampling and the round it comes from.
 
-    scripts/collect_labels.py datasets/li3ycl6/li3ycl6_gpaw.xyz transition_states=runs/li3ycl6_ts random_md=runs/li3ycl6_md
+scripts/collect_labels.py datasets/li3ycl6/li3ycl6_gpaw.xyz transition_states=runs/li3ycl6_ts random_md=runs/li3ycl6_md
 """
 
 import sys
@@ -24,7 +24,11 @@ def labelled_in(run: Path, number: Path) -> list[Atoms]:
     if not (number / "selected.xyz").exists():
         return []
     selected = {structure_id(atoms): atoms for atoms in read(number / "selected.xyz")}
-    files = {path: selected[path.stem.split("-")[0]] for path in sorted(run.glob("labels/labels/*.xyz")) if path.stem.split("-")[0] in selected}
+    files = {
+        path: selected[path.stem.split("-")[0]]
+        for path in sorted(run.glob("labels/labels/*.xyz"))
+        if path.stem.split("-")[0] in selected
+    }
     return [with_metadata(read(path)[0], atoms) for path, atoms in files.items()]
 
 
@@ -43,7 +47,10 @@ def main() -> None:
                 out.append(atoms)
     write(sys.argv[1], out)
     kinds = Counter((atoms.info["sampling"], atoms.info["kind"]) for atoms in out)
-    print(f"{sys.argv[1]}: {len(out)} frames;", ", ".join(f"{sampling} {kind} {n}" for (sampling, kind), n in kinds.items()))
+    print(
+        f"{sys.argv[1]}: {len(out)} frames;",
+        ", ".join(f"{sampling} {kind} {n}" for (sampling, kind), n in kinds.items()),
+    )
 
 
 if __name__ == "__main__":

@@ -19,13 +19,21 @@ from rich.table import Table
 from mlip.evaluation.plots import BLUE, GREEN, ORANGE, RED, canvas, legend
 from mlip.files import whole_file
 
-STYLES = {"random_md": (BLUE, "o"), "uncertainty": (ORANGE, "s"), "neb_only": (GREEN, "D"), "transition_states": (RED, "^")}
+STYLES = {
+    "random_md": (BLUE, "o"),
+    "uncertainty": (ORANGE, "s"),
+    "neb_only": (GREEN, "D"),
+    "transition_states": (RED, "^"),
+}
 ERRORS = {  # key of a record's hold_out: axis, unit, factor
     "barrier_mae": ("barrier MAE, unseen hops", "meV"),
     "ion_force_vector_mae": ("force vector MAE of hopping ions, unseen", "meV/Å"),
     "force_vector_rmse": ("force vector RMSE, all atoms, unseen hops", "meV/Å"),
 }
-FORMER_NAMES = {"ion_force_mae": "ion_force_vector_mae", "force_rmse": "force_vector_rmse"}  # in records of older samplings
+FORMER_NAMES = {
+    "ion_force_mae": "ion_force_vector_mae",
+    "force_rmse": "force_vector_rmse",
+}  # in records of older samplings
 
 
 def rows_of(runs: Iterable[tuple[str, Path]]) -> list[dict]:
@@ -62,7 +70,9 @@ def write(folder: Path, rows: list[dict]) -> None:
                 middle = np.array([np.median(values) for values in found.values()])
                 ends = np.abs(np.array([[min(values), max(values)] for values in found.values()]).T - middle)
                 colour, marker = STYLES.get(name, (f"{0.2 + 0.2 * (number % 4):g}", "x"))  # others in grey
-                axis.errorbar(list(found), middle, ends, fmt=f"-{marker}", color=colour, capsize=2, markersize=4, label=name)
+                axis.errorbar(
+                    list(found), middle, ends, fmt=f"-{marker}", color=colour, capsize=2, markersize=4, label=name
+                )
         axis.set_yscale("log")
         for show in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
             show("{x:g}")
@@ -87,7 +97,10 @@ def table(rows: list[dict]) -> Table:
         of_name = [row for row in rows if row["sampler"] == name]
         for labels in sorted({row["labels"] for row in of_name}):
             values = [by_labels(of_name, key).get(labels, []) for key in ERRORS]
-            cells = [f"{np.median(v):.1f} ({min(v):.1f} - {max(v):.1f})" if len(v) > 1 else f"{v[0]:.1f}" if v else "" for v in values]
+            cells = [
+                f"{np.median(v):.1f} ({min(v):.1f} - {max(v):.1f})" if len(v) > 1 else f"{v[0]:.1f}" if v else ""
+                for v in values
+            ]
             shown.add_row(name, str(labels), str(max(map(len, values))), *cells)
     return shown
 

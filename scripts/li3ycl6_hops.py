@@ -52,7 +52,9 @@ def main() -> None:
                 name = f"t{len({atoms.info['hop'] for atoms in out})}"
                 for k, image in enumerate(path.images):
                     kind = "end" if k == 0 else "saddle" if k == path.saddle_index else "path"
-                    out.append(Candidate(image, kind, name, hop.ion, f"ordering {number}, {hop.name}, image {k}").to_atoms())
+                    out.append(
+                        Candidate(image, kind, name, hop.ion, f"ordering {number}, {hop.name}, image {k}").to_atoms()
+                    )
     write(hops_file, out)
 
 

@@ -45,7 +45,9 @@ def orderings() -> list[Structure]:
 
 def relaxed(structure: Structure, calculator) -> Atoms:
     """Positions, then cell, at zero pressure."""
-    atoms = Atoms([site.specie.symbol for site in structure], structure.cart_coords, cell=structure.lattice.matrix, pbc=True)
+    atoms = Atoms(
+        [site.specie.symbol for site in structure], structure.cart_coords, cell=structure.lattice.matrix, pbc=True
+    )
     atoms.calc = calculator
     BFGS(atoms, logfile=None).run(fmax=0.05, steps=100)
     BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=0.02, steps=200)
@@ -69,7 +71,9 @@ def main() -> None:
     for n, atoms in enumerate(best):
         print(f"ordering {n}: {(atoms.get_potential_energy() - best[0].get_potential_energy()) * 1e3:.0f} meV above the "
               f"best, a, b, c = {atoms.cell.lengths().round(3)} Å (CHGNet)")  # fmt: skip
-        start = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, info={"config_type": "start", "ordering": n})
+        start = Atoms(
+            atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, info={"config_type": "start", "ordering": n}
+        )
         starts.append(start)
         frames.append(distorted(start, 0.0, 0.0, 1.0, "relaxed", rng))
         frames += [distorted(start, rattle, 0.015, 1.0, "rattle_strain", rng) for rattle in (0.03, 0.06, 0.10)]

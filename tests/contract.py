@@ -89,7 +89,12 @@ def a_doubled_cell_has_twice_the_energy(potential):
 
 
 def forces_and_stress_are_derivatives(potential):
-    for atoms in (crystal(), crystal(pbc=[True, True, False]), molecule(), crystal(length=3.4)):  # the last beyond the data
+    for atoms in (
+        crystal(),
+        crystal(pbc=[True, True, False]),
+        molecule(),
+        crystal(length=3.4),
+    ):  # the last beyond the data
         results, step = evaluate(potential, atoms), 2e-4
         for atom, axis in ((0, 0), (1, 2), (4, 1)):
             shifted = []
@@ -130,15 +135,15 @@ def gradients_of_a_force_loss_are_right(potential):
         gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
         generator = torch.Generator().manual_seed(1)
         direction = [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in parameters]
-        expected = sum(float((g * d).sum()) for g, d in zip(gradients, direction) if g is not None)
+        expected = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True) if g is not None)
         values, step = [], 1e-5
         for sign in (1, -1):
             with torch.no_grad():
-                for p, d in zip(parameters, direction):
+                for p, d in zip(parameters, direction, strict=True):
                     p.add_(d, alpha=sign * step)
             values.append(float(loss().detach()))
             with torch.no_grad():
-                for p, d in zip(parameters, direction):
+                for p, d in zip(parameters, direction, strict=True):
                     p.sub_(d, alpha=sign * step)
     finally:
         potential.eval()
@@ -168,8 +173,8 @@ def far_fragments_add(potential):
 
 
 def a_lone_atom_has_its_reference_energy(potential):
-    for level, table in zip(potential.levels, STATISTICS["atomic_energies"]):
-        for number, energy in zip(ELEMENTS, table):
+    for level, table in zip(potential.levels, STATISTICS["atomic_energies"], strict=True):
+        for number, energy in zip(ELEMENTS, table, strict=True):
             atoms = Atoms([number], [[0.3, 0, 0]], info={"level": level})
             results = evaluate(potential, atoms)
             close(results["energy"], torch.tensor([energy], dtype=torch.float64), 1e-8, "energy of a lone atom")
@@ -238,7 +243,9 @@ def inside_the_data_limits_change_nothing(potential):
     for key, value in evaluate(free, crystal()).items():
         assert torch.equal(value, limited[key]), key
     tight = crystal(length=3.4)
-    assert abs(float((evaluate(free, tight)["energy"] - evaluate(potential, tight)["energy"]).detach())) > 1, "the limits do nothing"
+    assert abs(float((evaluate(free, tight)["energy"] - evaluate(potential, tight)["energy"]).detach())) > 1, (
+        "the limits do nothing"
+    )
 
 
 def walls(potential):

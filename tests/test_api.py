@@ -38,7 +38,7 @@ def test_import_is_light_and_every_public_name_exists():
     assert all(callable(getattr(mlip, name)) and name in dir(mlip) for name in mlip.__all__)
     assert (Path(mlip.__file__).parent / "py.typed").is_file()
     with pytest.raises(AttributeError, match="no attribute 'tarin'"):
-        mlip.tarin  # noqa: B018
+        mlip.tarin
 
 
 def test_settings_compose_the_config_of_the_command():
@@ -78,7 +78,7 @@ def test_a_run_has_config_split_history_metrics_statistics_and_potential(run):
     assert "force_rmse_meV_per_A" in run.metrics["test"]["total"] and len(run.split["frames"]["train"]) > 10
     assert run.statistics["elements"] == [3, 17, 49] and run.potential().elements == [3, 17, 49]
     with pytest.raises(MissingFileError, match="give the folder of a run"):
-        mlip.Run("nowhere").config  # noqa: B018
+        mlip.Run("nowhere").config
 
 
 def test_a_run_is_exported_and_evaluated_like_its_file(run, tmp_path):
@@ -109,7 +109,11 @@ def test_trajectories_name_the_calculator_and_its_model(run):
     kept = ase.io.read("one.traj").calc
     assert kept.name == "mlip" and atoms.calc.name == "mlip"
     about = atoms.calc.todict()
-    assert about["model"] == str((run.folder / "model.pt").resolve()) and about["dtype"] == "float32" and about["training_hash"]
+    assert (
+        about["model"] == str((run.folder / "model.pt").resolve())
+        and about["dtype"] == "float32"
+        and about["training_hash"]
+    )
 
 
 def test_the_command_and_python_leave_the_same_run(run, tmp_path):

@@ -161,7 +161,9 @@ def test_a_folder_of_something_else_is_never_touched(capsys, tmp_path):
 
 def test_a_sweep_is_one_folder_per_combination(monkeypatch):
     seen = []
-    monkeypatch.setattr(cli.commands, "run", lambda _, cfg: seen.append((cfg.folder, cfg.seed, cfg.model.network.n_channels)) or 0)
+    monkeypatch.setattr(
+        cli.commands, "run", lambda _, cfg: seen.append((cfg.folder, cfg.seed, cfg.model.network.n_channels)) or 0
+    )
     assert cli.main(["train", "-m", "data.files=a.xyz", "model=small,medium", "seed=1,2"]) == 0
     assert len({folder for folder, _, _ in seen}) == 4 and {seed for _, seed, _ in seen} == {1, 2}
     assert len({channels for _, _, channels in seen}) == 2
@@ -174,7 +176,10 @@ def test_a_head_keeps_the_network_and_a_network_keeps_the_head():
     assert model("model/head=qeq") == model("model=qeq") == model("model/network=medium", "model/head=qeq")
     for words in (["model=small", "model/head=qeq"], ["model=qeq", "model/network=small"]):
         both = model(*words)
-        assert both.network == model("model=small").network and both.terms.electrostatics == model("model=qeq").terms.electrostatics
+        assert (
+            both.network == model("model=small").network
+            and both.terms.electrostatics == model("model=qeq").terms.electrostatics
+        )
     assert model("experiment=lips", "model/head=qeq").network == model("model=large").network
     assert model("model=small", "model/network=large") == model("experiment=lips", "model=large")
 
@@ -183,7 +188,8 @@ def test_a_sweep_over_heads_is_one_folder_each(monkeypatch):
     seen = []
     monkeypatch.setattr(cli.commands, "run", lambda _, cfg: seen.append((cfg.folder, list(cfg.model.terms))) or 0)
     assert cli.main(["train", "-m", "data.files=a.xyz", "model/network=small", "model/head=none,qeq"]) == 0
-    assert seen == [("runs/run/head=none", ["network", "repulsion"]), ("runs/run/head=qeq", ["network", "repulsion", "electrostatics"])]
+    terms = ["network", "repulsion", "wall"]
+    assert seen == [("runs/run/head=none", terms), ("runs/run/head=qeq", [*terms, "electrostatics"])]
 
 
 def test_predictions_stand_beside_the_labels_and_errors_are_told(run, capsys):

@@ -27,9 +27,12 @@ def committee():
     return Committee([small(seed) for seed in range(3)]).eval()
 
 
-def test_identical_members_have_no_doubt_and_the_forces_of_one():
+def test_identical_members_have_no_uncertainty_and_the_forces_of_one():
     member = small(0)
-    alone, together = contract.evaluate(member, contract.crystal()), contract.evaluate(Committee([member] * 4), contract.crystal())
+    alone, together = (
+        contract.evaluate(member, contract.crystal()),
+        contract.evaluate(Committee([member] * 4), contract.crystal()),
+    )
     for name, value in alone.items():
         torch.testing.assert_close(together[name], value, rtol=0, atol=1e-12)
     assert float(together["energy_sigma"].max()) < 1e-9 and float(together["force_sigma"].max()) < 1e-9
@@ -49,7 +52,9 @@ def test_what_members_agree_on_cancels_in_the_sigma_of_an_energy_difference(comm
     structures = [contract.crystal(), contract.crystal(seed=3)]
     spread = contract.evaluate(committee, structures)["energy_spread"].numpy()
     energies = np.array([contract.evaluate(member, structures)["energy"].numpy() for member in committee.members])
-    assert np.linalg.norm(spread[0] - spread[1]) == pytest.approx((energies[:, 0] - energies[:, 1]).std(ddof=1), rel=1e-8)
+    assert np.linalg.norm(spread[0] - spread[1]) == pytest.approx(
+        (energies[:, 0] - energies[:, 1]).std(ddof=1), rel=1e-8
+    )
 
 
 def test_sigma_is_scaled_by_the_element_of_its_atom(committee):
@@ -63,7 +68,7 @@ def test_sigma_is_scaled_by_the_element_of_its_atom(committee):
     torch.testing.assert_close(after["energy_sigma"], 5 * before["energy_sigma"])
 
 
-def doubt_does_not_depend_on_axes_or_order(potential):
+def uncertainty_does_not_depend_on_axes_or_order(potential):
     """sigma of the turned and reordered crystal is that of the crystal, atom by atom."""
     atoms = contract.crystal()
     before = contract.evaluate(potential, atoms)
@@ -78,11 +83,11 @@ def doubt_does_not_depend_on_axes_or_order(potential):
     assert float(before["force_sigma"].min()) > 1e-3
 
 
-def test_doubt_does_not_depend_on_axes_or_order(committee):
-    doubt_does_not_depend_on_axes_or_order(committee)
+def test_uncertainty_does_not_depend_on_axes_or_order(committee):
+    uncertainty_does_not_depend_on_axes_or_order(committee)
 
 
-def doubt_goes_through_the_file(potential, path):
+def uncertainty_goes_through_the_file(potential, path):
     """The exported file gives the live sigmas, through the calculator too, one by one and many at once."""
     structures = [contract.crystal(), contract.crystal(6, 4.8, seed=3)]
     graphs = [to_graph(atoms, potential.cutoff, potential.levels) for atoms in structures]
@@ -102,8 +107,8 @@ def doubt_goes_through_the_file(potential, path):
         first += n
 
 
-def test_doubt_goes_through_the_file(committee, tmp_path):
-    doubt_goes_through_the_file(committee, tmp_path / "committee.pt")
+def test_uncertainty_goes_through_the_file(committee, tmp_path):
+    uncertainty_goes_through_the_file(committee, tmp_path / "committee.pt")
 
 
 def test_members_that_differ_are_refused():

@@ -55,6 +55,8 @@ def potential(request):
 def test_contract(potential, owed):
     if owed in contract.SHORT_RANGE_ONLY and "charges" in contract.evaluate(potential, contract.crystal()):
         pytest.skip("charges act over any distance")
-    if owed is contract.gradients_of_a_force_loss_are_right and not any(p.requires_grad for p in potential.parameters()):
+    if owed is contract.gradients_of_a_force_loss_are_right and not any(
+        p.requires_grad for p in potential.parameters()
+    ):
         pytest.skip("nothing to fit")
     owed(potential)

@@ -55,7 +55,9 @@ def read_config(path: Path) -> Config:
             group, _, option = item[1].partition(": ")
             choices.append(Key(group.replace("override ", "").lstrip("/"), option, comment))
         elif item:  # of a list under the last key
-            keys[-1] = Key(keys[-1].name, f"{keys[-1].default} {item[1]}".strip(), " ".join([keys[-1].comment, comment]).strip())
+            keys[-1] = Key(
+                keys[-1].name, f"{keys[-1].default} {item[1]}".strip(), " ".join([keys[-1].comment, comment]).strip()
+            )
         else:
             name, _, value = text.strip().partition(":")
             parents.append((indent, name))
@@ -100,7 +102,9 @@ def anchor(kind: str, name: str) -> str:
 
 def about_lines(config: Config) -> list[str]:
     """The first comments of a file: sentences as text, commands as code."""
-    commands = [line for line in config.about if line.startswith("mlip ") and "=" in line or line.startswith("mlip data")]
+    commands = [
+        line for line in config.about if (line.startswith("mlip ") and "=" in line) or line.startswith("mlip data")
+    ]
     text = [line for line in config.about if line not in commands]
     out = [plain(" ".join(text)), ""] if text else []
     return [*out, "```bash", *commands, "```", ""] if commands else out
@@ -115,9 +119,14 @@ def table(keys: list[Key]) -> list[str]:
         if key.name == "_target_":
             continue
         if key.name.endswith("._target_"):
-            rows += [f"* - {literal(key.name.removesuffix('._target_'))}", "  - ", f"  - {literal(key.default)} {plain(key.comment)}".rstrip()]
+            name = literal(key.name.removesuffix("._target_"))
+            rows += [f"* - {name}", "  - ", f"  - {literal(key.default)} {plain(key.comment)}".rstrip()]
         elif key.default or key.comment:
-            rows += [f"* - {literal(key.name)}", f"  - {literal(key.default)}".rstrip(), f"  - {plain(key.comment)}".rstrip()]
+            rows += [
+                f"* - {literal(key.name)}",
+                f"  - {literal(key.default)}".rstrip(),
+                f"  - {plain(key.comment)}".rstrip(),
+            ]
     return [*rows, ":::", ""] if len(rows) > 7 else []
 
 
@@ -128,7 +137,12 @@ def verb_page(verb: str, path: Path, known: dict[str, list[Path]]) -> str:
     chosen = [choice for choice in config.choices if choice.name in known]
     bases = [choice.name for choice in config.choices if choice.name not in known and choice.name in verbs()]
     if bases:
-        lines += ["All keys and groups of " + ", ".join(f"[mlip {base}](#{anchor('verb', base)})" for base in bases) + ", and:", ""]
+        lines += [
+            "All keys and groups of "
+            + ", ".join(f"[mlip {base}](#{anchor('verb', base)})" for base in bases)
+            + ", and:",
+            "",
+        ]
     if chosen:
         lines += ["## Groups", "", "Chosen with `group=NAME`, set below it with `group.key=value`.", ""]
         lines += [":::{list-table}", ":header-rows: 1", "", "* - group", "  - default", "  - choices", "  - meaning"]
@@ -137,7 +151,9 @@ def verb_page(verb: str, path: Path, known: dict[str, list[Path]]) -> str:
             lines += [f"* - [{literal(choice.name)}](#{anchor('group', choice.name)})", f"  - {literal(choice.default)}",
                       f"  - {names}", f"  - {plain(choice.comment)}".rstrip()]  # fmt: skip
         lines += [":::", ""]
-    return "\n".join([*lines, "## Keys", "", "Set with `key=value`; `???` must be given.", "", *table(config.keys)]) + "\n"
+    return (
+        "\n".join([*lines, "## Keys", "", "Set with `key=value`; `???` must be given.", "", *table(config.keys)]) + "\n"
+    )
 
 
 def group_page(group: str, paths: list[Path]) -> str:

@@ -27,7 +27,15 @@ def page(package: str, modules: list[str]) -> str:
     lines += ["   :members:"] if package == "mlip" else ["   :no-members:"]
     lines += ["```", ""]
     for module in modules:
-        lines += [f"## {module.removeprefix('mlip.')}", "", "```{eval-rst}", f".. automodule:: {module}", "   :members:", "```", ""]
+        lines += [
+            f"## {module.removeprefix('mlip.')}",
+            "",
+            "```{eval-rst}",
+            f".. automodule:: {module}",
+            "   :members:",
+            "```",
+            "",
+        ]
     return "\n".join(lines)
 
 

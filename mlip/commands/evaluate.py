@@ -38,7 +38,9 @@ def evaluate(cfg: DictConfig) -> int:
     left_out = {name: keys for name, keys in needs.items() if keys}
     names = [name for name in needs if name not in left_out]
     if not names:
-        raise InputError("nothing can be evaluated: " + "; ".join(f"{name} needs {', '.join(keys)}" for name, keys in needs.items()))
+        raise InputError(
+            "nothing can be evaluated: " + "; ".join(f"{name} needs {', '.join(keys)}" for name, keys in needs.items())
+        )
     write_about(cfg, subject, left_out)
     sections = evaluate_properties(
         None, {name: ConfiguredProperty(nodes[name], subject) for name in names}, cfg.folder,
@@ -93,7 +95,9 @@ def subject_of(cfg: DictConfig) -> Subject:
     if run and cfg.data.files is None:
         cfg.data.files = str(run)
     cfg.model = str(path)
-    return Subject({"model": file_hash(path)}, lambda dtype: mlip.load_calculator(path, cfg.device, dtype or cfg.dtype, cfg.skin))
+    return Subject(
+        {"model": file_hash(path)}, lambda dtype: mlip.load_calculator(path, cfg.device, dtype or cfg.dtype, cfg.skin)
+    )
 
 
 def exported(path: Path) -> tuple[Path, Path | None]:
@@ -111,7 +115,9 @@ def exported(path: Path) -> tuple[Path, Path | None]:
             Run(run, path).export(model)
         return model, None
     if not path.is_file():
-        raise MissingFileError(f"no model {path}: give a file of mlip export, a folder of mlip train, or a checkpoint in it")
+        raise MissingFileError(
+            f"no model {path}: give a file of mlip export, a folder of mlip train, or a checkpoint in it"
+        )
     return path, None
 
 
@@ -127,7 +133,9 @@ class ConfiguredProperty:
 
     def evaluate(self, _) -> Section:
         """Evaluate the property with the calculator of the precision that its config names."""
-        arguments = OmegaConf.create({key: value for key, value in resolved(self.node).items() if key not in RESERVED_KEYS})
+        arguments = OmegaConf.create(
+            {key: value for key, value in resolved(self.node).items() if key not in RESERVED_KEYS}
+        )
         return make(arguments).evaluate(self.subject.calculator(self.node.get("dtype")))
 
 

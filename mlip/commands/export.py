@@ -25,7 +25,9 @@ def export(cfg: DictConfig) -> None:
         metadata = export_with_uncertainty(runs, path, cfg.n_draws, cfg.calibrate, **how)
         found = metadata["uncertainty"]
         scales = ", ".join(f"{name} {value:.2f}" for name, value in found["force_scale"].items())
-        print(f"sigma calibrated on {found['frames']} frames: energy times {found['energy_scale']:.2f}, forces times {scales}")
+        print(
+            f"sigma calibrated on {found['frames']} frames: energy times {found['energy_scale']:.2f}, forces times {scales}"
+        )
     worst = metadata["parity"]
     print(f"{path}: {metadata['dtype']}, energy within {worst['energy']:.1e} eV/atom and forces within "
           f"{worst['forces']:.1e} eV/Å of the live potential")  # fmt: skip

@@ -15,6 +15,8 @@ def md(cfg: DictConfig) -> None:
     settings = ["steps", "timestep_fs", "repeat", "initial_temperature_K", "masses", "seed", "frame_every", "thermo_every",
                 "state_every"]  # fmt: skip
     settings = {name: OmegaConf.to_container(cfg)[name] for name in settings}
-    summary = run(ase.io.read(cfg.structure), calculator, cfg.folder, make(cfg.ensemble), guard=make(cfg.guard), **settings)
+    summary = run(
+        ase.io.read(cfg.structure), calculator, cfg.folder, make(cfg.ensemble), guard=make(cfg.guard), **settings
+    )
     plot(cfg.folder)
     print(f"{cfg.folder}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items() if value is not None))

@@ -21,6 +21,7 @@ TRAINING_KEYS = (
     "dtype",
     "ema_decay",
     "log_every",
+    "max_fall_eV",
     "data",
     "model",
     "loss",
@@ -29,7 +30,7 @@ TRAINING_KEYS = (
     "trainer",
 )
 # how long, where and how fast: a sampling may be continued with others
-NOT_HASHED = ("name", "folder", "overwrite", "limits", "execution", "retries", "device", "experiment")
+NOT_HASHED = ("name", "folder", "overwrite", "limits", "execution", "retries", "device", "experiment", "max_fall_eV")
 
 
 def sample(cfg: DictConfig) -> int:
@@ -99,9 +100,11 @@ def train_round(config: dict, training: Path, validation: Path, folder: Path, pr
                           "test_files": None, "split": {**member["data"]["split"], "validation": 0, "test": 0}}  # fmt: skip
         train(OmegaConf.create(member))
     if not validates:  # nothing to calibrate an uncertainty with
-        Run(runs[0]).export(folder / "model.pt")
+        Run(runs[0]).export(folder / "model.pt", max_fall_eV=config["max_fall_eV"])
         return
-    export_with_uncertainty([Run(run) for run in runs], folder / "model.pt", config["n_draws"])
+    export_with_uncertainty(
+        [Run(run) for run in runs], folder / "model.pt", config["n_draws"], max_fall_eV=config["max_fall_eV"]
+    )
 
 
 def checkpoint_of(previous: Path | None, member: int) -> str | None:

@@ -32,9 +32,13 @@ def train(cfg: DictConfig) -> None:
     if rank_zero_only.rank == 0:
         write_run_inputs(folder, config, data)
     if cfg.checkpoint:
-        potential, statistics = fine_tune(cfg.checkpoint, partial(build, config), data.statistics, data.train_dataloader())
+        potential, statistics = fine_tune(
+            cfg.checkpoint, partial(build, config), data.statistics, data.train_dataloader()
+        )
     else:
-        potential, statistics = with_fitted_atomic_energies(partial(build, config), data.statistics, data.train_dataloader())
+        potential, statistics = with_fitted_atomic_energies(
+            partial(build, config), data.statistics, data.train_dataloader()
+        )
     module = TrainingModule(
         potential.to(getattr(torch, cfg.dtype)), make(cfg.loss), make(cfg.optimizer), make(cfg.scheduler),
         ema_decay=cfg.ema_decay, statistics=statistics, config=config, config_types=data.config_types, log_every=cfg.log_every,
@@ -49,7 +53,11 @@ def train(cfg: DictConfig) -> None:
 def run_config(cfg: DictConfig) -> dict:
     """All that decides a run, plain; what a material decides stands resolved in the other keys."""
     config = OmegaConf.to_container(cfg, resolve=True)
-    return {name: value for name, value in config.items() if name not in ("material", "hold_out", "overwrite", "max_fall_eV")}
+    return {
+        name: value
+        for name, value in config.items()
+        if name not in ("material", "hold_out", "overwrite", "max_fall_eV")
+    }
 
 
 def is_done(cfg: DictConfig) -> bool:
@@ -60,7 +68,9 @@ def is_done(cfg: DictConfig) -> bool:
 def rank(configs: list[DictConfig]) -> None:
     """After a sweep: its runs by their errors on the hops of hold_out, as a table and as ranking.csv beside their folders."""
     folders = [Path(cfg.folder) for cfg in configs]
-    rows = ranking.rank({folder.name: folder for folder in folders}, ranking.read_hold_out(configs[0].hold_out), mlip.load_calculator)
+    rows = ranking.rank(
+        {folder.name: folder for folder in folders}, ranking.read_hold_out(configs[0].hold_out), mlip.load_calculator
+    )
     Console().print(ranking.ranking_table(rows))
     ranking.write_ranking(folders[0].parent / "ranking.csv", rows)
     print(folders[0].parent / "ranking.csv")

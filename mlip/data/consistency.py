@@ -178,4 +178,6 @@ def _ruler(expected: np.ndarray, labelled: np.ndarray, method: str) -> Ruler:
         return Ruler(np.nan, 0.0, len(expected), method)
     square, other = expected @ expected, labelled @ labelled
     # geometric mean of the two regressions: errors on both sides do not bias the size
-    return Ruler(float(np.sign(both) * np.sqrt(other / square)), float(both / np.sqrt(square * other)), len(expected), method)
+    return Ruler(
+        float(np.sign(both) * np.sqrt(other / square)), float(both / np.sqrt(square * other)), len(expected), method
+    )

@@ -25,7 +25,11 @@ def unconverged(path: str) -> list[int]:
         return _vasprun(path)
     if name.split(".gz")[0].endswith((".xyz", ".extxyz", ".db", ".traj", ".gpw", ".h5", ".nc")):
         return []
-    return [number for number, line in enumerate(_lines(path), 1) if any(mark.search(line) for mark in NOT_CONVERGED.values())]
+    return [
+        number
+        for number, line in enumerate(_lines(path), 1)
+        if any(mark.search(line) for mark in NOT_CONVERGED.values())
+    ]
 
 
 def _lines(path: str) -> Iterator[str]:

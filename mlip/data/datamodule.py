@@ -132,8 +132,10 @@ class DataModule(LightningDataModule):
             strange = {int(z) for _, numbers in self.sets[part].numbers() for z in np.unique(numbers)} - known
             if strange:
                 names = ", ".join(chemical_symbols[z] for z in sorted(strange))
-                raise ValueError(f"{names} occurs in the {part} part but in no training frame; "
-                                 "split otherwise, or add training frames with it")
+                raise ValueError(
+                    f"{names} occurs in the {part} part but in no training frame; "
+                    "split otherwise, or add training frames with it"
+                )
         compositions = np.zeros((len(train), len(elements)), dtype=np.int32)
         for position, numbers in train.numbers():
             compositions[position] = np.bincount(np.searchsorted(elements, numbers), minlength=len(elements))

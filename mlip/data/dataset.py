@@ -83,8 +83,10 @@ class _Writer:
         trajectory = f"{number}:{atoms.info.get('trajectory', config_type)}"
         row["config_type"] = self._number("config_types", config_type)
         row["trajectory"] = self._number("trajectories", trajectory)
-        row["order"] = next((atoms.info[n] for n in ORDER_NAMES if isinstance(atoms.info.get(n), int | float
-                            | np.number)), len(self.pending) + len(self.file["frames"]))
+        row["order"] = next(
+            (atoms.info[n] for n in ORDER_NAMES if isinstance(atoms.info.get(n), int | float | np.number)),
+            len(self.pending) + len(self.file["frames"]),
+        )
         extreme = extremes(atoms, edge_index.numpy(), edge_shift.numpy(), self.cutoff)
         extreme["frame"] = len(self.pending) + len(self.file["frames"])
         self.pending.append((row, labels, atoms, edge_index.numpy(), edge_shift.numpy(), extreme))
@@ -105,8 +107,10 @@ class _Writer:
         self._extend("source", np.array([a.info.get("source", "") for a in structures], dtype=object))
         self._extend("numbers", np.concatenate([a.numbers for a in structures]))
         start = self._extend("positions", np.concatenate([a.positions for a in structures]))
-        self._extend("degree", np.concatenate([np.bincount(e[0], minlength=len(a))
-                                               for e, a in zip(edges, structures, strict=True)]))
+        self._extend(
+            "degree",
+            np.concatenate([np.bincount(e[0], minlength=len(a)) for e, a in zip(edges, structures, strict=True)]),
+        )
         self._extend("neighbour", np.concatenate([e[1] for e in edges]))
         self._extend("shift", np.concatenate(shifts))
         self._extend("extremes", np.concatenate(extreme))
@@ -118,8 +122,9 @@ class _Writer:
     def _write_label(self, key: str, start: int, labels, structures) -> None:
         shape = LABEL_SHAPES[key][0]
         if key not in self.file:  # rows never written read as NaN: a missing label
-            self.file.create_dataset(key, (0, *shape), "f8", maxshape=(None, *shape), chunks=(4096, *shape),
-                                     fillvalue=np.nan)
+            self.file.create_dataset(
+                key, (0, *shape), "f8", maxshape=(None, *shape), chunks=(4096, *shape), fillvalue=np.nan
+            )
         empty = [np.full((len(a), *shape), np.nan) for a in structures]
         values = np.concatenate([label.get(key, nan) for label, nan in zip(labels, empty, strict=True)])
         self.file[key].resize(start + len(values), axis=0)
@@ -208,7 +213,8 @@ class GraphDataset(torch.utils.data.Dataset):
         self.path = str(path)
         with h5py.File(self.path, "r") as file:
             self.config_types, self.levels, self.trajectories = (
-                [name.decode() for name in file[kind][:]] for kind in ("config_types", "levels", "trajectories"))
+                [name.decode() for name in file[kind][:]] for kind in ("config_types", "levels", "trajectories")
+            )
             self.cutoff = float(file.attrs["cutoff"])
             total = len(file["frames"])
         self._level_number = [list(levels or self.levels).index(name) for name in self.levels]

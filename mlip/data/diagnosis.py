@@ -137,8 +137,16 @@ def _labels(summary: Summary) -> list[Finding]:
                                 f"(frames {_some(broken)})", "remove these frames, or leave the label out"))  # fmt: skip
     has = {name: summary.array(f"has_{name}").astype(bool) for name in ("energy", "forces", "stress")}
     if not (has["energy"].any() or has["forces"].any()):
-        return [*findings, Finding(ERROR, "labels", path, "no energy and no forces in any frame",
-                                   "name them REF_energy, REF_forces, or tell the names with keys={energy: ...}")]
+        return [
+            *findings,
+            Finding(
+                ERROR,
+                "labels",
+                path,
+                "no energy and no forces in any frame",
+                "name them REF_energy, REF_forces, or tell the names with keys={energy: ...}",
+            ),
+        ]
     for name, present in has.items():
         if not present.any():
             lost = {"energy": "energies are not trained", "forces": "forces are not trained",
@@ -258,9 +266,13 @@ def _units(summary: Summary) -> list[Finding]:
 def _magnitude(path: str, stress: np.ndarray) -> Finding:
     """Where nothing else decides: solids at the usual conditions have stresses below 50 GPa."""
     typical = np.nanmedian(stress)
-    told = f"largest component {typical:.3g} in the median frame, {typical * units.EV_PER_A3_IN_GPA:.3g} GPa if in eV/Å^3"
+    told = (
+        f"largest component {typical:.3g} in the median frame, {typical * units.EV_PER_A3_IN_GPA:.3g} GPa if in eV/Å^3"
+    )
     if typical > 2.0:
-        return Finding(ERROR, "stress unit", path, f"{told}: looks like GPa or kbar", "convert to eV/Å^3: GPa / 160.2177")
+        return Finding(
+            ERROR, "stress unit", path, f"{told}: looks like GPa or kbar", "convert to eV/Å^3: GPa / 160.2177"
+        )
     if typical > 0.35:
         return Finding(WARN, "stress unit", path, told, "is it in eV/Å^3? GPa / 160.2177, kbar / 1602.177")
     return Finding(OK, "stress sign and unit", path, f"{told}; too few comparable frames to tell the sign")

@@ -22,9 +22,7 @@ LABEL_SHAPES = {  # trailing shape, and whether it is per atom
 }
 
 
-def neighbour_list(
-    system: Atoms | tuple[np.ndarray, np.ndarray, np.ndarray], cutoff: float
-) -> tuple[Tensor, Tensor]:
+def neighbour_list(system: Atoms | tuple[np.ndarray, np.ndarray, np.ndarray], cutoff: float) -> tuple[Tensor, Tensor]:
     """All ordered pairs closer than the cutoff, images included.
 
     system   Atoms, or (positions [n_atoms, 3] Å, cell [3, 3] Å, pbc [3] bool); positions may lie outside the cell
@@ -119,7 +117,9 @@ def collate(graphs: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
             batch[key] = torch.cat([g[key] + system for g, system in zip(graphs, first_system, strict=True)])
         elif key in LABEL_SHAPES:
             sizes = zip(graphs, n_systems, n_atoms, strict=True)
-            batch[key] = torch.cat([g[key] if key in g else missing(key, systems, atoms) for g, systems, atoms in sizes])
+            batch[key] = torch.cat(
+                [g[key] if key in g else missing(key, systems, atoms) for g, systems, atoms in sizes]
+            )
         else:
             batch[key] = torch.cat([g[key] for g in graphs])
     return batch

@@ -40,14 +40,18 @@ def orderings(
     """
     n_candidates = 20 * n if n_candidates is None else n_candidates
     if n < 1 or n_candidates < n:
-        raise ValueError(f"ask for at least one ordering out of as many candidates, got n={n}, n_candidates={n_candidates}")
+        raise ValueError(
+            f"ask for at least one ordering out of as many candidates, got n={n}, n_candidates={n_candidates}"
+        )
     name = str(disordered.composition.reduced_formula if isinstance(disordered, Structure) else disordered)
     parent = Structure.from_file(disordered) if not isinstance(disordered, Structure) else disordered.copy()
     parent.make_supercell(list(repeat))
     occupancies = [{_symbol(kind): float(part) for kind, part in site.species.items()} for site in parent]
     moves = permutations(parent.lattice.matrix, parent.frac_coords, occupancies)
     lattices = balanced(sublattices(occupancies, moves), charges)
-    open_sites = np.concatenate([lattice.sites for lattice in lattices if is_disordered(lattice.occupancy)] or [np.array([], int)])
+    open_sites = np.concatenate(
+        [lattice.sites for lattice in lattices if is_disordered(lattice.occupancy)] or [np.array([], int)]
+    )
     if len(open_sites) == 0:
         raise ValueError(f"{name} has no partial occupancy: there is nothing to order")
     near = too_near(parent.lattice.matrix, parent.frac_coords, open_sites, min_distance)
@@ -55,8 +59,12 @@ def orderings(
     symbols = sorted({symbol for lattice in lattices for symbol in lattice.counts})
     found = distinct(lattices, symbols, near, moves, n_candidates, rng)
     if not found:
-        raise ValueError(f"no ordering of {name} keeps ions {min_distance} Å apart; lower min_distance, or enlarge the cell")
-    matrix = coulomb_matrix(torch.tensor(parent.cart_coords), torch.tensor(parent.lattice.matrix.copy()), tolerance=1e-8).numpy()
+        raise ValueError(
+            f"no ordering of {name} keeps ions {min_distance} Å apart; lower min_distance, or enlarge the cell"
+        )
+    matrix = coulomb_matrix(
+        torch.tensor(parent.cart_coords), torch.tensor(parent.lattice.matrix.copy()), tolerance=1e-8
+    ).numpy()
     charge = np.array([*(charges[symbol] for symbol in symbols), 0.0])  # the last one, -1, is an empty site
     energies = np.array([0.5 * charge[each] @ matrix @ charge[each] for each, _ in found])
     error = max(abs(count / len(lattice.sites) - lattice.occupancy[symbol])
@@ -77,7 +85,12 @@ def orderings(
 
 
 def distinct(
-    lattices: Sequence[Sublattice], symbols: Sequence[str], near: np.ndarray, moves: np.ndarray, n: int, rng: np.random.Generator
+    lattices: Sequence[Sublattice],
+    symbols: Sequence[str],
+    near: np.ndarray,
+    moves: np.ndarray,
+    n: int,
+    rng: np.random.Generator,
 ) -> list[tuple[np.ndarray, int]]:
     """Up to n assignments [n_sites] (index into symbols, -1 empty) that no symmetry connects, with their multiplicity.
 
@@ -123,7 +136,11 @@ def every(lattices: Sequence[Sublattice], symbols: Sequence[str], n_sites: int) 
             yield from fill(assignment, rest)
             assignment[list(chosen)] = -1
 
-    todo = [(lattice.sites, symbols.index(symbol), count) for lattice in lattices for symbol, count in lattice.counts.items()]
+    todo = [
+        (lattice.sites, symbols.index(symbol), count)
+        for lattice in lattices
+        for symbol, count in lattice.counts.items()
+    ]
     yield from fill(np.full(n_sites, -1), todo)
 
 

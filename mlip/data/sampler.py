@@ -73,8 +73,10 @@ class EdgeBatchSampler(Sampler):
         """Goes to that position; raises if it belongs to another set of batches."""
         for name, mine in (("seed", self.seed), ("n_batches", len(self))):
             if state[name] != mine:
-                raise ValueError(f"the checkpoint's {name} is {state[name]}, this run's is {mine}: resume with the same "
-                                 "data, batch bounds, seed and number of processes, or start a new run from the weights")
+                raise ValueError(
+                    f"the checkpoint's {name} is {state[name]}, this run's is {mine}: resume with the same "
+                    "data, batch bounds, seed and number of processes, or start a new run from the weights"
+                )
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -94,13 +96,17 @@ def size_classes(n_edges: np.ndarray, edges_per_batch: int | None) -> np.ndarray
         return np.zeros_like(n_edges)
     largest = int(n_edges.argmax())
     if n_edges[largest] > edges_per_batch:
-        raise ValueError(f"frame {largest} has {n_edges[largest]} edges, more than edges_per_batch = {edges_per_batch}; "
-                         f"set edges_per_batch to at least {n_edges[largest]} or lower the cutoff")
+        raise ValueError(
+            f"frame {largest} has {n_edges[largest]} edges, more than edges_per_batch = {edges_per_batch}; "
+            f"set edges_per_batch to at least {n_edges[largest]} or lower the cutoff"
+        )
     steps = np.unique(np.ceil(1.1 ** np.arange(np.ceil(np.log(edges_per_batch) / np.log(1.1)) + 1)).astype(np.int64))
     return np.minimum(steps[np.searchsorted(steps, n_edges)], edges_per_batch)
 
 
-def pack(sizes: np.ndarray, edges_per_batch: int | None, batch_size: int | None, multiple: int) -> tuple[np.ndarray, int]:
+def pack(
+    sizes: np.ndarray, edges_per_batch: int | None, batch_size: int | None, multiple: int
+) -> tuple[np.ndarray, int]:
     """Batch number of each slot (sizes descending) and the number of batches, a multiple of `multiple`.
 
     The largest first, each into the batch with fewest edges that has room; more batches until the bound holds.

@@ -39,8 +39,10 @@ def split(
         left &= ~chosen
         parts[name] = np.flatnonzero(chosen)
     if not left.any():
-        raise ValueError(f"no frame is left for training: of {total}, {len(parts[TEST])} test and "
-                         f"{len(parts[VALIDATION])} validate; lower split.test or split.validation")
+        raise ValueError(
+            f"no frame is left for training: of {total}, {len(parts[TEST])} test and "
+            f"{len(parts[VALIDATION])} validate; lower split.test or split.validation"
+        )
     return {TRAIN: np.flatnonzero(left), **parts}
 
 

@@ -57,11 +57,14 @@ def fit_atomic_energies(
 
 def atomic_energy_table(table: Mapping, levels: Sequence[str]) -> dict[str, dict[int, float]]:
     """A user's table as {level: {atomic number: eV}}; written as {Li: -0.19, ...} for all levels, or per level."""
+
     def numbers(part: Mapping) -> dict[int, float]:
         for symbol in part:
             if symbol not in number_of:
-                raise KeyError(f"atomic_energies: {symbol!r} is no element; write {{Li: -0.19, ...}} in eV, "
-                               f"or one such table under each of the levels {list(levels)}")
+                raise KeyError(
+                    f"atomic_energies: {symbol!r} is no element; write {{Li: -0.19, ...}} in eV, "
+                    f"or one such table under each of the levels {list(levels)}"
+                )
         return {number_of[symbol]: float(energy) for symbol, energy in part.items()}
 
     if any(isinstance(value, Mapping) for value in table.values()):
@@ -84,8 +87,10 @@ def statistics(
     atomic_energies: Mapping | str = "auto",
     previous: dict | None = None,
 ) -> dict:
-    """The dictionary stored with every model: elements, levels, atomic_energies eV, mean_neighbours, force_rms eV/Å,
-    shortest_distances Å [n_elements, n_elements] and largest_crowding [n_elements] (`limits`).
+    """The dictionary stored with every model.
+
+    elements, levels, atomic_energies eV, mean_neighbours, force_rms eV/Å; shortest_distances Å [n_elements, n_elements]
+    and largest_crowding [n_elements] (`limits`).
 
     compositions     [n_frames, n_elements] counts of the training frames; energies [n_frames] eV, NaN where missing
     level            [n_frames] index into levels
@@ -114,8 +119,10 @@ def statistics(
                     fixed.setdefault(int(column), float(energies[alone].mean()))
             if len(fixed) < len(elements) and not chosen.any():
                 lacking = ", ".join(chemical_symbols[z] for i, z in enumerate(elements) if i not in fixed)
-                raise ValueError(f"no energies at level {name!r} to fit atomic energies of {lacking}; "
-                                 "give data.atomic_energies as a table, e.g. {Li: -0.19}")
+                raise ValueError(
+                    f"no energies at level {name!r} to fit atomic energies of {lacking}; "
+                    "give data.atomic_energies as a table, e.g. {Li: -0.19}"
+                )
             fitted = (fit_atomic_energies(compositions[chosen], energies[chosen], fixed) if len(fixed) < len(elements)
                       else np.array([fixed[i] for i in range(len(elements))]))  # fmt: skip
             known |= dict(zip(elements, map(float, fitted), strict=True))

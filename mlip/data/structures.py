@@ -78,8 +78,10 @@ def sources(files) -> list[Source]:
         for name in entry:
             if name not in names:
                 near = difflib.get_close_matches(name, names, 1)
-                raise KeyError(f"a file entry has no {name!r}; {f'did you mean {near[0]!r}? ' if near else ''}"
-                               f"It may have: {', '.join(names)}")
+                raise KeyError(
+                    f"a file entry has no {name!r}; {f'did you mean {near[0]!r}? ' if near else ''}"
+                    f"It may have: {', '.join(names)}"
+                )
         if "path" not in entry:
             raise KeyError(f"a file entry needs a 'path', got {entry}")
         for name in entry.get("keys") or {}:
@@ -92,8 +94,8 @@ def sources(files) -> list[Source]:
 
 
 def _expand(path: str) -> list[Path]:
-    path = os.path.expanduser(path)
-    places = [Path()] if os.path.isabs(path) else [Path.cwd(), CHECKOUT]
+    path = str(Path(path).expanduser())
+    places = [Path()] if Path(path).is_absolute() else [Path.cwd(), CHECKOUT]
     for place in places:
         whole = place / path
         if whole.is_dir():
@@ -102,12 +104,14 @@ def _expand(path: str) -> list[Path]:
             with_xml = {p.parent for p in inside if "vasprun" in p.name}
             inside = sorted(p for p in inside if not ("OUTCAR" in p.name and p.parent in with_xml))
             if not inside:
-                raise FileNotFoundError(f"folder {whole} holds no structure file; looked for {', '.join(PATTERNS + MAYBE)}")
+                raise FileNotFoundError(
+                    f"folder {whole} holds no structure file; looked for {', '.join(PATTERNS + MAYBE)}"
+                )
             return inside
         if whole.is_file():
             return [whole]
-        if matches := sorted(p for p in glob.glob(str(whole), recursive=True) if os.path.isfile(p)):
-            return [Path(p) for p in matches]
+        if matches := sorted(p for p in map(Path, glob.glob(str(whole), recursive=True)) if p.is_file()):  # noqa: PTH207  absolute ones too
+            return matches
     raise FileNotFoundError(f"no file, folder or glob matches {path!r}; looked in {', '.join(str(p) for p in places)}")
 
 
@@ -143,7 +147,7 @@ def _slice(source: Source) -> slice:
         return slice(index, index + 1 or None)
     if not isinstance(index, slice):  # ASE gives back a text that it does not understand
         told = f"index {index!r} of {source.path} is no slice; write ':', '::10', '100:' or '-1'"
-        raise ValueError(told)  # noqa: TRY004  the value is wrong, it came from a text
+        raise ValueError(told)
     return index
 
 
@@ -155,13 +159,15 @@ def _ase_frames(source: Source, slicing: slice) -> Iterator[Atoms]:
         form = "extxyz"
     count = 0
     try:
-        for count, atoms in enumerate(ase.io.iread(source.path, index=slicing, format=form), 1):
+        for count, atoms in enumerate(ase.io.iread(source.path, index=slicing, format=form), 1):  # noqa: B007  counted below
             yield atoms
     except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:  # every ASE format fails in its own way; the user needs the file, the frame, the remedy
-        raise ValueError(f"ASE cannot read {source.path} after {count} frames: {type(error).__name__}: {error}. Give "
-                         "the format (format=vasp-out, ...), or cut the file at its last complete frame") from error
+        raise ValueError(
+            f"ASE cannot read {source.path} after {count} frames: {type(error).__name__}: {error}. Give "
+            "the format (format=vasp-out, ...), or cut the file at its last complete frame"
+        ) from error
     if count == 0:
         raise ValueError(f"{source.path} has no frame in index {source.index!r}; is it complete?")
 

@@ -33,7 +33,10 @@ def permutations(cell: np.ndarray, fractional: np.ndarray, occupancies: Sequence
     if found is None:
         raise ValueError("no symmetry found in the average structure: two sites overlap, or the CIF lists one twice")
     places = cKDTree((fractional % 1.0) % 1.0, boxsize=1.0)
-    sent = [places.query((fractional @ r.T + t) % 1.0 % 1.0)[1] for r, t in zip(found.rotations, found.translations, strict=True)]
+    sent = [
+        places.query((fractional @ r.T + t) % 1.0 % 1.0)[1]
+        for r, t in zip(found.rotations, found.translations, strict=True)
+    ]
     return np.unique(np.array(sent), axis=0)
 
 
@@ -49,11 +52,15 @@ def balanced(lattices: Sequence[Sublattice], charges: Mapping[str, float]) -> li
     """The same with whole numbers of ions, neutral in all, and as near to the occupancies as can be (the first of equals)."""
     missing = sorted({symbol for lattice in lattices for symbol in lattice.occupancy} - set(charges))
     if missing:
-        raise ValueError(f"no formal charge was given for {', '.join(missing)}; charges are never guessed: charges.Li=1")
+        raise ValueError(
+            f"no formal charge was given for {', '.join(missing)}; charges are never guessed: charges.Li=1"
+        )
     choices = [roundings(lattice) for lattice in lattices]
     number = math.prod(map(len, choices))
     if number > 10**6:
-        raise ValueError(f"{number} ways to round the occupancies of {len(lattices)} sublattices: use a smaller supercell or higher symmetry")
+        raise ValueError(
+            f"{number} ways to round the occupancies of {len(lattices)} sublattices: use a smaller supercell or higher symmetry"
+        )
     best, charge_of_best, nearest = None, math.inf, math.inf
     for chosen in product(*choices):
         charge = sum(charges[symbol] * count for counts in chosen for symbol, count in counts.items())
@@ -63,9 +70,13 @@ def balanced(lattices: Sequence[Sublattice], charges: Mapping[str, float]) -> li
         if abs(charge) < 1e-6 and away < charge_of_best:
             best, charge_of_best = chosen, away
     if best is None:
-        raise ValueError(f"no whole numbers of ions near the occupancies are neutral with the charges {dict(charges)}: {nearest:g} e "
-                         "remain; repeat the cell, or look at charges and occupancies")
-    return [Sublattice(lattice.sites, lattice.occupancy, counts) for lattice, counts in zip(lattices, best, strict=True)]
+        raise ValueError(
+            f"no whole numbers of ions near the occupancies are neutral with the charges {dict(charges)}: {nearest:g} e "
+            "remain; repeat the cell, or look at charges and occupancies"
+        )
+    return [
+        Sublattice(lattice.sites, lattice.occupancy, counts) for lattice, counts in zip(lattices, best, strict=True)
+    ]
 
 
 def roundings(lattice: Sublattice) -> list[dict[str, int]]:
@@ -74,7 +85,11 @@ def roundings(lattice: Sublattice) -> list[dict[str, int]]:
     exact = {symbol: part * n for symbol, part in lattice.occupancy.items()}
     ends = [sorted({math.floor(value + TOLERANCE), math.ceil(value - TOLERANCE)}) for value in exact.values()]
     full = sum(exact.values()) > n - TOLERANCE
-    return [dict(zip(exact, counts, strict=True)) for counts in product(*ends) if sum(counts) == n or (sum(counts) < n and not full)]
+    return [
+        dict(zip(exact, counts, strict=True))
+        for counts in product(*ends)
+        if sum(counts) == n or (sum(counts) < n and not full)
+    ]
 
 
 def too_near(cell: np.ndarray, fractional: np.ndarray, sites: np.ndarray, distance: float) -> np.ndarray:

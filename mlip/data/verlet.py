@@ -40,7 +40,11 @@ class VerletList:
         near = torch.nonzero(square < self.cutoff**2).squeeze(1)
         if len(near) == len(square):
             return self.edge_index, self.edge_shift, square
-        return self.edge_index.index_select(1, near), self.edge_shift.index_select(0, near), square.index_select(0, near)
+        return (
+            self.edge_index.index_select(1, near),
+            self.edge_shift.index_select(0, near),
+            square.index_select(0, near),
+        )
 
     def holds(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> bool:
         """Whether the list still has every pair in the cutoff.
@@ -56,14 +60,18 @@ class VerletList:
             moved = positions - np.linalg.solve(inverse.T, self.positions.T).T
             stretch = np.linalg.norm(inverse, 2)
         square = np.einsum("ij,ij->i", moved, moved)
-        largest = np.sqrt(np.partition(square, -2)[-2:]).sum() if len(square) > 1 else 0.0  # an atom takes its images along
+        largest = (
+            np.sqrt(np.partition(square, -2)[-2:]).sum() if len(square) > 1 else 0.0
+        )  # an atom takes its images along
         return bool((self.cutoff + largest) * stretch <= self.cutoff + self.skin)
 
     def build(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> None:
         """A new list around these positions."""
         index, shift = neighbour_list((positions, cell, pbc), self.cutoff + self.skin)
         columns = shift.numpy()
-        order = torch.from_numpy(np.lexsort((columns[:, 2], columns[:, 1], columns[:, 0], index[1].numpy(), index[0].numpy())))
+        order = torch.from_numpy(
+            np.lexsort((columns[:, 2], columns[:, 1], columns[:, 0], index[1].numpy(), index[0].numpy()))
+        )
         self.edge_index, self.edge_shift = index[:, order].contiguous(), shift[order]
         self.positions, self.cell, self.pbc = positions.copy(), cell.copy(), np.array(pbc)
         self.frame = periodic_frame(cell, pbc)

@@ -42,9 +42,7 @@ def unconstrained(
     """Functional of charges that are fixed until `constraint` and `target` are replaced."""
     none = hardness[:0]
     rows = torch.zeros([0, hardness.shape[0]], dtype=hardness.dtype, device=hardness.device)
-    return ChargeFunctional(
-        electronegativity, hardness, dipole_bias, inverse_polarizability, rows, none, rows[:, :0]
-    )
+    return ChargeFunctional(electronegativity, hardness, dipole_bias, inverse_polarizability, rows, none, rows[:, :0])
 
 
 def slopes(functional: ChargeFunctional, operator: CoulombOperator, state: ChargeState) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from mlip import units
 from mlip.electrostatics.mesh import Mesh, apply_mesh, make_mesh, mesh_gradient_carrier, mesh_shape, mesh_spacing
-from mlip.electrostatics.pairs import neighbour_pairs, sort_into_bins
-from mlip.electrostatics.pairs import Pairs, apply_pairs, make_pairs, pair_slopes
+from mlip.electrostatics.pairs import Pairs, apply_pairs, make_pairs, neighbour_pairs, pair_slopes, sort_into_bins
 from mlip.electrostatics.slab import truncated_slab_box
 from mlip.electrostatics.splines import Stencil, make_stencil, mesh_coordinates
 

@@ -162,7 +162,7 @@ def newton_correct(functional: ChargeFunctional, operator: CoulombOperator, star
     """
     if functional.constraint.shape[0] == 0 and functional.inverse_polarizability.shape[0] == 0:
         return ChargeState(start.charges, start.dipoles, functional.target)
-    if not torch.jit.is_scripting():  # nested, so that TorchScript leaves it out
+    if not torch.jit.is_scripting():  # noqa: SIM102  nested, so that TorchScript leaves it out
         if operator.mesh is not None:
             return _matrix_free_newton(functional, operator, start)
     factors, pivots = _factorised_hessian(functional, operator)
@@ -198,8 +198,7 @@ def _stationary(
 ) -> ChargeState:
     with torch.no_grad():
         origin = ChargeState(start.charges, start.dipoles, torch.zeros_like(functional.target))
-        state = _newton_step(functional, operator, origin, factors, pivots)
-    return state
+        return _newton_step(functional, operator, origin, factors, pivots)
 
 
 def _newton_step(

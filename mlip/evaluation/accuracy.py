@@ -64,7 +64,11 @@ class Accuracy:
         """Compare predictions with labels, in total and by group."""
         if not self.structures:
             raise InputError("accuracy needs labelled structures, got none")
-        trajectories = list(self.trajectories) if self.trajectories is not None else [trajectory(atoms) for atoms in self.structures]
+        trajectories = (
+            list(self.trajectories)
+            if self.trajectories is not None
+            else [trajectory(atoms) for atoms in self.structures]
+        )
         energy, force, stress = compared(self.structures, predicted(calculator, self.structures, self.atoms_per_call))
         if not len(energy) + len(force) + len(stress):
             raise InputError(f"none of the {len(self.structures)} structures has a label: they need ref_energy, ref_forces or "
@@ -84,12 +88,19 @@ class Accuracy:
         of_frame_groups(table, labelled, self.structures)
         if len(force):
             of_forces(table, force)
-            masks, how = migrating_ions(self.structures, self.mobile, self.reference, self.migrating_threshold, trajectories)
-            moving = np.concatenate([mask[labelled_atoms(atoms)] for mask, atoms in zip(masks, self.structures, strict=True)])
+            masks, how = migrating_ions(
+                self.structures, self.mobile, self.reference, self.migrating_threshold, trajectories
+            )
+            moving = np.concatenate(
+                [mask[labelled_atoms(atoms)] for mask, atoms in zip(masks, self.structures, strict=True)]
+            )
             data["cumulative"] = of_migrating(table, force, moving, how, self.mobile)
             notes.append(migrating_note(how, moving, force, self.mobile))
         data["uncertainty"] = {}
-        for name, unit, rows in (("energy", "eV", of_whole_structures(energy, self.structures)), ("force", "eV/Å", force)):
+        for name, unit, rows in (
+            ("energy", "eV", of_whole_structures(energy, self.structures)),
+            ("force", "eV/Å", force),
+        ):
             if len(rows) and rows.sigma is not None:
                 data["uncertainty"][name] = of_sigma(table, name, unit, rows)
         return Section("accuracy", table.results, data, notes)
@@ -127,12 +138,16 @@ def of_forces(table: ErrorTable, force: Rows) -> None:
     block = table.blocks.of_frame[force.frame]
     flat = (force.error.ravel(), force.label.ravel())
     table.add("force_relative_rmse", "", error_statistics.relative, flat, np.repeat(block, 3), {})
-    table.add("softening_slope", "", error_statistics.softening, (force.predicted, force.label), block, {}, positive=False)
+    table.add(
+        "softening_slope", "", error_statistics.softening, (force.predicted, force.label), block, {}, positive=False
+    )
     size = np.linalg.norm(force.label, axis=1)
     strong = size > LEAST_FORCE
     if strong.any():
         cosine = cosines(force.predicted[strong], force.label[strong])
-        table.add("force_cosine", "", error_statistics.mean, (cosine,), block[strong], {}, positive=False, notes=(STRONG,))
+        table.add(
+            "force_cosine", "", error_statistics.mean, (cosine,), block[strong], {}, positive=False, notes=(STRONG,)
+        )
         of_angles(table, force[strong], {})
     for number in np.unique(force.number):
         table.rows(forces(force), force[force.number == number], {"element": chemical_symbols[number]})
@@ -178,7 +193,9 @@ def of_migrating(table: ErrorTable, force: Rows, moving: np.ndarray, how: str, m
             block = table.blocks.of_frame[rows.frame]
             for q in QUANTILES[:2]:
                 name = f"force_magnitude_error_q{100 * q:g}"
-                table.add(name, "meV/Å", partial(error_statistics.quantile, q=q), (magnitude,), block, where, notes=(how,))
+                table.add(
+                    name, "meV/Å", partial(error_statistics.quantile, q=q), (magnitude,), block, where, notes=(how,)
+                )
             if len(angle):
                 of_angles(table, strong, where)
     return curves
@@ -188,9 +205,15 @@ def migrating_note(how: str, moving: np.ndarray, force: Rows, mobile: str | None
     """Note on migrating ions: criterion and number, with a warning if they are too many."""
     if not how:
         return "migrating ions: not identified; give `mobile`, a reference lattice, or an array `migrating`"
-    among = np.isin(force.number, np.unique(force.number[moving])) if mobile is None else force.number == atomic_numbers[mobile]
+    among = (
+        np.isin(force.number, np.unique(force.number[moving]))
+        if mobile is None
+        else force.number == atomic_numbers[mobile]
+    )
     share = moving.sum() / max(among.sum(), 1)
-    warning = " That is no rare event: frames too far apart in time, a low threshold, or a melt." if share > MANY else ""
+    warning = (
+        " That is no rare event: frames too far apart in time, a low threshold, or a melt." if share > MANY else ""
+    )
     return f"migrating ions: {how}; {int(moving.sum())} of {int(among.sum())}.{warning}"
 
 
@@ -202,6 +225,12 @@ def of_sigma(table: ErrorTable, name: str, unit: str, rows: Rows) -> dict:
     for state, sigma in (("as given", rows.sigma), ("rescaled", scaled)):
         curves[state] = summary = calibration.summary(sigma, rows.error)
         note = () if state == "as given" else ("one factor per element, fitted to the other half of the frames",)
-        for measure, label in (("alpha", "rms_error_over_sigma"), ("area", "miscalibration_area"), ("spearman", "spearman")):
-            table.results.append(Result(f"{name}_sigma_{label}", summary[measure], "", notes=note, conditions={"sigma": state}))
+        for measure, label in (
+            ("alpha", "rms_error_over_sigma"),
+            ("area", "miscalibration_area"),
+            ("spearman", "spearman"),
+        ):
+            table.results.append(
+                Result(f"{name}_sigma_{label}", summary[measure], "", notes=note, conditions={"sigma": state})
+            )
     return curves

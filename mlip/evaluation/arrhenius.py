@@ -68,18 +68,24 @@ def fit(
     """
     t, y = np.asarray(temperatures_K, float), np.asarray(values, float)
     if len(np.unique(t)) < LEAST_TEMPERATURES:
-        raise InputError(f"an Arrhenius line needs at least {LEAST_TEMPERATURES} temperatures, got {sorted(set(t.tolist()))} K: "
-                         "with fewer, a line cannot be distinguished from a curve")
+        raise InputError(
+            f"an Arrhenius line needs at least {LEAST_TEMPERATURES} temperatures, got {sorted(set(t.tolist()))} K: "
+            "with fewer, a line cannot be distinguished from a curve"
+        )
     if not (np.isfinite(t).all() and (t > 0).all()):
         raise InputError(f"temperatures must be positive, got {t.tolist()} K")
     if not (np.isfinite(y).all() and (y > 0).all()):
-        raise InputError(f"values must be positive, got {y.tolist()}: leave out temperatures that have only an upper limit")
+        raise InputError(
+            f"values must be positive, got {y.tolist()}: leave out temperatures that have only an upper limit"
+        )
     c = np.asarray(covariance, float)
     c = np.diag(c**2) if c.ndim == 1 else c
     if c.shape != (len(t), len(t)) or len(y) != len(t):
         raise InputError(f"{len(t)} temperatures need as many values and errors, got {len(y)} and {c.shape[0]}")
     if not (np.isfinite(c).all() and np.linalg.eigvalsh(c).min() > 0):
-        raise InputError(f"the covariance of the logarithms must be positive, got errors {np.sqrt(np.diag(c)).tolist()}")
+        raise InputError(
+            f"the covariance of the logarithms must be positive, got errors {np.sqrt(np.diag(c)).tolist()}"
+        )
     x, log = design(t), np.log(y)
     best, cov, chi2 = least_squares(x, log, c)
     excess = chi2 / (len(t) - 2)
@@ -102,7 +108,9 @@ def least_squares(x: np.ndarray, y: np.ndarray, covariance: np.ndarray) -> tuple
     return best, inverse, float(((a @ best - b) ** 2).sum())
 
 
-def from_results(results: Sequence[Result], phase_changes: Sequence[tuple[float, float, str]] = ()) -> tuple[Arrhenius, list[str]]:
+def from_results(
+    results: Sequence[Result], phase_changes: Sequence[tuple[float, float, str]] = ()
+) -> tuple[Arrhenius, list[str]]:
     """The fit of one quantity's Results at many temperatures, and notes on what was left out.
 
     Conductivities are fitted as sigma T. The error of a logarithm is a quarter of ln(high / low), the 2 sigma
@@ -133,7 +141,9 @@ def activation_energy(line: Arrhenius) -> Result:
     if abs(line.curvature_sigma) > 2:
         notes.append(f"curved: {abs(line.curvature_sigma):.1f} sigma from a line in 1/T; E_a depends on the range")
     if line.chi2_per_freedom > 3:
-        notes.append(f"points scatter {line.chi2_per_freedom:.1f} times more (chi^2) than their errors say; interval enlarged")
+        notes.append(
+            f"points scatter {line.chi2_per_freedom:.1f} times more (chi^2) than their errors say; interval enlarged"
+        )
     if line.energy < error:
         notes.append("not distinguishable from zero: run longer, or at temperatures farther apart")
     notes += [f"phase change between {low:g} and {high:g} K ({why})" for low, high, why in line.phase_changes]
@@ -152,8 +162,10 @@ def extrapolate(line: Arrhenius, temperature_K: float, across_phase_change: bool
     crossed = [change for change in line.phase_changes if change[1] > low and change[0] < high]
     if crossed and not across_phase_change:
         below, above, why = crossed[0]
-        raise InputError(f"no extrapolation to {temperature_K:g} K across the phase change between {below:g} and {above:g} K "
-                         f"({why}): fit the temperatures of one phase only, or say across_phase_change=True")
+        raise InputError(
+            f"no extrapolation to {temperature_K:g} K across the phase change between {below:g} and {above:g} K "
+            f"({why}): fit the temperatures of one phase only, or say across_phase_change=True"
+        )
     log, error = line.line(temperature_K)
     is_sigma = line.unit == "S K/cm"
     value = np.exp(log[0]) / (temperature_K if is_sigma else 1.0)

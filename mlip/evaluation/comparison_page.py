@@ -30,7 +30,10 @@ def compare(folders: Sequence[str], folder: str | Path, properties: Mapping[str,
     judged = {name: judge(of_folder.values(), thresholds) for name, of_folder in zip(names, sections, strict=True)}
     order = list(dict.fromkeys(section for of_folder in sections for section in of_folder))
     order = [name for name in properties if name in order] + [name for name in order if name not in properties]
-    body = [f"<h1>{escape(' · '.join(names))}</h1>", *accuracy_against_cost(dict(zip(names, sections, strict=True)), folder)]
+    body = [
+        f"<h1>{escape(' · '.join(names))}</h1>",
+        *accuracy_against_cost(dict(zip(names, sections, strict=True)), folder),
+    ]
     for section in order:
         shown = properties.get(section, Presentation(section))
         body += [f"<h2>{escape(shown.title)}</h2>", quantity_table(judged, section)]
@@ -77,7 +80,9 @@ def side_by_side(drawn: Mapping[tuple[str, str], bytes]) -> list[str]:
     """Figures of one kind beside each other, one for each model."""
     rows = []
     for kind in dict.fromkeys(kind for kind, _ in drawn):
-        images = [html.figure(png, f"{name}: {kind.replace('_', ' ')}") for (of, name), png in drawn.items() if of == kind]
+        images = [
+            html.figure(png, f"{name}: {kind.replace('_', ' ')}") for (of, name), png in drawn.items() if of == kind
+        ]
         rows.append('<div class="figures">' + "\n".join(images) + "</div>")
     return rows
 

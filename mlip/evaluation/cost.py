@@ -66,7 +66,9 @@ def fit(n_atoms: np.ndarray, seconds: np.ndarray, errors: np.ndarray) -> Scaling
     if len(n_atoms) > free:
         covariance = np.linalg.pinv(solution.jac.T @ solution.jac) * max(1.0, 2 * solution.cost / (len(n_atoms) - free))
         error = float(np.sqrt(covariance[2, 2]))
-    t0 = float(solution.x[0]) if solution.x[0] > 1e-6 * seconds.min() else 0.0  # the solver stays a little inside its bound
+    t0 = (
+        float(solution.x[0]) if solution.x[0] > 1e-6 * seconds.min() else 0.0
+    )  # the solver stays a little inside its bound
     return Scaling(t0, float(np.exp(solution.x[1]) / n_atoms[0] ** power), power, error)
 
 
@@ -87,7 +89,9 @@ def motion(atoms: Atoms, timestep_fs: float, temperature_K: float) -> Iterator[n
     """
     rng = np.random.default_rng(0)
     masses = atoms.get_masses()[:, None] * ATOMIC_MASS
-    speed = rng.normal(size=(len(atoms), 3)) * np.sqrt(2 * BOLTZMANN * temperature_K / masses)  # Å/fs, largest of a swing
+    speed = rng.normal(size=(len(atoms), 3)) * np.sqrt(
+        2 * BOLTZMANN * temperature_K / masses
+    )  # Å/fs, largest of a swing
     omega, start, step = 2 * np.pi / PERIOD_FS, atoms.positions.copy(), 0
     while True:
         step += 1
@@ -168,7 +172,9 @@ def summarised(calculator, atoms: Atoms, rows: list[dict], device: torch.device,
     for n, t, error in zip(n_atoms, seconds, student * errors, strict=True):
         where = {"n_atoms": int(n)}
         fast, slow = max(t - error, 1e-2 * t), t + error
-        results.append(Result("time_per_atom_step", 1e6 * t / n, "µs", 1e6 * fast / n, 1e6 * slow / n, conditions=where))
+        results.append(
+            Result("time_per_atom_step", 1e6 * t / n, "µs", 1e6 * fast / n, 1e6 * slow / n, conditions=where)
+        )
         per_day, where = 0.0864 * timestep_fs, {**where, "timestep_fs": timestep_fs}
         results.append(Result("speed", per_day / t, "ns/day", per_day / slow, per_day / fast, conditions=where))
     reach = None if scaling.p_error is None else scaling.p_error * t_law.ppf(0.5 + TWO_SIGMA / 2, len(rows) - 3)
@@ -184,7 +190,7 @@ def summarised(calculator, atoms: Atoms, rows: list[dict], device: torch.device,
             results.append(Result("memory_per_atom", per_atom / 1024, "KiB", notes=("peak; slope over the sizes",)))
             most, limit = (total_bytes(device) - memory[0]) / per_atom, total_bytes(device) / 2**30
             results.append(Result("largest_system", float(f"{most:.2g}"), "atoms",
-                                  notes=(f"extrapolated from {n_atoms[-1]} atoms to the {limit:.0f} GiB of the machine, not run",)))  # fmt: skip
+                                  notes=(f"extrapolated from {n_atoms[-1]} atoms to {limit:.0f} GiB, not run",)))  # fmt: skip
     else:
         notes.append("memory was not measured: it takes two sizes, and Linux or a GPU")
     data["conditions"] = conditions(calculator, atoms, device)
@@ -197,7 +203,9 @@ def conditions(calculator, atoms: Atoms, device: torch.device) -> dict:
     """Device, threads, dtype, cutoff and neighbours per atom: without them a time means nothing."""
     metadata = getattr(calculator, "metadata", {})
     known = {"material": atoms.get_chemical_formula(empirical=True)}
-    known["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    known["device"] = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    )
     if "dtype" in metadata:
         known["dtype"] = metadata["dtype"]
     if "cutoff" in metadata:

@@ -26,11 +26,15 @@ def plot_cost(data: Mapping) -> dict[str, Figure]:
         axis.set(xlabel="atoms", ylabel="time per step (s)", xscale="log", yscale="log")
         axis.set_xticks(n_atoms, [str(n) for n in n_atoms])
         axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        other = axis.secondary_yaxis("right", functions=(lambda t: per_day / _positive(t), lambda v: per_day / _positive(v)))
+        other = axis.secondary_yaxis(
+            "right", functions=(lambda t: per_day / _positive(t), lambda v: per_day / _positive(v))
+        )
         other.set_ylabel(f"ns per day, steps of {data['timestep_fs']:g} fs")
         axis.legend(frameon=False, fontsize=8)
         shown = {key: value for key, value in data["conditions"].items() if key != "cutoff_A"}
-        axis.set_title("\n".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items()), fontsize=7, loc="left")
+        axis.set_title(
+            "\n".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items()), fontsize=7, loc="left"
+        )
     return {"cost_scaling": figure}
 
 
@@ -50,7 +54,10 @@ def plot_accuracy_cost(models: Mapping[str, tuple[Section, Section]]) -> Figure:
             error = next(r for r in accuracy.results if r.name == "force_rmse" and not r.conditions)
             times = [r for r in cost.results if r.name == "time_per_atom_step"]
             at = max(times, key=lambda r: r.conditions["n_atoms"])
-            bars = [[[value - (r.low or value)], [(r.high or value) - value]] for r, value in ((at, at.value), (error, error.value))]
+            bars = [
+                [[value - (r.low or value)], [(r.high or value) - value]]
+                for r, value in ((at, at.value), (error, error.value))
+            ]
             label = f"{name} ({at.conditions['n_atoms']} atoms)"
             axis.errorbar(at.value, error.value, xerr=bars[0], yerr=bars[1], fmt=MARKERS[i % len(MARKERS)], capsize=2,
                           color=(BLUE, ORANGE, GREEN, RED)[i % 4], label=label)  # fmt: skip

@@ -69,7 +69,9 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
         limit = formulas.upper_limit(n_ions, trajectory.duration_ps, hop_length) * CM2_PER_S
         note = f"no hop of {n_ions} ions in {trajectory.duration_ps:g} ps: D < 3 a^2 / (6 N t), a = {hop_length:g} Å"
         d = Result("tracer_diffusivity", None, "cm2/s", 0.0, limit, "limit", (note,), where)
-        return TransportEstimates(None, None, lags, msd, msd_error, settled, [*results, d, sigma("conductivity_nernst_einstein", d)])
+        return TransportEstimates(
+            None, None, lags, msd, msd_error, settled, [*results, d, sigma("conductivity_nernst_einstein", d)]
+        )
 
     collective = estimate(together(ions), interval, least_tau_ps=tracer.tau_ps)
     n_eff = formulas.effective_hops(msd.max(), n_ions, hop_length)
@@ -98,7 +100,9 @@ def diffusivity(name: str, at: Estimate, where: dict, n_eff: float | None, molte
     """An estimate as a row, in cm^2/s, with notes on its reliability."""
     notes = [f"slope of the MSD from tau = {at.tau_ps:.3g} ps to 2 tau"]
     if not at.reached:
-        notes.append(f"D(tau) is not flat up to {at.taus_ps[-1]:.3g} ps: run longer (the interval includes how far it still moved)")
+        notes.append(
+            f"D(tau) is not flat up to {at.taus_ps[-1]:.3g} ps: run longer (the interval includes how far it still moved)"
+        )
     if n_eff is not None and n_eff < FEW_HOPS:
         notes.append(f"only {n_eff:.0f} effective hops: the interval is a rough one below {FEW_HOPS}")
     if molten:
@@ -116,7 +120,11 @@ def tensor_results(at: Estimate, where: dict) -> list[Result]:
     rows = []
     for i, j in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)):
         d, error = at.tensor[i, j] * CM2_PER_S, at.tensor_error[i, j] * CM2_PER_S
-        rows.append(Result(f"tracer_diffusivity_{'xyz'[i]}{'xyz'[j]}", d, "cm2/s", d - 2 * error, d + 2 * error, conditions=where))
+        rows.append(
+            Result(
+                f"tracer_diffusivity_{'xyz'[i]}{'xyz'[j]}", d, "cm2/s", d - 2 * error, d + 2 * error, conditions=where
+            )
+        )
     return rows
 
 
@@ -133,10 +141,21 @@ def haven_ratio(tracer: Estimate, collective: Estimate, where: dict) -> Result:
     tail = (1 - TWO_SIGMA) / 2
     flat = tracer.reached and collective.reached
     note = () if flat else ("one of D(tau), D_sigma(tau) is not flat",)
-    return Result("haven_ratio", ratio, "", ratio / law.ppf(1 - tail), ratio / law.ppf(tail), "pass" if flat else "warn", note, where)
+    return Result(
+        "haven_ratio",
+        ratio,
+        "",
+        ratio / law.ppf(1 - tail),
+        ratio / law.ppf(tail),
+        "pass" if flat else "warn",
+        note,
+        where,
+    )
 
 
-def mean_square_displacement(ions: np.ndarray, interval_ps: float, n_lags: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mean_square_displacement(
+    ions: np.ndarray, interval_ps: float, n_lags: int = 60
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """lags [n_lags] ps up to 70 % of the trajectory, MSD [n_lags] Å^2 over all origins, its jackknife error over ions."""
     longest = max(1, int(0.7 * (len(ions) - 1)))
     lags = np.unique(np.linspace(1, longest, n_lags).round().astype(int))

@@ -113,7 +113,9 @@ def assemble(
     if framework is None:
         framework = [symbol for symbol in present if symbol != mobile]
         if not framework:
-            raise InputError(f"every atom is {mobile}: nothing holds the frame of reference. framework=() takes the frame of the box")
+            raise InputError(
+                f"every atom is {mobile}: nothing holds the frame of reference. framework=() takes the frame of the box"
+            )
     for symbol in (mobile, *framework):
         if symbol not in present:
             raise InputError(f"no {symbol} in the trajectory; it has {', '.join(present)}")
@@ -164,31 +166,43 @@ def frame_interval(times: Sequence[float | None], asked_fs: float | None) -> flo
         raise InputError(f"frame_interval_fs must be positive, got {asked_fs}")
     if any(time is None for time in times):
         if asked_fs is None:
-            raise InputError("the frames do not say when they were taken (info time_fs); give frame_interval_fs, the time "
-                             "between saved frames in fs: MD step times the saving stride")
+            raise InputError(
+                "the frames do not say when they were taken (info time_fs); give frame_interval_fs, the time "
+                "between saved frames in fs: MD step times the saving stride"
+            )
         return float(asked_fs)
     steps = np.diff(np.asarray(times, float))
     wrong = np.flatnonzero(~(np.abs(steps - steps[0]) <= 1e-3 * abs(steps[0])) | ~(steps > 0))
     if len(wrong):
-        raise InputError(f"frames must be at equal times: frames {wrong[0]} and {wrong[0] + 1} are {steps[wrong[0]]:g} fs "
-                         f"apart, the first two {steps[0]:g} fs; cut the trajectory there, or drop the repeated frame")
+        raise InputError(
+            f"frames must be at equal times: frames {wrong[0]} and {wrong[0] + 1} are {steps[wrong[0]]:g} fs "
+            f"apart, the first two {steps[0]:g} fs; cut the trajectory there, or drop the repeated frame"
+        )
     if asked_fs is not None and abs(asked_fs - steps[0]) > 1e-3 * steps[0]:
-        raise InputError(f"frame_interval_fs is {asked_fs:g}, the frames' own times are {steps[0]:g} fs apart; leave it out")
+        raise InputError(
+            f"frame_interval_fs is {asked_fs:g}, the frames' own times are {steps[0]:g} fs apart; leave it out"
+        )
     return float(steps.mean())
 
 
 def _check_frame(atoms: Atoms, first: Atoms, count: int) -> None:
     where = atoms.info.get("source", f"frame {count}")
     if len(atoms) != len(first) or (atoms.numbers != first.numbers).any():
-        raise InputError(f"{where} holds {atoms.symbols}, the first frame {first.symbols}: atoms and their order must not "
-                         "change along a trajectory (LAMMPS: dump_modify sort id)")
+        raise InputError(
+            f"{where} holds {atoms.symbols}, the first frame {first.symbols}: atoms and their order must not "
+            "change along a trajectory (LAMMPS: dump_modify sort id)"
+        )
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-        raise InputError(f"{where} has positions or a cell that are not finite (atoms {bad[:5].tolist()}): the run has "
-                         "broken up there; use the frames before it")
+        raise InputError(
+            f"{where} has positions or a cell that are not finite (atoms {bad[:5].tolist()}): the run has "
+            "broken up there; use the frames before it"
+        )
     if atoms.cell.rank < 3:
-        raise InputError(f"{where} has no full cell, and atoms cannot be unwrapped without one; write it as extxyz with "
-                         'Lattice="..."')
+        raise InputError(
+            f"{where} has no full cell, and atoms cannot be unwrapped without one; write it as extxyz with "
+            'Lattice="..."'
+        )
 
 
 def _renamed(frames: Iterable[Atoms], elements) -> Iterable[Atoms]:

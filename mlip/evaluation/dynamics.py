@@ -54,7 +54,14 @@ class Dynamics:
                 start = in_mean_cell(folder / "npt", atoms)
             check_same(folder / "nvt", start, calculator)
             n_steps = self.steps(self.equilibration_ps) + self.steps(self.production_ps)
-            run(start, calculator, folder / "nvt", self.thermostat(temperature_K=temperature_K), steps=n_steps, **settings)
+            run(
+                start,
+                calculator,
+                folder / "nvt",
+                self.thermostat(temperature_K=temperature_K),
+                steps=n_steps,
+                **settings,
+            )
         except GuardStop as stop:
             return str(stop)
         return ""
@@ -110,7 +117,9 @@ class Diffusion:
                 times.append(Result("md_time", None, "ps", verdict="fail", notes=(stop,), conditions=where))
             else:
                 trajectory = dynamics.production(folders[t], self.analysis.mobile, self.analysis.framework)
-                write_density(folders[t] / "density.cube", trajectory, ion_density(trajectory.ions, trajectory.mean_cell))
+                write_density(
+                    folders[t] / "density.cube", trajectory, ion_density(trajectory.ions, trajectory.mean_cell)
+                )
                 runs.append((t, trajectory))
                 times.append(Result("md_time", trajectory.duration_ps, "ps", conditions=where))
         if not runs:
@@ -159,16 +168,24 @@ def production_frames(
     """Production frames of a temperature that Diffusion ran in this folder, at most max_frames, evenly spaced."""
     file = Path(folder) / f"{temperature_K:g}K" / "nvt" / "trajectory.traj"
     if not file.is_file():
-        raise MissingFileError(f"no dynamics at {temperature_K:g} K: {file} is missing; it must be one of temperatures_K")
+        raise MissingFileError(
+            f"no dynamics at {temperature_K:g} K: {file} is missing; it must be one of temperatures_K"
+        )
     ends = 1e3 * equilibration_ps, 1e3 * (equilibration_ps + production_ps)
     with AseTrajectory(str(file)) as frames:
         kept = [i for i in range(len(frames)) if ends[0] <= frames[i].info["time_fs"] <= ends[1]]
-        chosen = np.unique(np.linspace(0, len(kept) - 1, min(max_frames, len(kept))).round().astype(int)) if kept else []
+        chosen = (
+            np.unique(np.linspace(0, len(kept) - 1, min(max_frames, len(kept))).round().astype(int)) if kept else []
+        )
         return [frames[kept[i]] for i in chosen]
 
 
 def in_processes(
-    dynamics: Dynamics, atoms: Atoms, folders: Mapping[float, Path], devices: list[str], open_calculator: Callable | None
+    dynamics: Dynamics,
+    atoms: Atoms,
+    folders: Mapping[float, Path],
+    devices: list[str],
+    open_calculator: Callable | None,
 ) -> dict[float, str]:
     """Run temperature i on device i, i + n, ...: one process for each device; messages of the guard by temperature."""
     if open_calculator is None:

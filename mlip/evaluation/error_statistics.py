@@ -62,7 +62,9 @@ def cosines(predicted: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 def angles(predicted: np.ndarray, label: np.ndarray) -> np.ndarray:
     """The angle in degrees, 0 to 180, [n]; by atan2, because arccos loses half the digits of a small one."""
-    return np.degrees(np.arctan2(np.linalg.norm(np.cross(predicted, label), axis=1), np.einsum("na,na->n", predicted, label)))
+    return np.degrees(
+        np.arctan2(np.linalg.norm(np.cross(predicted, label), axis=1), np.einsum("na,na->n", predicted, label))
+    )
 
 
 def magnitude_errors(predicted: np.ndarray, label: np.ndarray) -> np.ndarray:

@@ -58,7 +58,9 @@ class ErrorTable:
     blocks: Blocks
     results: list[Result] = field(default_factory=list)
 
-    def add(self, name: str, unit: str, measure, values: tuple, block: np.ndarray, where: dict, positive=True, notes=()):
+    def add(
+        self, name: str, unit: str, measure, values: tuple, block: np.ndarray, where: dict, positive=True, notes=()
+    ):
         """One measure of error_statistics.py (or a partial of it) of rows with these values in these blocks."""
         statistic = measure(*values, block=block, n_blocks=len(self.blocks))
         value, low, high = interval(statistic, self.blocks, block, positive)
@@ -77,14 +79,18 @@ class ErrorTable:
         size = lengths(rows.error) * quantity.factor / (3 if n_components == 9 else 1)
         kind = "vector_error" if n_components == 3 else "error"
         for q in QUANTILES:
-            self.add(f"{name}_{kind}_q{100 * q:g}", unit, partial(error_statistics.quantile, q=q), (size,), block, where)
+            self.add(
+                f"{name}_{kind}_q{100 * q:g}", unit, partial(error_statistics.quantile, q=q), (size,), block, where
+            )
         worst = f"frame {rows.frame[size.argmax()]}"
         self.results.append(Result(f"{name}_{kind}_max", size.max(), unit, notes=(worst,), conditions=where))
 
 
 def parity_sample(quantity: Quantity) -> dict[str, list[float]]:
     """At most SHOWN components drawn at random, and the worst one, in the unit of the parity plot."""
-    label, prediction = (values.ravel() * quantity.parity_factor for values in (quantity.rows.label, quantity.rows.predicted))
+    label, prediction = (
+        values.ravel() * quantity.parity_factor for values in (quantity.rows.label, quantity.rows.predicted)
+    )
     chosen = np.random.default_rng(0).permutation(len(label))[:SHOWN]
     chosen = np.unique([*chosen, np.abs(prediction - label).argmax()])
     return {"label": np.round(label[chosen], 6).tolist(), "predicted": np.round(prediction[chosen], 6).tolist()}

@@ -19,7 +19,10 @@ def framework_shift(trajectory: Trajectory) -> dict[str, float]:
     shift = trajectory.positions[-quarter:].mean(axis=0) - trajectory.positions[:quarter].mean(axis=0)
     square = (shift**2).sum(axis=1)
     elements = np.unique(trajectory.numbers[trajectory.framework])
-    return {chemical_symbols[z]: float(np.sqrt(square[trajectory.framework & (trajectory.numbers == z)].mean())) for z in elements}
+    return {
+        chemical_symbols[z]: float(np.sqrt(square[trajectory.framework & (trajectory.numbers == z)].mean()))
+        for z in elements
+    }
 
 
 def framework_rmsd(trajectory: Trajectory) -> float:
@@ -46,7 +49,9 @@ def framework_intact(trajectory: Trajectory, moved: float = MOVED, **conditions)
 
 
 def phase_changes(
-    temperatures_K: Sequence[float], mean_cells: np.ndarray | None = None, framework_rmsds: Sequence[float] | None = None
+    temperatures_K: Sequence[float],
+    mean_cells: np.ndarray | None = None,
+    framework_rmsds: Sequence[float] | None = None,
 ) -> list[tuple[float, float, str]]:
     """Pairs of neighbouring temperatures between which the framework changed, and why.
 

@@ -27,7 +27,11 @@ def hopping(trajectory: Trajectory, **where) -> tuple[list[Result], dict]:
     except ValueError as error:  # frames too far apart, or too few
         note = f"hops were not counted: {error}"
         return [Result("hop_rate", None, "1/ps", verdict="warn", notes=(note,), conditions=where)], {"lengths_A": []}
-    how = f"between {n_sites} sites, the peaks of the ions' own density" if n_sites else "without sites: no place holds ions for long"
+    how = (
+        f"between {n_sites} sites, the peaks of the ions' own density"
+        if n_sites
+        else "without sites: no place holds ions for long"
+    )
     n_ions = trajectory.ions.shape[1]
     time = n_ions * trajectory.duration_ps
     low, high = rate_interval(len({hop.group for hop in hops}))

@@ -45,7 +45,9 @@ def page(title: str, body: Iterable[str]) -> str:
             f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n")  # fmt: skip
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = (), whole: Sequence[int] = ()) -> str:
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = (), whole: Sequence[int] = ()
+) -> str:
     """Cells are HTML already; the columns `numbers` are set flush right, the columns `whole` are never broken.
 
     A row of one cell is a remark under the row before it.
@@ -54,8 +56,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequen
     def line(tag: str, cells: Sequence[str]) -> str:
         if len(cells) == 1:
             return f'<tr class="note"><td></td><td colspan="{len(columns) - 1}"><small>{cells[0]}</small></td></tr>'
-        marks = [' class="number"' if i in numbers else ' class="whole"' if i in whole else "" for i in range(len(cells))]
-        return "<tr>" + "".join(f"<{tag}{mark}>{cell}</{tag}>" for mark, cell in zip(marks, cells, strict=True)) + "</tr>"
+        marks = [
+            ' class="number"' if i in numbers else ' class="whole"' if i in whole else "" for i in range(len(cells))
+        ]
+        return (
+            "<tr>" + "".join(f"<{tag}{mark}>{cell}</{tag}>" for mark, cell in zip(marks, cells, strict=True)) + "</tr>"
+        )
 
     head = line("th", [escape(column) for column in columns])
     body = "\n".join(line("td", row) for row in rows)

@@ -19,7 +19,9 @@ from mlip.errors import InputError
 TWO_SIGMA = 0.954499736  # probability of |x| < 2 for a normal number
 LEAST_FRAMES = 41  # a twentieth of the trajectory must hold two strides
 SCANS = (20, 8)  # tau up to 1/20 of the trajectory, and to 1/8 where that shows no plateau: longer is noisier
-AGREE = 1.5  # sigma between D at two tau. At 1, one flat curve in five was rejected by chance, and its interval too short
+AGREE = (
+    1.5  # sigma between D at two tau. At 1, one flat curve in five was rejected by chance, and its interval too short
+)
 BLOCKS = (4, 20)
 OCTAVE = 2  # points of the scan
 
@@ -69,7 +71,9 @@ def estimate(positions: np.ndarray, interval_ps: float, least_tau_ps: float = 0.
     least_tau_ps  the plateau is looked for from here on. Raises ValueError below 41 frames.
     """
     if len(positions) < LEAST_FRAMES:
-        raise InputError(f"diffusion needs at least {LEAST_FRAMES} frames, got {len(positions)}: save more often or run longer")
+        raise InputError(
+            f"diffusion needs at least {LEAST_FRAMES} frames, got {len(positions)}: save more often or run longer"
+        )
     duration = (len(positions) - 1) * interval_ps
     for part in SCANS:
         points = [point(positions, stride, interval_ps) for stride in strides(len(positions), part)]
@@ -99,7 +103,11 @@ def strides(n_frames: int, part: int) -> list[int]:
 def _triples(positions: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
     """d and d' of every origin (of every eighth of a stride: nearer ones say almost the same)."""
     every = max(1, stride // 8)
-    first, middle, last = positions[: -2 * stride : every], positions[stride:-stride:every], positions[2 * stride :: every]
+    first, middle, last = (
+        positions[: -2 * stride : every],
+        positions[stride:-stride:every],
+        positions[2 * stride :: every],
+    )
     return middle - first, last - middle
 
 
@@ -162,7 +170,10 @@ def plateau(points: list[Point], duration_ps: float, n_free: float) -> int:
     back-jumps that error bars would hide. Where D(tau) was seen to bend, an octave more lets the bend end.
     """
     for i, short in enumerate(points):
-        if all(abs(short.value - long.value) <= AGREE * difference(short, long, duration_ps, n_free) for long in points[i + 1 :]):
+        if all(
+            abs(short.value - long.value) <= AGREE * difference(short, long, duration_ps, n_free)
+            for long in points[i + 1 :]
+        ):
             return i if i == 0 else min(i + OCTAVE, len(points) - 1)
     return len(points) - 1
 

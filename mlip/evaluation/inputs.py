@@ -49,7 +49,9 @@ def held_out(run: Path) -> list[Atoms]:
         file, _, index = source.rpartition(":")
         wanted[file].append(int(index))
     if not wanted:
-        raise InputError(f"{run} held out no frames to test: name labelled frames that it never saw, data.files=other.xyz")
+        raise InputError(
+            f"{run} held out no frames to test: name labelled frames that it never saw, data.files=other.xyz"
+        )
     structures = []
     for file, indices in wanted.items():
         frames = read(file)

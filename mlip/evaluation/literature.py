@@ -49,7 +49,9 @@ def read_table(material: str | None = None, path: str | Path = TABLE) -> list[En
         try:
             values = tuple(float(part) for part in (ends.groups() if ends else text.split(",")))
         except ValueError as error:
-            raise InputError(f"{path}: {row['material']} {row['quantity']} has value {text!r}; write 1.2, 1-2 or '1, 2'") from error
+            raise InputError(
+                f"{path}: {row['material']} {row['quantity']} has value {text!r}; write 1.2, 1-2 or '1, 2'"
+            ) from error
         rest = {name: row[name].strip() for name in COLUMNS if name != "value"}
         entries.append(Entry(values=values, is_range=bool(ends), **rest))
     chosen = [entry for entry in entries if material in (None, entry.material)]
@@ -101,5 +103,7 @@ def _rows(path: str | Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         reader = csv.DictReader(file, restval="")
         missing = [name for name in columns if name not in (reader.fieldnames or [])]
         if missing:
-            raise InputError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(reader.fieldnames or [])}")
+            raise InputError(
+                f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(reader.fieldnames or [])}"
+            )
         return list(reader)

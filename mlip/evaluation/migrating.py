@@ -35,7 +35,9 @@ def migrating_ions(
         raise InputError(f"threshold must be positive, got {threshold} Å")
     nobody = [np.zeros(len(atoms), dtype=bool) for atoms in structures]
     if any("migrating" in atoms.arrays for atoms in structures):
-        named = [atoms.arrays.get("migrating", none).astype(bool) for atoms, none in zip(structures, nobody, strict=True)]
+        named = [
+            atoms.arrays.get("migrating", none).astype(bool) for atoms, none in zip(structures, nobody, strict=True)
+        ]
         return named, "named by the array `migrating` of the file"
     if mobile is None:
         return nobody, ""

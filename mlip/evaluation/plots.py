@@ -63,7 +63,11 @@ def plot_plateau(runs: Sequence[Mapping]) -> Figure | None:
 
 
 def plot_arrhenius(
-    points: Sequence[Mapping], line: Arrhenius | None, unit: str, literature: Sequence[LiteraturePoint] = (), to_K: float = 300.0
+    points: Sequence[Mapping],
+    line: Arrhenius | None,
+    unit: str,
+    literature: Sequence[LiteraturePoint] = (),
+    to_K: float = 300.0,
 ) -> Figure:
     """ln y against 1000/T: points with 2 sigma bars, line with its 2 sigma band down to to_K, literature in the same quantity.
 

@@ -27,7 +27,9 @@ class Rows:
         return self.predicted - self.label
 
     def __getitem__(self, mask) -> "Rows":
-        return Rows(*(None if v is None else v[mask] for v in (self.label, self.predicted, self.frame, self.number, self.sigma)))
+        return Rows(
+            *(None if v is None else v[mask] for v in (self.label, self.predicted, self.frame, self.number, self.sigma))
+        )
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -66,7 +68,14 @@ def compared(structures: Sequence[Atoms], predictions: Sequence[Atoms]) -> tuple
                              "are not finite: no error can be given")  # fmt: skip
         if np.isfinite(label := atoms.info.get(keys.REF_ENERGY, np.nan)):
             sigma = results.get(keys.ENERGY_SIGMA)
-            keep(energy, [[label / n]], [[results[keys.ENERGY] / n]], [frame], [0], None if sigma is None else [float(sigma) / n])
+            keep(
+                energy,
+                [[label / n]],
+                [[results[keys.ENERGY] / n]],
+                [frame],
+                [0],
+                None if sigma is None else [float(sigma) / n],
+            )
         if (chosen := labelled_atoms(atoms)).any():
             sigma = results.get(keys.FORCE_SIGMA)
             keep(force, atoms.arrays[keys.REF_FORCES][chosen], results[keys.FORCES][chosen], np.full(chosen.sum(), frame),

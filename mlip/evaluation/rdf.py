@@ -47,7 +47,9 @@ class RadialDistribution:
         if ours.keys() != theirs.keys():
             raise InputError(f"the trajectory has the pairs {', '.join(ours)}, the reference {', '.join(theirs)}: not the "
                              "same crystal")  # fmt: skip
-        ours = {pair: g for pair, g in ours.items() if g.any() or theirs[pair].any()}  # pairs that never meet agree in nothing
+        ours = {
+            pair: g for pair, g in ours.items() if g.any() or theirs[pair].any()
+        }  # pairs that never meet agree in nothing
         where, centres = dict(self.conditions or {}), self.width * (np.arange(round(self.cutoff / self.width)) + 0.5)
         data = {"r_A": centres.tolist(), "pairs": {pair: {"g": g.mean(0).tolist()} for pair, g in ours.items()}}
         results = peaks(centres, ours, where)
@@ -84,7 +86,9 @@ def blocks(trajectory: Iterable[Atoms], cutoff: float, width: float) -> dict[str
     each = [partial_rdfs(atoms, cutoff, width) for atoms in trajectory]
     for count, rdfs in enumerate(each):
         if rdfs.keys() != each[0].keys():
-            raise InputError(f"frame {count} has other elements than frame 0: {', '.join(rdfs)} beside {', '.join(each[0])}")
+            raise InputError(
+                f"frame {count} has other elements than frame 0: {', '.join(rdfs)} beside {', '.join(each[0])}"
+            )
     pieces = np.array_split(np.arange(len(each)), min(BLOCKS, len(each)))
     return {pair: np.array([np.mean([each[i][pair] for i in piece], axis=0) for piece in pieces]) for pair in each[0]}
 
@@ -105,7 +109,9 @@ def partial_rdfs(atoms: Atoms, cutoff: float, width: float) -> dict[str, np.ndar
         counts = np.bincount(places[chosen], minlength=n_bins)[:n_bins]
         n_pairs = int((numbers == a).sum()) * int((numbers == b).sum() - (a == b))
         density = n_pairs / atoms.get_volume()
-        rdfs[f"{chemical_symbols[a]}-{chemical_symbols[b]}"] = counts / (shells * density) if n_pairs else np.zeros(n_bins)
+        rdfs[f"{chemical_symbols[a]}-{chemical_symbols[b]}"] = (
+            counts / (shells * density) if n_pairs else np.zeros(n_bins)
+        )
     return rdfs
 
 

@@ -56,7 +56,10 @@ def build(folder: str | Path, properties: Mapping[str, Presentation]) -> list[Ju
 
 def section_body(section: Section, rows: list[Judged], pictures: Mapping[str, bytes], n_before: int) -> list[str]:
     """Figures of a property, numbered on from n_before, and the tables of its numbers."""
-    images = [html.figure(png, f"Figure {n}. {html.caption(name)}") for n, (name, png) in enumerate(pictures.items(), n_before + 1)]
+    images = [
+        html.figure(png, f"Figure {n}. {html.caption(name)}")
+        for n, (name, png) in enumerate(pictures.items(), n_before + 1)
+    ]
     beside = len(images) == 1 and len(rows) <= FEW
     if beside:
         images.append(tables.result_table(rows, with_notes=False))
@@ -69,7 +72,10 @@ def section_body(section: Section, rows: list[Judged], pictures: Mapping[str, by
 
 def flat(judged: list[Judged], where: Mapping[str, str] | None = None) -> list[Result]:
     """Results with their section (and more) among the conditions: rows of one table."""
-    return [replace(row.result, conditions={**(where or {}), "section": row.section, **row.result.conditions}) for row in judged]
+    return [
+        replace(row.result, conditions={**(where or {}), "section": row.section, **row.result.conditions})
+        for row in judged
+    ]
 
 
 def read(folder: Path, order: list[str]) -> tuple[dict, list[Section]]:
@@ -80,7 +86,9 @@ def read(folder: Path, order: list[str]) -> tuple[dict, list[Section]]:
         if name not in files or path.stem == name:  # one that was evaluated again since goes before its former self
             files[name] = path
     if not files:
-        raise MissingFileError(f"{folder} holds no evaluation: no sections/*.json; run mlip evaluate MODEL folder={folder}")
+        raise MissingFileError(
+            f"{folder} holds no evaluation: no sections/*.json; run mlip evaluate MODEL folder={folder}"
+        )
     names = [name for name in order if name in files] + [name for name in sorted(files) if name not in order]
     about = {"name": folder.name}
     if (folder / ABOUT).exists():
@@ -138,7 +146,11 @@ def head(about: dict, judged: list[Judged]) -> list[str]:
     counts = [f"{html.verdict(word)} {count[word]}" for word in ("pass", "warn", "fail", "limit") if count[word]]
     shown_of = {key: value.get("_target_") if isinstance(value, dict) else value for key, value in about.items()
                if key not in ("name", "left_out")}  # fmt: skip
-    facts = [f"{escape(key.replace('_', ' '))}: {escape(str(value))}" for key, value in shown_of.items() if value not in (None, "")]
+    facts = [
+        f"{escape(key.replace('_', ' '))}: {escape(str(value))}"
+        for key, value in shown_of.items()
+        if value not in (None, "")
+    ]
     left_out = [f"{name} needs {', '.join(needs)}" for name, needs in about.get("left_out", {}).items()]
     return [
         f"<h1>{escape(about['name'])}</h1>",

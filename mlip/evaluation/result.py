@@ -39,7 +39,9 @@ class Result:
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
-            raise InputError(f"verdict of {self.name} must be one of {', '.join(map(repr, VERDICTS))}, got {self.verdict!r}")
+            raise InputError(
+                f"verdict of {self.name} must be one of {', '.join(map(repr, VERDICTS))}, got {self.verdict!r}"
+            )
         object.__setattr__(self, "notes", tuple(self.notes))
         for name in ("value", "low", "high"):
             number = getattr(self, name)

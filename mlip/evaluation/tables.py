@@ -14,7 +14,9 @@ def by_temperature(rows: Iterable[Judged]) -> tuple[list[Judged], list[Series]]:
     """Split rows into single numbers, and quantities that are known at two temperatures or more."""
     groups: dict[tuple, list[Judged]] = {}
     for row in rows:
-        others = tuple(sorted((key, str(each)) for key, each in row.result.conditions.items() if key != "temperature_K"))
+        others = tuple(
+            sorted((key, str(each)) for key, each in row.result.conditions.items() if key != "temperature_K")
+        )
         groups.setdefault((row.section, row.result.name, row.result.unit, others), []).append(row)
     singles: list[Judged] = []
     series: list[Series] = []
@@ -40,7 +42,9 @@ def verdict_table(judged: Sequence[Judged], titles: Mapping[str, str]) -> str:
         rows.append((title if title != last else "", words(result.name), where(result), value(result), interval(result),
                      unit(result.unit), threshold(row), verdict(result.verdict)))  # fmt: skip
         last = title
-        new = [note for note in result.notes if (note, row.section, result.conditions.get("temperature_K")) not in written]
+        new = [
+            note for note in result.notes if (note, row.section, result.conditions.get("temperature_K")) not in written
+        ]
         written |= {(note, row.section, result.conditions.get("temperature_K")) for note in new}
         if new and result.verdict != "pass":
             rows.append(("; ".join(map(escape, new)),))
@@ -59,7 +63,9 @@ def temperature_table(series: Sequence[Series]) -> str:
     for each in series:
         row = first(each)
         cells = [cell(each[t].result) if t in each else "" for t in temperatures]
-        rows.append((words(row.result.name), without_temperature(row.result), unit(row.result.unit), *cells, threshold(row)))
+        rows.append(
+            (words(row.result.name), without_temperature(row.result), unit(row.result.unit), *cells, threshold(row))
+        )
         notes: dict[str, list[float]] = {}
         for t, at in each.items():
             for note in at.result.notes if at.result.verdict not in ("", "pass") else ():
@@ -67,7 +73,9 @@ def temperature_table(series: Sequence[Series]) -> str:
                     notes.setdefault(note, []).append(t)
                     written.add((note, t))
         if notes:
-            rows.append(("; ".join(f"{', '.join(f'{t:g}' for t in at)} K: {escape(note)}" for note, at in notes.items()),))
+            rows.append(
+                ("; ".join(f"{', '.join(f'{t:g}' for t in at)} K: {escape(note)}" for note, at in notes.items()),)
+            )
     heads = ["quantity", "where", "unit", *(f"{t:g} K" for t in temperatures), "threshold"]
     return table(heads, rows, range(3, 3 + len(temperatures)), (2, 3 + len(temperatures)))
 
@@ -86,7 +94,9 @@ def cell(result: Result) -> str:
 
 def without_temperature(result: Result) -> str:
     """Conditions of a number, its temperature left out."""
-    return where(Result(result.name, None, "", conditions={k: v for k, v in result.conditions.items() if k != "temperature_K"}))
+    return where(
+        Result(result.name, None, "", conditions={k: v for k, v in result.conditions.items() if k != "temperature_K"})
+    )
 
 
 def threshold(row: Judged) -> str:
@@ -102,7 +112,9 @@ def result_table(results: Sequence[Judged], with_notes: bool = True) -> str:
          interval(row.result), unit(row.result.unit), verdict(row.result.verdict))
         for row in singles
     ]  # fmt: skip
-    parts = [table(["quantity", "where", "value", "2σ interval", "unit", "verdict"], rows, (2, 3), (4, 5))] if rows else []
+    parts = (
+        [table(["quantity", "where", "value", "2σ interval", "unit", "verdict"], rows, (2, 3), (4, 5))] if rows else []
+    )
     return "\n".join([*parts, *([temperature_table(series)] if series else [])])
 
 
@@ -123,6 +135,14 @@ def group_table(judged: Iterable[Judged], kinds: Sequence[str] = ("mae", "rmse")
     lines = []
     for group, errors in cells.items():
         shown = [errors.get(name) for name in names]
-        lines.append((group, *("" if each is None else f"{number(each.value, 3)}<br><small>{interval(each)}</small>" for each in shown)))
+        lines.append(
+            (
+                group,
+                *(
+                    "" if each is None else f"{number(each.value, 3)}<br><small>{interval(each)}</small>"
+                    for each in shown
+                ),
+            )
+        )
     heads = [f"{words(name)} ({each})" for name, each in names.items()]
     return [table(["group", *heads], lines, range(1, len(heads) + 1), (0,))]

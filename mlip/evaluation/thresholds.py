@@ -51,7 +51,9 @@ def check(section: str, result: Result, rule: Mapping) -> tuple[str, tuple[float
     kinds = [kind for kind in KINDS if kind in rule]
     unknown = sorted(set(rule) - {"unit", "where", *KINDS})
     if len(kinds) != 1 or unknown or len(rule[kinds[0]]) != 2:
-        raise InputError(f"{where} must have one of {', '.join(KINDS)} with two numbers, for pass and for warn, got {dict(rule)}")
+        raise InputError(
+            f"{where} must have one of {', '.join(KINDS)} with two numbers, for pass and for warn, got {dict(rule)}"
+        )
     if rule.get("unit", "") != result.unit:
         raise InputError(f"{where} is in {rule.get('unit', '')!r}, the result in {result.unit!r}")
     good, fair = map(float, rule[kinds[0]])

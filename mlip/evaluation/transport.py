@@ -70,7 +70,10 @@ class TransportAnalysis:
             line, of_line, remarks = fitted(points, changes, self.extrapolate_to_K)
             results += of_line
             notes += remarks
-            shown = [{"temperature_K": r.conditions["temperature_K"], "value": r.value, "low": r.low, "high": r.high} for r in points]
+            shown = [
+                {"temperature_K": r.conditions["temperature_K"], "value": r.value, "low": r.low, "high": r.high}
+                for r in points
+            ]
             data["arrhenius"][name] = {"points": shown, "line": None if line is None else asdict(line)}
         return Section("diffusion", results, data, list(dict.fromkeys(notes)))
 
@@ -108,7 +111,9 @@ class TrajectoryDiffusion:
         """Temperature in K and trajectory of one entry."""
         known = {"files", "temperature_K", "frame_interval_fs", "elements", "skip_ps"}
         if set(entry) - known or not {"files", "temperature_K"} <= set(entry):
-            raise InputError(f"a trajectory has files, temperature_K, and may have {', '.join(sorted(known))}; got {dict(entry)}")
+            raise InputError(
+                f"a trajectory has files, temperature_K, and may have {', '.join(sorted(known))}; got {dict(entry)}"
+            )
         trajectory = read_trajectory(entry["files"], self.analysis.mobile, entry.get("frame_interval_fs"), self.analysis.framework,
                                      entry.get("elements"))  # fmt: skip
         return float(entry["temperature_K"]), without_beginning(trajectory, entry.get("skip_ps") or 0.0)
@@ -124,7 +129,12 @@ def without_beginning(trajectory: Trajectory, skip_ps: float) -> Trajectory:
     first = int(np.ceil(skip_ps / trajectory.interval_ps - 1e-9))
     if first >= len(trajectory.positions) - 1:
         raise InputError(f"nothing is left of {trajectory.duration_ps:g} ps after {skip_ps:g} ps of equilibration")
-    return replace(trajectory, positions=trajectory.positions[first:], cells=trajectory.cells[first:], drift=trajectory.drift[first:])
+    return replace(
+        trajectory,
+        positions=trajectory.positions[first:],
+        cells=trajectory.cells[first:],
+        drift=trajectory.drift[first:],
+    )
 
 
 def curve(at: Estimate | None) -> dict | None:
@@ -132,7 +142,13 @@ def curve(at: Estimate | None) -> dict | None:
     if at is None:
         return None
     scan = {name: (getattr(at, name) * CM2_PER_S).tolist() for name in ("values", "errors")}
-    return {"tau_ps": at.tau_ps, "value": at.value * CM2_PER_S, "reached": bool(at.reached), "taus_ps": at.taus_ps.tolist(), **scan}
+    return {
+        "tau_ps": at.tau_ps,
+        "value": at.value * CM2_PER_S,
+        "reached": bool(at.reached),
+        "taus_ps": at.taus_ps.tolist(),
+        **scan,
+    }
 
 
 def displaced(trajectory: Trajectory) -> dict:
@@ -156,7 +172,11 @@ def projected(trajectory: Trajectory) -> dict:
 def fitted(results: Sequence[Result], changes: list, to_K: float) -> tuple[Arrhenius | None, list[Result], list[str]]:
     """The Arrhenius line of one quantity, E_a and the value at to_K as results, and why there are none."""
     if len({result.conditions["temperature_K"] for result in results}) < LEAST_TEMPERATURES:
-        return None, [], [f"an activation energy needs at least {LEAST_TEMPERATURES} temperatures, there are {len(results)}"]
+        return (
+            None,
+            [],
+            [f"an activation energy needs at least {LEAST_TEMPERATURES} temperatures, there are {len(results)}"],
+        )
     try:
         line, notes = from_results(results, changes)
     except ValueError as error:  # too few temperatures have a number

@@ -22,7 +22,9 @@ def settled_displacements(ions: np.ndarray, interval_ps: float, distance: float,
     length = max(1, round(window_ps / interval_ps))
     n_windows = len(ions) // length
     if n_windows < 2:
-        raise InputError(f"settled displacements need at least two windows of {window_ps} ps, got {len(ions) * interval_ps:g} ps")
+        raise InputError(
+            f"settled displacements need at least two windows of {window_ps} ps, got {len(ions) * interval_ps:g} ps"
+        )
     settled = np.median(ions[: n_windows * length].reshape(n_windows, length, *ions.shape[1:]), axis=1)
     counts, home = np.zeros(ions.shape[1], int), settled[0].copy()
     for now in settled[1:]:
@@ -46,8 +48,10 @@ def van_hove_self(
     for lag in lags_ps:
         stride = round(lag / interval_ps)
         if not 1 <= stride < len(ions):
-            raise InputError(f"a lag of {lag} ps is not between one frame ({interval_ps:g} ps) and all of them "
-                             f"({(len(ions) - 1) * interval_ps:g} ps)")
+            raise InputError(
+                f"a lag of {lag} ps is not between one frame ({interval_ps:g} ps) and all of them "
+                f"({(len(ions) - 1) * interval_ps:g} ps)"
+            )
         distance = np.linalg.norm(ions[stride:] - ions[:-stride], axis=-1)
         rows.append(np.histogram(distance, edges)[0] / distance.size / np.diff(edges))
         lags.append(stride * interval_ps)
@@ -59,6 +63,11 @@ def write_density(path: str | Path, trajectory: Trajectory, density: np.ndarray)
     from ase.io.cube import write_cube
 
     framework = trajectory.framework
-    atoms = Atoms(trajectory.numbers[framework], trajectory.positions[:, framework].mean(axis=0), cell=trajectory.mean_cell, pbc=True)
+    atoms = Atoms(
+        trajectory.numbers[framework],
+        trajectory.positions[:, framework].mean(axis=0),
+        cell=trajectory.mean_cell,
+        pbc=True,
+    )
     with whole_file(path) as part, open(part, "w") as file:
         write_cube(file, atoms, data=density)

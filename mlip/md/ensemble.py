@@ -45,7 +45,9 @@ class NoseHoover:
     state: ClassVar[tuple] = CHAIN
 
     def start(self, atoms: Atoms, timestep: float, rng) -> NoseHooverChainNVT:
-        dynamics = NoseHooverChainNVT(atoms, timestep, temperature_K=self.temperature_K, tdamp=self.damping_fs * units.fs)
+        dynamics = NoseHooverChainNVT(
+            atoms, timestep, temperature_K=self.temperature_K, tdamp=self.damping_fs * units.fs
+        )
         return without_centre_of_mass(dynamics)
 
     def conserved(self, dynamics) -> float:

@@ -42,7 +42,9 @@ class Guard:
             if not forces.max() <= self.max_force:
                 atom = int(forces.argmax())
                 symbol = atoms.symbols[atom]
-                return f"force {forces[atom]:.1f} eV/Å on atom {atom} ({symbol}) is above max_force {self.max_force:.1f}"
+                return (
+                    f"force {forces[atom]:.1f} eV/Å on atom {atom} ({symbol}) is above max_force {self.max_force:.1f}"
+                )
         return None
 
 

@@ -17,7 +17,9 @@ def plot(folder) -> list[Path]:
 
     heat, axes = canvas("temperature (K)")
     axes.plot(ps, table["temperature_K"], linewidth=0.8)
-    axes.axhline(table["temperature_K"][len(ps) // 2 :].mean(), color="black", linestyle=":", label="mean of second half")
+    axes.axhline(
+        table["temperature_K"][len(ps) // 2 :].mean(), color="black", linestyle=":", label="mean of second half"
+    )
     axes.legend()
 
     energy, axes = canvas("energy - first value (eV)")

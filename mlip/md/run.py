@@ -108,7 +108,9 @@ def run(
                 if is_new and step % thermo_every == 0:
                     files.row([step, step * timestep_fs, *thermo(atoms, dynamics, ensemble)])
                     rate = (step - first) * timestep_fs * 1e-6 * 86400 / (time.perf_counter() - begin - wall)
-                    bar.update(task, completed=step, rate=f"{temperature(atoms, ensemble.removed):.0f} K  {rate:.2f} ns/day")
+                    bar.update(
+                        task, completed=step, rate=f"{temperature(atoms, ensemble.removed):.0f} K  {rate:.2f} ns/day"
+                    )
                 if is_new and (step % state_every == 0 or step == steps):
                     files.save(
                         step=step,

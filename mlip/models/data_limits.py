@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
-from mlip.nn.species import species_lookup
 from mlip.nn.radial import crowding, polynomial_cutoff, soft_floor
+from mlip.nn.species import species_lookup
 
 
 class DataLimits(nn.Module):
@@ -29,7 +29,9 @@ class DataLimits(nn.Module):
         self.cutoff = float(cutoff)
         self.n_elements = len(elements)
         shortest = statistics.get("shortest_distances") or [[0.0] * len(elements)] * len(elements)
-        rows = [[self.cutoff if distance is None else min(distance, self.cutoff) for distance in row] for row in shortest]
+        rows = [
+            [self.cutoff if distance is None else min(distance, self.cutoff) for distance in row] for row in shortest
+        ]
         most = statistics.get("largest_crowding") or [float("inf")] * len(elements)
         self.register_buffer("lookup", species_lookup(elements), persistent=False)
         self.register_buffer("shortest", torch.tensor(rows, dtype=torch.float64).flatten(), persistent=False)

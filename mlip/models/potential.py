@@ -79,7 +79,13 @@ class Potential(nn.Module):
         return strained, energies
 
     def derivatives(
-        self, graph: dict[str, Tensor], strained: dict[str, Tensor], energies: Tensor, positions: Tensor, strain: Tensor, keep: bool
+        self,
+        graph: dict[str, Tensor],
+        strained: dict[str, Tensor],
+        energies: Tensor,
+        positions: Tensor,
+        strain: Tensor,
+        keep: bool,
     ) -> dict[str, Tensor]:
         """All results. keep: the graph of derivatives stays, for more of them."""
         energy = segment_sum(energies, graph[keys.BATCH], graph[keys.CELL].shape[0])
@@ -95,7 +101,9 @@ class Potential(nn.Module):
             virial = d_strain
         volume = torch.linalg.det(graph[keys.CELL]).abs().reshape(-1, 1, 1)
         # a system without a volume has no stress
-        stress = torch.where(volume > 0, virial / torch.where(volume > 0, volume, torch.ones_like(volume)), torch.zeros_like(virial))
+        stress = torch.where(
+            volume > 0, virial / torch.where(volume > 0, volume, torch.ones_like(volume)), torch.zeros_like(virial)
+        )
         results = {keys.ENERGY: energy, keys.ENERGIES: energies, keys.FORCES: forces, keys.STRESS: stress}
         for name in [keys.CHARGES, keys.DIPOLES, keys.ELECTRONEGATIVITY, keys.CHEMICAL_POTENTIAL]:
             if name in strained:

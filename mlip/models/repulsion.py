@@ -1,6 +1,5 @@
 """Nuclear repulsion at short distance, so that dynamics never falls into a hole of the network."""
 
-
 import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn

@@ -44,7 +44,9 @@ class Neighbourhood(nn.Module):
         """Radial basis [n_atoms, most, n_basis], harmonics [n_atoms, most, (l_max+1)^2], neighbours [n_atoms, most]."""
         centre, neighbour = graph[keys.EDGE_INDEX][0], graph[keys.EDGE_INDEX][1]
         edge_vector = graph[keys.EDGE_VECTOR]
-        n_neighbours = torch.zeros(n_atoms, dtype=torch.int64, device=centre.device).index_add(0, centre, torch.ones_like(centre))
+        n_neighbours = torch.zeros(n_atoms, dtype=torch.int64, device=centre.device).index_add(
+            0, centre, torch.ones_like(centre)
+        )
         if most == 0:
             most = max(int(n_neighbours.max()), 1) if n_atoms > 0 else 1
         first = torch.cumsum(n_neighbours, 0) - n_neighbours
@@ -111,15 +113,19 @@ class Messages(nn.Module):
     def __init__(self, l_max: int, n_basis: int, n_channels: int, mean_neighbours: float):
         super().__init__()
         n_lm = (l_max + 1) ** 2
-        paths = [[(a, l) for a in (0, 1) for l in range(l_max + 1) if abs(a - l) <= out <= a + l and (a + l + out) % 2 == 0]
-                 for out in range(l_max + 1)]
+        paths = [
+            [(a, l) for a in (0, 1) for l in range(l_max + 1) if abs(a - l) <= out <= a + l and (a + l + out) % 2 == 0]
+            for out in range(l_max + 1)
+        ]
         self.n_paths = max(len(p) for p in paths)
         coupling = np.zeros((n_lm, self.n_paths, n_lm, 4))
         for out in range(l_max + 1):
             for p, (a, l) in enumerate(paths[out]):
                 block = gaunt(l, a, out)  # [2l+1, 2a+1, 2out+1]
                 block = block / np.sqrt((block**2).sum() / (2 * out + 1))  # unit normal inputs give unit outputs
-                coupling[out**2 : (out + 1) ** 2, p, l**2 : (l + 1) ** 2, a**2 : (a + 1) ** 2] = block.transpose(2, 0, 1)
+                coupling[out**2 : (out + 1) ** 2, p, l**2 : (l + 1) ** 2, a**2 : (a + 1) ** 2] = block.transpose(
+                    2, 0, 1
+                )
         coupling = torch.from_numpy(coupling.reshape(n_lm * self.n_paths, n_lm * 4))
         self.register_buffer("coupling", split(coupling), persistent=False)
         self.scale = 1.0 / math.sqrt(mean_neighbours)
@@ -144,14 +150,18 @@ class Messages(nn.Module):
 class Layer(nn.Module):
     """One more round: the density again, what the neighbours say, products of both."""
 
-    def __init__(self, elements: list[int], l_max: int, n_basis: int, n_species: int, n_channels: int, mean_neighbours: float):
+    def __init__(
+        self, elements: list[int], l_max: int, n_basis: int, n_species: int, n_channels: int, mean_neighbours: float
+    ):
         super().__init__()
         self.density = LinearPerDegree(l_max, n_species * n_basis, n_channels)
         self.messages = Messages(l_max, n_basis, n_channels, mean_neighbours)
         self.sender = SpeciesTable(elements, torch.randn(len(elements), n_channels))
         self.products = SphereProducts(elements, l_max, n_channels)
 
-    def forward(self, features: Tensor, density: Tensor, basis: Tensor, harmonics: Tensor, neighbours: Tensor, species: Tensor) -> Tensor:
+    def forward(
+        self, features: Tensor, density: Tensor, basis: Tensor, harmonics: Tensor, neighbours: Tensor, species: Tensor
+    ) -> Tensor:
         """features [4, n_atoms, K] -> [4, n_atoms, K]."""
         # what an atom sends starts with what it is
         sent = torch.cat([features[:1] + self.sender(species), features[1:]], dim=0)
@@ -207,7 +217,7 @@ class SphericalNetwork(nn.Module):
             collected.append(features)
         everything = torch.cat(collected, dim=2)
         graph[keys.NODE_SCALARS] = everything[0]
-        # Y_1m is ordered (y, z, x)
+        # the order of l = 1 in `everything` is y, z, x
         graph[keys.NODE_VECTORS] = torch.stack([everything[3], everything[1], everything[2]], dim=1)
         return graph
 

@@ -9,8 +9,8 @@ from ase.data import covalent_radii
 from torch import Tensor, nn
 
 from mlip import keys
-from mlip.nn.species import species_lookup
 from mlip.nn.scatter import segment_sum
+from mlip.nn.species import species_lookup
 
 
 def rise(excess: Tensor, onset: float = 0.1) -> Tensor:
@@ -33,7 +33,9 @@ class Wall(nn.Module):
     def __init__(self, statistics: dict, pair_strength: float = 200.0, crowding_strength: float = 20.0):
         super().__init__()
         if min(pair_strength, crowding_strength) <= 0:
-            raise ValueError(f"the strengths of the wall must be positive, got {pair_strength} and {crowding_strength} eV")
+            raise ValueError(
+                f"the strengths of the wall must be positive, got {pair_strength} and {crowding_strength} eV"
+            )
         elements = list(statistics["elements"])
         n = len(elements)
         self.n_elements = n
@@ -44,8 +46,12 @@ class Wall(nn.Module):
         self.register_buffer("lookup", species_lookup(elements), persistent=False)
         self.register_buffer("reach", torch.tensor(radii, dtype=torch.float64).flatten(), persistent=False)
         self.register_buffer("most", torch.tensor(most, dtype=torch.float64), persistent=False)
-        self.register_buffer("pair_strength", torch.full((n * n,), pair_strength, dtype=torch.float64), persistent=False)
-        self.register_buffer("crowding_strength", torch.full((n,), crowding_strength, dtype=torch.float64), persistent=False)
+        self.register_buffer(
+            "pair_strength", torch.full((n * n,), pair_strength, dtype=torch.float64), persistent=False
+        )
+        self.register_buffer(
+            "crowding_strength", torch.full((n,), crowding_strength, dtype=torch.float64), persistent=False
+        )
 
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Energy of the wall, half of each pair's."""

@@ -21,7 +21,7 @@ except ImportError:
 @contextmanager
 def native_sums() -> Iterator[None]:
     """Without torch_scatter, for as long as a potential is traced: its operators know no symbolic sizes."""
-    global segment_coo
+    global segment_coo  # noqa: PLW0603
     kept, segment_coo = segment_coo, None
     try:
         yield

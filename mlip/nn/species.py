@@ -12,8 +12,14 @@ def species_lookup(elements: list[int]) -> Tensor:
 
     Raises ValueError when elements repeat, are not ascending, or are no atomic numbers.
     """
-    if list(elements) != sorted(set(elements)) or not elements or not 1 <= elements[0] <= elements[-1] <= MAX_ATOMIC_NUMBER:
-        raise ValueError(f"elements must be distinct ascending atomic numbers from 1 to {MAX_ATOMIC_NUMBER}, got {elements}")
+    if (
+        list(elements) != sorted(set(elements))
+        or not elements
+        or not 1 <= elements[0] <= elements[-1] <= MAX_ATOMIC_NUMBER
+    ):
+        raise ValueError(
+            f"elements must be distinct ascending atomic numbers from 1 to {MAX_ATOMIC_NUMBER}, got {elements}"
+        )
     lookup = torch.full((MAX_ATOMIC_NUMBER + 1,), -1, dtype=torch.int64)
     lookup[torch.tensor(elements)] = torch.arange(len(elements))
     return lookup
@@ -25,7 +31,9 @@ def check_elements(atomic_numbers: Tensor, lookup: Tensor) -> None:
     if missing:
         known = [chemical_symbols[z] for z in range(len(lookup)) if lookup[z] >= 0]
         names = [chemical_symbols[z] for z in missing]
-        raise ValueError(f"no parameters for {names}; the model knows {known}: train or fine-tune it with these elements")
+        raise ValueError(
+            f"no parameters for {names}; the model knows {known}: train or fine-tune it with these elements"
+        )
 
 
 class SpeciesTable(nn.Module):

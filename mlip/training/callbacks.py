@@ -111,7 +111,10 @@ class ProgressBar(pl.callbacks.Callback):
 def describe(row: dict[str, float]) -> str:
     """One line of a training's log."""
     parts = [text.format(row[name]) for name, text in SHOWN.items() if name in row]
-    start, end = f"step {row['step']:7d}  {100 * row['progress']:3.0f} %", f"lr {row['lr']:.1e}  {row['cpu_s']:.0f} CPU s"
+    start, end = (
+        f"step {row['step']:7d}  {100 * row['progress']:3.0f} %",
+        f"lr {row['lr']:.1e}  {row['cpu_s']:.0f} CPU s",
+    )
     return "  ".join([start, *parts, end])
 
 

@@ -42,7 +42,9 @@ class Checkpoints(pl.callbacks.Checkpoint):
 
     def __init__(self, folder: str | Path, keep_best: int, every_steps: int, every_minutes: float):
         if keep_best < 1 or every_steps < 1 or every_minutes <= 0:
-            raise ValueError(f"keep_best, every_steps, every_minutes must be positive, got {keep_best, every_steps, every_minutes}")
+            raise ValueError(
+                f"keep_best, every_steps, every_minutes must be positive, got {keep_best, every_steps, every_minutes}"
+            )
         self.folder = Path(folder)
         self.keep_best, self.every_steps, self.every_minutes = keep_best, every_steps, every_minutes
         self.best: list[list[Any]] = []  # [validation loss, file name], best first
@@ -118,7 +120,9 @@ def best_checkpoint(folder: str | Path) -> Path:
     """
     last = Path(folder) / "checkpoints" / "last.ckpt"
     if not last.is_file():
-        raise FileNotFoundError(f"no checkpoint in {folder}: {last} is missing; give the folder of a run of `mlip train`")
+        raise FileNotFoundError(
+            f"no checkpoint in {folder}: {last} is missing; give the folder of a run of `mlip train`"
+        )
     for state in read_checkpoint(last)["callbacks"].values():
         if state.get("best"):
             return last.with_name(state["best"][0][1])

@@ -29,7 +29,10 @@ def export_with_uncertainty(runs: Sequence[Run], path: Path, n_draws: int, calib
         data = runs[0].data()
     held_out = frames_for(first, calibration_files) if calibration_files is not None else unseen(runs, data)
     if len(runs) > 1:
-        potential, about = Committee(potentials).eval(), {"kind": "committee", "members": [str(run.folder) for run in runs]}
+        potential, about = (
+            Committee(potentials).eval(),
+            {"kind": "committee", "members": [str(run.folder) for run in runs]},
+        )
     else:
         potential = last_layer(first, data.train_dataloader(), n_draws)
         about = {"kind": "last_layer", "n_draws": n_draws}
@@ -53,6 +56,6 @@ def unseen(runs: Sequence[Run], data: pl.LightningDataModule) -> list[dict[str, 
     for run in runs[1:]:
         seen = wanted & set(run.split["frames"][TRAIN])
         if seen:
-            raise ValueError(f"{run.folder} was trained on {len(seen)} of the frames that validate {runs[0].folder}, {min(seen)} among them: "
+            raise ValueError(f"{run.folder} was trained on {len(seen)} frames that validate {runs[0].folder}, {min(seen)} among them: "
                              "train all members with the same data.split, or give calibrate=FILE")  # fmt: skip
     return [chosen[i] for i in range(len(chosen))]

@@ -44,7 +44,10 @@ def fine_tune(
 
 
 def with_fitted_atomic_energies(
-    build: Callable[[dict], nn.Module], statistics: dict, batches: Iterable[dict[str, Tensor]], max_structures: int = 500
+    build: Callable[[dict], nn.Module],
+    statistics: dict,
+    batches: Iterable[dict[str, Tensor]],
+    max_structures: int = 500,
 ) -> tuple[nn.Module, dict]:
     """An untrained potential, with atomic energies that explain what its terms do not, and its statistics.
 
@@ -84,11 +87,18 @@ def copy_weights(weights: dict[str, Tensor], old_elements: list[int], potential:
             for name, parameter in module.named_parameters(recurse=False):
                 full_name = f"{prefix}.{name}" if prefix else name
                 if full_name not in weights:
-                    raise ValueError(f"the checkpoint has no '{full_name}': fine-tuning needs the model it was trained with")
+                    raise ValueError(
+                        f"the checkpoint has no '{full_name}': fine-tuning needs the model it was trained with"
+                    )
                 value = weights[full_name].to(parameter.dtype)
                 if value.shape == parameter.shape:
                     parameter.copy_(value)
-                elif elements and _rows(parameter, elements) and _rows(value, old_elements) and parameter[0].shape == value[0].shape:
+                elif (
+                    elements
+                    and _rows(parameter, elements)
+                    and _rows(value, old_elements)
+                    and parameter[0].shape == value[0].shape
+                ):
                     parameter[[list(elements).index(z) for z in old_elements]] = value
                 else:
                     raise ValueError(
@@ -99,7 +109,11 @@ def copy_weights(weights: dict[str, Tensor], old_elements: list[int], potential:
 
 
 def unexplained(
-    potential: nn.Module, elements: list[int], batches: Iterable[dict[str, Tensor]], levels: Iterable[int], max_structures: int
+    potential: nn.Module,
+    elements: list[int],
+    batches: Iterable[dict[str, Tensor]],
+    levels: Iterable[int],
+    max_structures: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compositions [n, n_elements], E_label - E eV [n] and level [n] of labelled structures of some levels."""
     was_training = potential.training

@@ -64,9 +64,13 @@ def train(
     history = History(folder / "metrics.csv", validate_every)
     callbacks = [history, ProgressBar(console, history), checkpoints]
     if patience is not None and not validates:
-        raise ValueError(f"patience={patience} stops on the validation loss, but nothing validates: set data.split.validation")
+        raise ValueError(
+            f"patience={patience} stops on the validation loss, but nothing validates: set data.split.validation"
+        )
     if patience is not None:
-        callbacks.append(EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False, check_finite=False))
+        callbacks.append(
+            EarlyStopping("val_loss", patience=patience, check_on_train_epoch_end=False, check_finite=False)
+        )
     _quiet()
     trainer = pl.Trainer(
         max_epochs=-1, val_check_interval=validate_every * accumulate, check_val_every_n_epoch=None,
@@ -76,7 +80,9 @@ def train(
         num_sanity_val_steps=0, limit_val_batches=1.0 if validates else 0, inference_mode=False, use_distributed_sampler=False,
     )  # fmt: skip
     if max_seconds is not None and trainer.world_size > 1:
-        raise ValueError("max_seconds counts the CPU time of one process; with several devices give max_steps or max_epochs")
+        raise ValueError(
+            "max_seconds counts the CPU time of one process; with several devices give max_steps or max_epochs"
+        )
     data = StreamedData(datamodule)
     last = checkpoints.last if checkpoints.last.exists() else None
     if last is None or not _finished(last, module.budget, callbacks):

@@ -83,7 +83,9 @@ class AtomLoss:
 
     def __call__(self, results: dict[str, Tensor], graph: dict[str, Tensor]) -> Tensor:
         if self.result not in results:
-            raise KeyError(f"the loss on '{self.result}' needs a potential that gives it; this one gives {sorted(results)}")
+            raise KeyError(
+                f"the loss on '{self.result}' needs a potential that gives it; this one gives {sorted(results)}"
+            )
         weight = _structure_weight(graph)[graph[keys.BATCH]]
         if self.element_weight is not None:
             self.element_weight = self.element_weight.to(weight.device)

@@ -77,7 +77,9 @@ class TrainingModule(pl.LightningModule):
         self._sums["steps"] = self._sums.get("steps", 0) + 1
         if self.budget.steps % self.log_every == 0:
             lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-            self._to_loggers({"train/loss": loss.detach(), "lr": lr} | {f"train/{name}": v for name, v in parts.items()})
+            self._to_loggers(
+                {"train/loss": loss.detach(), "lr": lr} | {f"train/{name}": v for name, v in parts.items()}
+            )
         return loss
 
     def results(self, potential: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -151,7 +153,9 @@ class TrainingModule(pl.LightningModule):
         self.row = self.training_row() | {"val_loss": val_loss}
         self.row |= {f"val_{name}": value for name, value in self.errors.total().items()}
         self.schedule.observe(val_loss)
-        self._to_loggers({name.replace("_", "/", 1): v for name, v in self.row.items() if name.startswith(("val_", "train_"))})
+        self._to_loggers(
+            {name.replace("_", "/", 1): v for name, v in self.row.items() if name.startswith(("val_", "train_"))}
+        )
         self.log("val_loss", val_loss, logger=False, sync_dist=True)  # for early stopping
 
     def training_row(self) -> dict[str, float]:

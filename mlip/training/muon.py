@@ -68,9 +68,7 @@ class Muon(torch.optim.Optimizer):
         parameter.addcdiv_(state["mean"], root, value=-group["lr"] / (1 - first ** state["step"]))
 
 
-def muon(
-    potential: nn.Module, lr: float, weight_decay: float, momentum: float, betas: tuple[float, float]
-) -> Muon:
+def muon(potential: nn.Module, lr: float, weight_decay: float, momentum: float, betas: tuple[float, float]) -> Muon:
     """Orthogonal steps for matrices (and stacks of them) that mix channels; AdamW for biases, gains, tables of elements.
 
     lr: reached after the warm-up, 0.005 to 0.02 for these networks; parameters that need no gradient are left out

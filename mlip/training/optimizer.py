@@ -1,6 +1,5 @@
 """AdamW that decays only what is a matrix."""
 
-
 import torch
 from torch import nn
 
@@ -12,7 +11,9 @@ def adamw(
 
     lr: reached after the warm-up, 1e-3 to 1e-2 for these networks; parameters that need no gradient are left out
     """
-    embeddings = {id(p) for module in potential.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    embeddings = {
+        id(p) for module in potential.modules() if isinstance(module, nn.Embedding) for p in module.parameters()
+    }
     decayed, plain = [], []
     for name, parameter in potential.named_parameters():
         if parameter.requires_grad:

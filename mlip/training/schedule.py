@@ -11,9 +11,7 @@ class Budget:
     fairly; the time used travels in the checkpoint. With steps or epochs alone a resumed run repeats bit for bit.
     """
 
-    def __init__(
-        self, max_steps: int | None = None, max_epochs: int | None = None, max_seconds: float | None = None
-    ):
+    def __init__(self, max_steps: int | None = None, max_epochs: int | None = None, max_seconds: float | None = None):
         self.limits = {"steps": max_steps, "epochs": max_epochs, "seconds": max_seconds}
         if all(limit is None for limit in self.limits.values()):
             raise ValueError("a training needs an end: give max_steps, max_epochs or max_seconds")
@@ -38,7 +36,11 @@ class Budget:
 
     @property
     def progress(self) -> float:
-        used = {"steps": self.steps, "epochs": self.epochs, "seconds": self.cpu_seconds if self.limits["seconds"] else 0}
+        used = {
+            "steps": self.steps,
+            "epochs": self.epochs,
+            "seconds": self.cpu_seconds if self.limits["seconds"] else 0,
+        }
         return min(1.0, max(used[name] / limit for name, limit in self.limits.items() if limit is not None))
 
     def state_dict(self) -> dict:
@@ -79,8 +81,10 @@ class WarmupCosine:
 
 
 class Plateau:
-    """After the warm-up the factor is multiplied by `decay` whenever the validation loss has not fallen
-    by the fraction `threshold` for `patience` validations; never below `final`.
+    """Factor that falls when the validation loss does not.
+
+    After the warm-up it is multiplied by `decay` whenever the loss has not fallen by the fraction `threshold` for
+    `patience` validations; never below `final`.
     """
 
     def __init__(self, warmup: float, decay: float, patience: int, threshold: float, final: float):

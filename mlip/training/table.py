@@ -1,6 +1,5 @@
 """The final table: errors in total, by element, by config_type."""
 
-
 from rich.table import Table
 
 from mlip.training.metrics import UNITS
@@ -13,7 +12,9 @@ def error_table(errors: dict[str, dict], title: str) -> Table:
     table.add_column("")
     for name in names:
         for kind in ("MAE", "RMSE"):
-            table.add_column(f"{name.replace('_', ' ')} {kind}\n{UNITS[name][0].replace('_per_', '/')}", justify="right")
+            table.add_column(
+                f"{name.replace('_', ' ')} {kind}\n{UNITS[name][0].replace('_per_', '/')}", justify="right"
+            )
     groups = [("all", errors["total"]), *errors["by_element"].items()]
     if len(errors["by_config_type"]) > 1:
         groups += errors["by_config_type"].items()

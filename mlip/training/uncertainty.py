@@ -55,7 +55,10 @@ def fitted_rows(potential: Potential, graphs: Iterable[dict[str, Tensor]], seed:
         for _ in range(DIRECTIONS if bool(labelled.any()) else 0):
             signs = torch.randint(0, 2, graph[keys.POSITIONS].shape, generator=generator) * 2.0 - 1.0
             move = STEP * signs.to(graph[keys.POSITIONS]) * labelled
-            ends = [last_layer_features(potential, {**graph, keys.POSITIONS: graph[keys.POSITIONS] + s * move}) for s in (1, -1)]
+            ends = [
+                last_layer_features(potential, {**graph, keys.POSITIONS: graph[keys.POSITIONS] + s * move})
+                for s in (1, -1)
+            ]
             forces.append((ends[0] - ends[1]) / (2 * STEP * math.sqrt(DIRECTIONS)))
     rows = []
     for kind, residual in ((energies, residual_e), (forces, residual_f)):
@@ -109,7 +112,10 @@ def calibrate(potential: nn.Module, graphs: Iterable[dict[str, Tensor]]) -> dict
         element.append(graph[keys.ATOMIC_NUMBERS][labelled]), force_error.append(error[labelled])
         force_sigma.append(results[keys.FORCE_SIGMA].detach()[labelled])
         error = (results[keys.ENERGY] - graph[keys.REF_ENERGY]).detach()
-        energy_error.append(error[error.isfinite()]), energy_sigma.append(results[keys.ENERGY_SIGMA].detach()[error.isfinite()])
+        (
+            energy_error.append(error[error.isfinite()]),
+            energy_sigma.append(results[keys.ENERGY_SIGMA].detach()[error.isfinite()]),
+        )
     if not element:
         raise ValueError("calibration needs held-out frames with labels, got none")
     freedom = float(potential.spread_freedom)

@@ -184,7 +184,9 @@ def test_a_file_that_cannot_be_read_is_a_finding_and_the_others_are_examined(tmp
     structures.write(tmp_path / "good.xyz", GOOD)
     (tmp_path / "cut.xyz").write_text("\n".join((tmp_path / "good.xyz").read_text().splitlines()[:-4]))
     (tmp_path / "empty.xyz").write_text("")
-    findings = doctor.check([str(tmp_path / "good.xyz"), str(tmp_path / "cut.xyz"), str(tmp_path / "empty.xyz"), "none"])
+    findings = doctor.check(
+        [str(tmp_path / "good.xyz"), str(tmp_path / "cut.xyz"), str(tmp_path / "empty.xyz"), "none"]
+    )
     assert {Path(f.file).name for f in findings if f.check == "reading"} == {"cut.xyz", "empty.xyz", "none"}
     assert any(f.check == "stress sign and unit" and f.file.endswith("good.xyz") for f in findings)
 

@@ -138,7 +138,8 @@ def test_the_net_force_can_be_removed(tmp_path):
     ase.io.write(tmp_path / "a.xyz", atoms)
     np.testing.assert_allclose(structures.read(tmp_path / "a.xyz")[0].arrays[keys.REF_FORCES], FORCES + 0.5, atol=1e-7)
     np.testing.assert_allclose(
-        structures.read(tmp_path / "a.xyz", remove_net_force=True)[0].arrays[keys.REF_FORCES], FORCES, atol=1e-7)
+        structures.read(tmp_path / "a.xyz", remove_net_force=True)[0].arrays[keys.REF_FORCES], FORCES, atol=1e-7
+    )
 
 
 def test_written_labels_come_back_with_predictions_beside_them(tmp_path):
@@ -203,7 +204,9 @@ CRYSTAL = """<structure{name}><crystal><varray name="basis"><v> 4.0 0.0 0.0 </v>
  </varray><i name="volume"> 120.0 </i><varray name="rec_basis"><v> 0.25 0.0 0.0 </v><v> 0.0 0.2 0.0 </v>
  <v> 0.0 0.0 0.166667 </v></varray></crystal><varray name="positions"><v> 0.0 0.0 0.0 </v><v> 0.5 0.0 0.0 </v></varray>
  </structure>"""
-ENERGY = '<energy><i name="e_fr_energy"> -3.5 </i><i name="e_wo_entrp"> -3.4 </i><i name="e_0_energy"> -3.45 </i></energy>'
+ENERGY = (
+    '<energy><i name="e_fr_energy"> -3.5 </i><i name="e_wo_entrp"> -3.4 </i><i name="e_0_energy"> -3.45 </i></energy>'
+)
 
 
 def vasprun(n_scf: int = 2) -> str:

@@ -64,7 +64,9 @@ def test_forces_and_stress_of_relaxed_charges_match_finite_differences(pbc, dipo
     def energy(r, h):
         return equilibrate(r, h, pbc, chi, hardness, width, -1.0, tolerance=1e-12, **more).energy
 
-    for exact, slow in zip(derivatives(energy, positions, cell), differences(energy, positions, cell, 2e-3)):
+    for exact, slow in zip(
+        derivatives(energy, positions, cell), differences(energy, positions, cell, 2e-3), strict=True
+    ):
         assert (exact - slow).abs().max() < 1e-7
 
 
@@ -78,7 +80,7 @@ def test_charges_and_forces_do_not_depend_on_the_splitting():
         return [equilibrate(positions, cell, True, chi, hardness, width, 0.5, eta=eta).charges,
                 *derivatives(energy, positions, cell)]  # fmt: skip
 
-    for a, b in zip(solution(0.6), solution(1.0)):
+    for a, b in zip(solution(0.6), solution(1.0), strict=True):
         assert (a - b).abs().max() < 1e-10
 
 

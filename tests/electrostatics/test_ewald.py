@@ -74,7 +74,7 @@ def test_matrix_forces_and_stress_do_not_depend_on_the_splitting(pbc, dipoles):
 
         results.append([energy(positions, cell), *derivatives(energy, positions, cell)])
     for other in results[1:]:
-        for a, b in zip(results[0], other):
+        for a, b in zip(results[0], other, strict=True):
             assert (a - b).abs().max() < 1e-10 * max(1.0, a.abs().max())
 
 
@@ -94,7 +94,9 @@ def test_forces_and_stress_match_finite_differences_triclinic_and_charged(pbc, d
     def energy(r, h):
         return coulomb_energy(r, h, pbc, charges, width, mu, tolerance=1e-12)
 
-    for exact, slow in zip(derivatives(energy, positions, cell), differences(energy, positions, cell, 2e-3)):
+    for exact, slow in zip(
+        derivatives(energy, positions, cell), differences(energy, positions, cell, 2e-3), strict=True
+    ):
         assert (exact - slow).abs().max() < 1e-7
 
 

@@ -78,7 +78,7 @@ def test_forces_and_stress_match_finite_differences_in_both_modes():
     slow = differences(lambda r, h: energy(r, h).detach(), positions, cell, 2e-3)
     for mode in (True, False):
         module.train(mode)
-        for exact, expected in zip(derivatives(energy, positions, cell), slow):
+        for exact, expected in zip(derivatives(energy, positions, cell), slow, strict=True):
             assert (exact - expected).abs().max() < 1e-6
 
 

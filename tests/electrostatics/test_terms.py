@@ -110,7 +110,7 @@ def test_energy_forces_and_stress_are_those_of_the_exact_functions_in_both_modes
     for mode in (True, False):
         results, _ = evaluate(module.train(mode), inputs)
         assert results[0].sum().item() == pytest.approx(energy.item(), abs=1e-9)
-        for a, b in zip(results[1:], exact[1:]):
+        for a, b in zip(results[1:], exact[1:], strict=True):
             assert (a - b).abs().max() < 2e-8
 
 
@@ -122,13 +122,13 @@ def test_training_on_forces_has_the_gradient_of_the_exact_solution(name):
     forces = torch.autograd.grad(
         reference(name, module, inputs, positions, inputs[keys.CELL][0]), positions, create_graph=True
     )[0]
-    used = [p for p in module.parameters()]
+    used = list(module.parameters())
     exact = torch.autograd.grad(forces.square().sum(), used, allow_unused=True, materialize_grads=True) if used else []
     results, _ = evaluate(module, inputs)
     ours = (
         torch.autograd.grad(results[1].square().sum(), used, allow_unused=True, materialize_grads=True) if used else []
     )
-    for a, b in zip(exact, ours):
+    for a, b in zip(exact, ours, strict=True):
         assert (a - b).abs().max() < 1e-7 * (1 + a.abs().max())
 
 
@@ -156,13 +156,15 @@ def test_scripted_equals_eager(name, boundary):
     inputs, module = graph(pbc=BOUNDARIES[boundary]), term(name)
     scripted = scripted_term(name)
     for mode in (True, False):
-        for a, b in zip(evaluate(module.train(mode), inputs)[0], evaluate(scripted.train(mode), inputs)[0]):
+        for a, b in zip(
+            evaluate(module.train(mode), inputs)[0], evaluate(scripted.train(mode), inputs)[0], strict=True
+        ):
             assert (a - b).abs().max() < 1e-10
 
 
 @pytest.mark.parametrize("name", TERMS)
 def test_batch_of_bulk_slab_and_molecule_equals_one_by_one(name):
-    singles = [graph(n, n, pbc) for n, pbc in zip((4, 6, 3), BOUNDARIES.values())]
+    singles = [graph(n, n, pbc) for n, pbc in zip((4, 6, 3), BOUNDARIES.values(), strict=True)]
     batch = {key: torch.cat([g[key] for g in singles]) for key in singles[0]}
     batch[keys.BATCH] = torch.repeat_interleave(torch.arange(3), torch.tensor([4, 6, 3]))
     batch[keys.TOTAL_CHARGE] = torch.tensor([1.0, 0.0, -1.0])

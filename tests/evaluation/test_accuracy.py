@@ -47,7 +47,11 @@ def labelled(n_frames=24, slope=0.9, noise=0.05, seed=0, shift=None):
         atoms.info["answer_energy"] = atoms.info[keys.REF_ENERGY] + 8 * 0.002 * rng.normal() + (shift or 0.0)
         atoms.info[keys.REF_STRESS] = stress
         atoms.info["answer_stress"] = stress * 1.1
-        atoms.info |= {"trajectory": i % 4, "config_type": "hot" if i % 2 else "cold", "temperature": 300.0 + 300 * (i % 2)}
+        atoms.info |= {
+            "trajectory": i % 4,
+            "config_type": "hot" if i % 2 else "cold",
+            "temperature": 300.0 + 300 * (i % 2),
+        }
         frames.append(atoms)
     return frames
 
@@ -145,7 +149,9 @@ def test_every_measure_but_component_means_is_the_same_in_rotated_axes():
     for one, other in zip(before, after, strict=True):
         assert (one.name, one.conditions) == (other.name, other.conditions)
         if one.name not in ("force_mae", "stress_mae"):
-            np.testing.assert_allclose([other.value, other.low or 0], [one.value, one.low or 0], rtol=1e-9, err_msg=str(one))
+            np.testing.assert_allclose(
+                [other.value, other.low or 0], [one.value, one.low or 0], rtol=1e-9, err_msg=str(one)
+            )
 
 
 def test_a_constant_per_element_is_taken_out_when_asked_and_told_of_when_not():
@@ -191,7 +197,9 @@ def test_errors_of_migrating_ions_stand_apart():
     assert found(section, "force_rmse", ions="same element, not migrating").value == pytest.approx(10, rel=0.15)
     assert found(section, "force_angle_q50", ions="migrating").value < 1e-5
     sizes = np.sort([np.linalg.norm(atoms.arrays[keys.REF_FORCES][0]) for atoms in frames])
-    assert found(section, "force_magnitude_error_q50", ions="migrating").value == pytest.approx(500 * sizes[9], rel=1e-9)
+    assert found(section, "force_magnitude_error_q50", ions="migrating").value == pytest.approx(
+        500 * sizes[9], rel=1e-9
+    )
 
 
 def test_a_true_spread_is_calibrated_and_a_wrong_one_is_scaled_by_species():
@@ -227,13 +235,22 @@ def test_a_calculator_with_a_spread_gets_its_calibration_and_all_figures_come_ba
 @pytest.mark.parametrize("factor", [1.0, 30.0, 1e4])
 def test_labels_of_the_axes_of_force_errors_do_not_touch(factor):
     steps = np.linspace(0, 1, 101)
-    curve = {"n": 100, "part": steps.tolist(), "magnitude_meV_per_A": (10 * factor**steps).tolist(), "angle_degree": (1 + 3 * factor**steps).tolist()}
+    curve = {
+        "n": 100,
+        "part": steps.tolist(),
+        "magnitude_meV_per_A": (10 * factor**steps).tolist(),
+        "angle_degree": (1 + 3 * factor**steps).tolist(),
+    }
     figure = Accuracy.figures({"cumulative": {"all atoms": curve}})["force_errors"]
     figure.canvas.draw()
     for axis in figure.axes:
         labels = [label for label in axis.get_xticklabels(which="both") if label.get_text()]
         low, high = axis.get_xlim()
-        boxes = sorted((label.get_window_extent().x0, label.get_window_extent().x1) for label in labels if low <= label.get_position()[0] <= high)
+        boxes = sorted(
+            (label.get_window_extent().x0, label.get_window_extent().x1)
+            for label in labels
+            if low <= label.get_position()[0] <= high
+        )
         assert all(left[1] < right[0] for left, right in pairwise(boxes)), boxes
         assert boxes or factor == 1.0
 

@@ -53,7 +53,10 @@ def test_atoms_move_with_the_speed_of_their_temperature_and_do_not_leave():
 
 def test_time_speed_memory_and_reach_follow_from_the_rows(tmp_path):
     atoms = bulk("LiCl", "rocksalt", a=5.1, cubic=True)
-    rows = [{"n_atoms": n, "seconds": 1e-4 * n, "error": 1e-6 * n, "memory_bytes": 10**8 + 102400 * n} for n in (100, 200, 400, 800)]
+    rows = [
+        {"n_atoms": n, "seconds": 1e-4 * n, "error": 1e-6 * n, "memory_bytes": 10**8 + 102400 * n}
+        for n in (100, 200, 400, 800)
+    ]
     section = summarised(object(), atoms, rows, torch.device("cpu"), 2.0)
     values = {(r.name, r.conditions.get("n_atoms")): r.value for r in section.results}
     assert values["time_per_atom_step", 400] == pytest.approx(100)

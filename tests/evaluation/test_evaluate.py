@@ -90,7 +90,12 @@ def test_inputs_are_one_structure_repeated_and_so_many_frames(tmp_path):
 
     frames = [bulk("Cu", a=3.5 + 0.01 * i, cubic=True) for i in range(10)]
     write(tmp_path / "many.xyz", frames)
-    assert len(structure(f"{tmp_path}/many.xyz@0", (2, 1, 1))) == 8 and len(structure(f"{tmp_path}/many.xyz", times=2)) == 32
-    assert [atoms.cell[0, 0] for atoms in labelled(str(tmp_path / "many.xyz"), max_frames=2)] == pytest.approx([3.5, 3.59])
+    assert (
+        len(structure(f"{tmp_path}/many.xyz@0", (2, 1, 1))) == 8
+        and len(structure(f"{tmp_path}/many.xyz", times=2)) == 32
+    )
+    assert [atoms.cell[0, 0] for atoms in labelled(str(tmp_path / "many.xyz"), max_frames=2)] == pytest.approx(
+        [3.5, 3.59]
+    )
     with pytest.raises(ValueError, match="names 10 structures"):
         structure(f"{tmp_path}/many.xyz@:")

@@ -114,7 +114,9 @@ def test_a_property_is_added_by_one_python_file_and_one_yaml_file(capsys, tmp_pa
     page = Path("one/report.html").read_text()
     assert "Depth of a well" in page and page.index('id="lattice"') < page.index('id="well"')
     assert Path("one/figures/well_well.png").is_file()
-    code, said = answer(capsys, "report", "one", "--config-dir", "mine", "properties.well.thresholds.well_depth.at_most=[0.1,0.2]")
+    code, said = answer(
+        capsys, "report", "one", "--config-dir", "mine", "properties.well.thresholds.well_depth.at_most=[0.1,0.2]"
+    )
     assert code == 0 and "fail" in said
     assert "property.depth 2, not 1" in answer(capsys, "evaluate", *words, "evaluation=short")[1]
 
@@ -126,7 +128,9 @@ def test_the_folder_of_an_earlier_version_is_reported_and_not_mixed_with_new_num
     Path("one/sections/lattice.json").unlink()
     Path("one/sections/static.lattice.json").write_text(json.dumps(section))
     code, said = answer(capsys, "report", "one")
-    assert code == 0 and "volume change" in said and '<h2 id="lattice">Lattice</h2>' in Path("one/report.html").read_text()
+    assert (
+        code == 0 and "volume change" in said and '<h2 id="lattice">Lattice</h2>' in Path("one/report.html").read_text()
+    )
     Path("one/sections/static.lattice.json").rename("one/sections/lattice.json")
     code, said = answer(capsys, "evaluate", EMT, "structure=cu.xyz", "only=[lattice]", "folder=one")
     assert code == 2 and "earlier version" in said and "overwrite=true" in said
@@ -137,7 +141,10 @@ def test_any_calculator_is_evaluated_resumed_and_reported_and_two_are_compared(c
     code, said = answer(capsys, *words)
     assert code == 0 and "1/1 lattice: done" in said and "one/report.html" in said
     about = json.loads(Path("one/evaluation.json").read_text())
-    assert about["left_out"] == {"accuracy": ["data.files"]} and about["calculator"]["_target_"] == "ase.calculators.emt.EMT"
+    assert (
+        about["left_out"] == {"accuracy": ["data.files"]}
+        and about["calculator"]["_target_"] == "ase.calculators.emt.EMT"
+    )
     assert "done before" in answer(capsys, *words)[1]
     page = Path("one/report.html").read_text()
     assert answer(capsys, "report", "one")[0] == 0 and Path("one/report.html").read_text() == page
@@ -151,7 +158,10 @@ def test_any_calculator_is_evaluated_resumed_and_reported_and_two_are_compared(c
 def test_thresholds_come_from_the_config_and_can_be_set(capsys):
     assert answer(capsys, "evaluate", EMT, "structure=cu.xyz", "only=[lattice]", "folder=one")[0] == 0
     assert "fail" not in answer(capsys, "report", "one")[1]
-    assert "fail" in answer(capsys, "report", "one", "properties.lattice.thresholds.volume_change.size_at_most=[0.1,0.2]")[1]
+    assert (
+        "fail"
+        in answer(capsys, "report", "one", "properties.lattice.thresholds.volume_change.size_at_most=[0.1,0.2]")[1]
+    )
 
 
 def test_a_property_that_fails_gives_code_1_and_its_own_sentence(capsys):

@@ -47,7 +47,9 @@ def test_a_trajectory_overlaps_with_itself_and_not_with_another_crystal():
 
 def test_the_interval_of_the_overlap_covers_what_an_endless_trajectory_says():
     truth = rdf.overlap(*(rdf.blocks(vibrating(a, 60, 1000), 5.0, 0.25)["Na-Cl"].mean(0) for a in (5.6, 5.75)))
-    section = rdf.RadialDistribution(vibrating(5.6, 15, 0), vibrating(5.75, 15, 500), cutoff=5.0, width=0.25).evaluate(None)
+    section = rdf.RadialDistribution(vibrating(5.6, 15, 0), vibrating(5.75, 15, 500), cutoff=5.0, width=0.25).evaluate(
+        None
+    )
     result = next(r for r in section.results if r.name == "rdf_overlap" and r.conditions["pair"] == "Na-Cl")
     assert result.low < truth < result.high
     assert 0.5 < truth < 0.95

@@ -35,7 +35,10 @@ def folder(path, force, name="m"):
         Result("diffusivity", None, "cm2/s", 0.0, 1e-9, "limit", ["no hop"], {"temperature_K": 600.0, "species": "Li"}),
     ]
     write_section(path / "sections" / "accuracy.json", Section("accuracy", results, {"x": [1, 3, 2]}, ["told <here>"]))
-    write_section(path / "sections" / "cost.json", Section("cost", [Result("time_per_atom_step", 10 * force, "µs", conditions={"n_atoms": 8})], {}))
+    write_section(
+        path / "sections" / "cost.json",
+        Section("cost", [Result("time_per_atom_step", 10 * force, "µs", conditions={"n_atoms": 8})], {}),
+    )
     (path / "evaluation.json").write_text(json.dumps({"name": name, "left_out": {"eos": ["structure"]}}))
     return path
 
@@ -51,7 +54,10 @@ def test_a_report_is_one_page_with_its_images_inside_and_no_word_of_the_data_is_
     assert not re.search(r"""(src|href)=["'](?!data:|#)|url\(|@import|https?://|<script""", page)
     assert "told &lt;here&gt;" in page and "&lt;script&gt;alert(1)" in page and "Accuracy &lt;of&gt; fit" in page
     assert "eos needs structure" in page
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"accuracy_curve_of_x.png", "accuracy_curve_of_x.pdf"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "accuracy_curve_of_x.png",
+        "accuracy_curve_of_x.pdf",
+    }
 
 
 def test_built_again_from_json_it_is_the_same_to_the_last_byte(tmp_path):
@@ -121,7 +127,10 @@ def test_verdicts_at_several_temperatures_stand_in_columns_and_a_note_names_its_
     results = []
     for t in (600.0, 700.0):
         where = {"species": "Li", "temperature_K": t}
-        results += [Result("diffusivity", 1e-6 * t, "cm2/s", 1e-6, 1e-3, "warn", ["few hops"], where), Result("md_time", 5.0, "ps", conditions=where)]
+        results += [
+            Result("diffusivity", 1e-6 * t, "cm2/s", 1e-6, 1e-3, "warn", ["few hops"], where),
+            Result("md_time", 5.0, "ps", conditions=where),
+        ]
     results.append(Result("activation_energy", 0.3, "eV", 0.2, 0.4, "pass"))
     write_section(tmp_path / "sections" / "diffusion.json", Section("diffusion", results))
     build(tmp_path, {"diffusion": Presentation("Diffusion")})

@@ -8,7 +8,9 @@ import pytest
 from mlip.evaluation import literature
 from mlip.evaluation.result import Result, read_json, write_csv, write_json
 
-D = Result("tracer_diffusivity", 1e-6, "cm2/s", 8e-7, 1.3e-6, "pass", ("slope",), {"temperature_K": 600.0, "species": "Li"})
+D = Result(
+    "tracer_diffusivity", 1e-6, "cm2/s", 8e-7, 1.3e-6, "pass", ("slope",), {"temperature_K": 600.0, "species": "Li"}
+)
 
 
 def test_json_gives_back_what_was_written(tmp_path):

@@ -51,7 +51,9 @@ def arrhenius():
 
 def test_walkers_at_four_temperatures_give_their_activation_energy_and_a_value_at_300_K(arrhenius):
     found = {result.name: result for result in arrhenius.results}
-    energy = next(r for r in arrhenius.results if r.name == "activation_energy" and r.conditions["of"] == "tracer_diffusivity")
+    energy = next(
+        r for r in arrhenius.results if r.name == "activation_energy" and r.conditions["of"] == "tracer_diffusivity"
+    )
     assert energy.low < 3000 * 8.617333e-5 < energy.high
     d = found["diffusivity_extrapolated"]
     assert d.conditions["temperature_K"] == 300 and d.low < exact(3 * np.exp(-10), 2.0) * 1e-4 < d.high
@@ -60,7 +62,14 @@ def test_walkers_at_four_temperatures_give_their_activation_energy_and_a_value_a
 
 def test_the_figures_come_from_json_alone_and_have_units_on_every_axis(arrhenius):
     figures = transport.TrajectoryDiffusion.figures(json.loads(json.dumps(plain(arrhenius.data), allow_nan=False)))
-    assert {"msd", "plateau", "arrhenius_tracer_diffusivity", "arrhenius_conductivity", "van_hove_600K", "density_900K"} <= set(figures)
+    assert {
+        "msd",
+        "plateau",
+        "arrhenius_tracer_diffusivity",
+        "arrhenius_conductivity",
+        "van_hove_600K",
+        "density_900K",
+    } <= set(figures)
     for axis in axes_of(figures):
         labels = [label for label in (axis.get_xlabel(), axis.get_ylabel()) if label]
         assert labels and all(map(has_unit, labels)), labels
@@ -68,13 +77,17 @@ def test_the_figures_come_from_json_alone_and_have_units_on_every_axis(arrhenius
 
 def test_walkers_on_a_lattice_hop_as_often_and_as_far_as_they_were_told():
     rng = np.random.default_rng(6)
-    ions = np.repeat(hoppers(rng, 1, 300, 12, 0.05, hop=3.0, vibration=0.0)[0], 20, axis=0)  # a hop every 20 steps of 0.05 ps
+    ions = np.repeat(
+        hoppers(rng, 1, 300, 12, 0.05, hop=3.0, vibration=0.0)[0], 20, axis=0
+    )  # a hop every 20 steps of 0.05 ps
     ions += 0.15 * rng.normal(size=ions.shape) + 1.0
     cell = np.diag([9.0, 9.0, 9.0])
     results, data = hopping.hopping(crystal(ions, cell, interval_ps=0.05))
     found = {result.name: result for result in results}
     assert found["hop_rate"].low < 0.05 < found["hop_rate"].high
-    assert found["hop_length"].value == pytest.approx(3.0, abs=0.1) and "peaks of the ions" in found["hop_rate"].notes[0]
+    assert (
+        found["hop_length"].value == pytest.approx(3.0, abs=0.1) and "peaks of the ions" in found["hop_rate"].notes[0]
+    )
     assert found["diffusivity_of_hops"].value == pytest.approx(found["hop_rate"].value * 9 / 6 * 1e-4, rel=0.02)
     assert hopping.plot_hop_lengths([{"temperature_K": 300, "hopping": data}]) is not None
 
@@ -104,9 +117,15 @@ def test_a_host_that_melts_fails_and_is_left_out_of_the_line():
     rng = np.random.default_rng(4)
     ions = hoppers(rng, 1, 201, 10, 0.1, hop=2.0)[0]
     wander = (0.3 * rng.normal(size=(201, 8, 3))).cumsum(axis=0)
-    section = TransportAnalysis("Li", 1, 2.0).section([(1500.0, crystal(ions, framework_motion=wander - wander.mean(axis=1, keepdims=True)))])
+    section = TransportAnalysis("Li", 1, 2.0).section(
+        [(1500.0, crystal(ions, framework_motion=wander - wander.mean(axis=1, keepdims=True)))]
+    )
     verdicts = {result.name: result.verdict for result in section.results}
-    assert verdicts["framework_shift"] == "fail" and verdicts["tracer_diffusivity"] == "fail" and verdicts["conductivity"] == "fail"
+    assert (
+        verdicts["framework_shift"] == "fail"
+        and verdicts["tracer_diffusivity"] == "fail"
+        and verdicts["conductivity"] == "fail"
+    )
 
 
 def frames_of(n_frames, **changes):
@@ -161,7 +180,11 @@ def test_dynamics_at_two_temperatures_goes_on_where_it_was_and_equilibration_is_
 
 
 def test_what_cannot_be_analysed_is_refused_before_dynamics(tmp_path):
-    for analysis in (TransportAnalysis("Li", 1), TransportAnalysis("Au", 1, framework=["Cl"]), TransportAnalysis("Au", None)):
+    for analysis in (
+        TransportAnalysis("Li", 1),
+        TransportAnalysis("Au", 1, framework=["Cl"]),
+        TransportAnalysis("Au", None),
+    ):
         with pytest.raises(ValueError, match="no Li in|no Cl in|charge of the mobile ion"):
             dynamics.Diffusion(alloy(), analysis, [300], tmp_path).evaluate(EMT())
     assert not list(tmp_path.iterdir())
@@ -187,7 +210,9 @@ def test_a_temperature_that_the_guard_stops_is_told_and_the_others_count(tmp_pat
 
 
 def test_energy_is_kept_without_a_thermostat_and_a_drift_is_seen(tmp_path):
-    found = stability.Stability(alloy(), tmp_path, temperature_K=300, time_ps=0.3, timestep_fs=2, settle_ps=0.1).evaluate(EMT())
+    found = stability.Stability(
+        alloy(), tmp_path, temperature_K=300, time_ps=0.3, timestep_fs=2, settle_ps=0.1
+    ).evaluate(EMT())
     drift = found.results[0]
     assert abs(drift.value) < 1e-3 and drift.low < drift.value < drift.high and drift.unit == "eV/atom/ps"
     axis = stability.Stability.figures(found.data)["energy"].axes[0]

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
 
-from test_golden import NUMBERS, cases, compute, differences, keep, kept
+from test_golden import NUMBERS, cases, compute, differences, keep, kept  # noqa: E402
 
 if __name__ == "__main__":
     with TemporaryDirectory() as folder:

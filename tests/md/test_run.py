@@ -73,7 +73,17 @@ def test_thermostats_hold_the_temperature_of_the_true_degrees_of_freedom(tmp_pat
     """8 atoms: counting 3 N instead of 3 N - 3 would be 14 % off, and shows in the potential energy too."""
     atoms, springs = solid(1)
     atoms.rattle(0.05, seed=0)
-    run(atoms, springs, tmp_path, ensemble, steps=4000, timestep_fs=8.0, thermo_every=4, progress=False, frame_every=5000)
+    run(
+        atoms,
+        springs,
+        tmp_path,
+        ensemble,
+        steps=4000,
+        timestep_fs=8.0,
+        thermo_every=4,
+        progress=False,
+        frame_every=5000,
+    )
     table = read_thermo(tmp_path)
     # rescaling keeps the centre of mass still: its three springs do not swing
     n_springs = 3 * len(atoms) - ensemble.removed
@@ -82,7 +92,9 @@ def test_thermostats_hold_the_temperature_of_the_true_degrees_of_freedom(tmp_pat
         assert 2 * table["potential_energy_eV"][100:].mean() / units.kB / n_springs == pytest.approx(500, rel=0.10)
 
 
-@pytest.mark.parametrize("ensemble", [NoseHoover(400), Bussi(400), NPT(400, 1.0, isotropic=True), NPT(400, 1.0)], ids=repr)
+@pytest.mark.parametrize(
+    "ensemble", [NoseHoover(400), Bussi(400), NPT(400, 1.0, isotropic=True), NPT(400, 1.0)], ids=repr
+)
 def test_the_conserved_quantity_is_conserved(tmp_path, ensemble):
     atoms, springs = solid()
     summary = run(atoms, springs, tmp_path, ensemble, steps=1500, timestep_fs=1.0, progress=False)
@@ -98,7 +110,9 @@ def test_constant_pressure_gives_the_volume_of_that_pressure(tmp_path):
     run(atoms, springs, tmp_path, ensemble, steps=1500, timestep_fs=4.0, thermo_every=5, progress=False)
     table = read_thermo(tmp_path)
     stretch = np.cbrt(table["volume_A3"][100:].mean() / atoms.get_volume())
-    pressure = -0.5 * (stretch**2 - 1) / stretch / units.GPa  # -dE/dV / 3 directions of E = V0 3 e^2 / 2, e = (s^2 - 1) / 2
+    pressure = (
+        -0.5 * (stretch**2 - 1) / stretch / units.GPa
+    )  # -dE/dV / 3 directions of E = V0 3 e^2 / 2, e = (s^2 - 1) / 2
     assert pressure == pytest.approx(3.0, abs=0.3)
 
 
@@ -212,7 +226,15 @@ class Explodes(Springs):
 def test_a_calculator_without_an_answer_stops_the_run_like_the_guard(tmp_path):
     atoms, _ = solid()
     with pytest.raises(GuardStop, match="stopped at step .* overlap.*guard.xyz"):
-        run(atoms, Explodes(atoms.positions, atoms.cell.array), tmp_path, NVE(800), 500, guard=Guard(every=1), progress=False)
+        run(
+            atoms,
+            Explodes(atoms.positions, atoms.cell.array),
+            tmp_path,
+            NVE(800),
+            500,
+            guard=Guard(every=1),
+            progress=False,
+        )
     assert (tmp_path / "guard.xyz").exists()
 
 

@@ -28,7 +28,9 @@ def potential(**settings):
     def term(statistics):
         return CoreShell(statistics, CUTOFF, WIDTH, tolerance=1e-9, **settings)
 
-    return Potential(lambda statistics: Featureless(statistics, CUTOFF), {"core_shell": term}, STATISTICS).double().eval()
+    return (
+        Potential(lambda statistics: Featureless(statistics, CUTOFF), {"core_shell": term}, STATISTICS).double().eval()
+    )
 
 
 def rigid():
@@ -54,7 +56,11 @@ def graph(atoms):
 def ions_of(model, atoms, monkeypatch):
     """The CoreShellSystem that the term hands to the relaxation."""
     caught = []
-    monkeypatch.setattr(core_shell, "relax_shells", lambda ions, tolerance: caught.append(ions) or shell_relaxation.relax_shells(ions, tolerance))
+    monkeypatch.setattr(
+        core_shell,
+        "relax_shells",
+        lambda ions, tolerance: caught.append(ions) or shell_relaxation.relax_shells(ions, tolerance),
+    )
     model(graph(atoms))
     return caught[0]
 
@@ -70,7 +76,9 @@ def test_a_free_ion_has_the_polarisability_of_its_spring():
         inputs[keys.FIELD] = torch.tensor([[0.0, strength, 0.0]], dtype=torch.float64)
         results = model(inputs)
         moments.append(results["dipoles"][0])
-        assert results["forces"][0, 1].item() == pytest.approx(-2 * strength, abs=1e-9)  # the whole ion feels its charge
+        assert results["forces"][0, 1].item() == pytest.approx(
+            -2 * strength, abs=1e-9
+        )  # the whole ion feels its charge
     slope = (moments[0] - moments[1]) / 2e-3
     assert slope[1].item() == pytest.approx(2.86902**2 / 74.92, rel=1e-6)
     assert slope[1].item() * COULOMB == pytest.approx(1.582, abs=1e-3)

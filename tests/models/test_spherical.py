@@ -65,7 +65,9 @@ def test_the_number_of_elements_does_not_change_the_work():
         statistics = {"elements": elements, "levels": ["a"], "atomic_energies": [[0.0] * len(elements)],
                       "mean_neighbours": 4.0, "force_rms": 1.0}  # fmt: skip
         settings = {"cutoff": 5.0, "n_channels": 6, "l_max": 3, "n_layers": 2, "n_basis": 6, "n_species": 4}
-        potential = Potential(partial(SphericalNetwork, **settings), {"e": partial(NetworkEnergy, n_hidden=8)}, statistics)
+        potential = Potential(
+            partial(SphericalNetwork, **settings), {"e": partial(NetworkEnergy, n_hidden=8)}, statistics
+        )
         atoms = Atoms([3, 8] * 4, np.random.default_rng(0).normal(size=(8, 3)) * 2)
         with FlopCounterMode(display=False) as counter:
             potential.eval()(to_graph(atoms, 5.0))

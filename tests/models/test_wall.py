@@ -7,8 +7,8 @@ from ase import Atoms
 from mlip import keys
 from mlip.data.graph import to_graph
 from mlip.models.data_limits import DataLimits
-from mlip.nn.edges import edge_vectors
 from mlip.models.wall import Wall, rise
+from mlip.nn.edges import edge_vectors
 from mlip.nn.radial import soft_floor
 
 STATISTICS = {"elements": [3, 8], "shortest_distances": [[2.4, 1.6], [1.6, None]], "largest_crowding": [1.5, 1.5]}
@@ -25,7 +25,9 @@ def derivatives(function, x: float, order: int) -> list[float]:
     return values
 
 
-@pytest.mark.parametrize(("function", "joint"), [(soft_floor, 1.0), (soft_floor, 0.9), (lambda y: rise(y.clamp(min=0.0)), 0.0)])
+@pytest.mark.parametrize(
+    ("function", "joint"), [(soft_floor, 1.0), (soft_floor, 0.9), (lambda y: rise(y.clamp(min=0.0)), 0.0)]
+)
 def test_three_derivatives_are_continuous_where_a_limit_begins_and_ends(function, joint):
     """The fourth is below 1e5, so the third may differ by 0.02 over 2e-7; a kink would show thousands."""
     before, after = derivatives(function, joint - 1e-7, 3), derivatives(function, joint + 1e-7, 3)

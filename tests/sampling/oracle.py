@@ -121,5 +121,5 @@ def start():
 
 def labels_in(log):
     """What was computed, and how many of it twice."""
-    lines = Path(log).read_text().splitlines() if os.path.exists(log) else []
+    lines = Path(log).read_text().splitlines() if Path(log).exists() else []
     return len(lines), len(lines) - len(set(lines))

@@ -48,7 +48,7 @@ def die_at(where: str, step: int) -> None:
         save(state, path)
         if state["mlip"]["budget"]["steps"] >= step and (where != "last" or path.name.startswith("last")):
             if where == "writing":
-                os.truncate(path, os.path.getsize(path) // 2)
+                os.truncate(path, path.stat().st_size // 2)
             kill()
 
     if where == "step":

@@ -76,7 +76,9 @@ def test_structure_weight_multiplies_its_residuals():
 
 
 def test_a_missing_label_changes_neither_value_nor_gradient():
-    for name, loss, label in zip(("energy", "forces", "stress"), PARTS, ("ref_energy", "ref_forces", "ref_stress"), strict=True):
+    for name, loss, label in zip(
+        ("energy", "forces", "stress"), PARTS, ("ref_energy", "ref_forces", "ref_stress"), strict=True
+    ):
         g, one = graph(), {k: v[:1] for k, v in graph().items()}
         g[label][-1] = torch.nan  # the label of the second structure, or of its only atom
         for key in (keys.ATOMIC_NUMBERS, keys.BATCH, keys.POSITIONS, keys.REF_FORCES):

@@ -87,7 +87,9 @@ def test_matrices_decay_and_biases_gains_and_embeddings_do_not():
     assert len(plain["params"]) == 5
 
 
-@pytest.mark.parametrize("name", ["loss/huber", "loss/mse", "scheduler/cosine", "scheduler/plateau", "optimizer/adamw", "trainer/default"])
+@pytest.mark.parametrize(
+    "name", ["loss/huber", "loss/mse", "scheduler/cosine", "scheduler/plateau", "optimizer/adamw", "trainer/default"]
+)
 def test_every_shipped_config_builds_its_object(name, request):
     config = yaml.safe_load((request.config.rootpath / "configs" / f"{name}.yaml").read_text())
     assert callable(instantiate(config, _convert_="all")) or name.startswith("scheduler")

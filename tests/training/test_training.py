@@ -33,7 +33,9 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "toy"
     logger = partial(TensorBoardLogger, name="tensorboard", version="")
     data = toy.Data(toy.structures(16))
-    result = train(toy.module(), data, folder, max_epochs=40, validate_every=60, gradient_clip=10.0, keep_best=2, logger=logger)
+    result = train(
+        toy.module(), data, folder, max_epochs=40, validate_every=60, gradient_clip=10.0, keep_best=2, logger=logger
+    )
     return folder, result, data
 
 
@@ -79,7 +81,9 @@ def test_the_best_weights_are_tested_not_the_last(tmp_path, monkeypatch):
     assert result["best_step"] == result["validation"]["step"] == 10
     graph = collate(data.test)
     error = load_potential(tmp_path, build)(graph)["forces"].detach() - graph[keys.REF_FORCES]
-    assert result["test"]["total"]["force_rmse_meV_per_A"] == pytest.approx(1e3 * error.square().mean().sqrt().item(), rel=1e-9)
+    assert result["test"]["total"]["force_rmse_meV_per_A"] == pytest.approx(
+        1e3 * error.square().mean().sqrt().item(), rel=1e-9
+    )
 
 
 def test_an_occupied_folder_is_not_overwritten(run):
@@ -91,7 +95,9 @@ def test_an_occupied_folder_is_not_overwritten(run):
 def test_a_finished_run_can_be_extended(run, tmp_path):
     first = train(toy.module(), toy.Data(toy.structures(8)), tmp_path / "r", max_steps=9, validate_every=4)
     again = train(toy.module(), toy.Data(toy.structures(8)), tmp_path / "r", max_steps=9, validate_every=4, resume=True)
-    longer = train(toy.module(), toy.Data(toy.structures(8)), tmp_path / "r", max_steps=14, validate_every=4, resume=True)
+    longer = train(
+        toy.module(), toy.Data(toy.structures(8)), tmp_path / "r", max_steps=14, validate_every=4, resume=True
+    )
     assert (first["steps"], again["steps"], longer["steps"]) == (9, 9, 14)
     assert again["test"] == first["test"]
 
@@ -117,7 +123,9 @@ def test_training_stops_early_when_validation_does_not_improve(tmp_path):
     still = toy.module(schedule=Plateau(warmup=0, decay=0.5, patience=1, threshold=0.01, final=0), lr=0.0)
     result = train(still, toy.Data(toy.structures(6)), tmp_path, max_steps=100, validate_every=2, patience=3)
     assert result["steps"] == 8
-    again = train(still, toy.Data(toy.structures(6)), tmp_path, max_steps=100, validate_every=2, patience=3, resume=True)
+    again = train(
+        still, toy.Data(toy.structures(6)), tmp_path, max_steps=100, validate_every=2, patience=3, resume=True
+    )
     assert again["steps"] == 8
 
 
@@ -208,7 +216,12 @@ def test_two_processes_train_one_potential(tmp_path):
     )
     environment = os.environ | {"PYTHONPATH": str(here.parents[1]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, script, here, tmp_path / "run"], env=environment, capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, script, here, tmp_path / "run"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads((tmp_path / "run" / "metrics.json").read_text())

@@ -27,9 +27,19 @@ from mlip.transitions.quench import quench_ends
 TO_LABEL = "barriers_to_label.xyz"
 LINES = (  # entry of a hop, its energies, label, how it is drawn
     ("own", "energies_eV", "B: own path", {"marker": "o", "color": BLUE, "linestyle": "-"}),
-    ("fixed", "energies_eV", "A: on DFT images", {"marker": "s", "color": GREEN, "linestyle": "--", "markerfacecolor": "none"}),
+    (
+        "fixed",
+        "energies_eV",
+        "A: on DFT images",
+        {"marker": "s", "color": GREEN, "linestyle": "--", "markerfacecolor": "none"},
+    ),
     ("fixed", "dft_eV", "DFT", {"marker": "D", "color": ORANGE, "linestyle": ":"}),
-    ("labelled", "energies_eV", "C: DFT on own saddle", {"marker": "*", "color": ORANGE, "linestyle": "", "markersize": 11}),
+    (
+        "labelled",
+        "energies_eV",
+        "C: DFT on own saddle",
+        {"marker": "*", "color": ORANGE, "linestyle": "", "markersize": 11},
+    ),
 )
 
 
@@ -86,7 +96,10 @@ class Barriers:
                 results.append(Result("barrier_own", None, "eV", verdict="warn", notes=[str(error)], conditions=where))
                 continue
             results += own_barrier(path, where, entry)
-            points = [tagged(path.images[k], hop.name, role) for k, role in ((0, "start"), (path.saddle_index, "saddle"), (-1, "end"))]
+            points = [
+                tagged(path.images[k], hop.name, role)
+                for k, role in ((0, "start"), (path.saddle_index, "saddle"), (-1, "end"))
+            ]
             if self.label is None:
                 to_label += points
             else:
@@ -117,10 +130,16 @@ def fixed_images(calculator, hop: Hop, where: Mapping, entry: dict) -> list[Resu
     if not hop.images:
         return []
     dft = np.array([reference_energy(image) for image in hop.images])
-    ours = np.array([image.get_potential_energy() for image in calculate(calculator, [unconstrained(a) for a in hop.images])])
+    ours = np.array(
+        [image.get_potential_energy() for image in calculate(calculator, [unconstrained(a) for a in hop.images])]
+    )
     steps = [np.linalg.norm(displacements(a, b)) for a, b in zip(hop.images, hop.images[1:], strict=False)]
     dft, ours = dft - dft[0], ours - ours[0]
-    entry["fixed"] = {"coordinate_A": [0.0, *np.cumsum(steps).tolist()], "dft_eV": dft.tolist(), "energies_eV": ours.tolist()}
+    entry["fixed"] = {
+        "coordinate_A": [0.0, *np.cumsum(steps).tolist()],
+        "dft_eV": dft.tolist(),
+        "energies_eV": ours.tolist(),
+    }
     return [
         Result("barrier_dft", dft.max(), "eV", conditions=where),
         Result("barrier_fixed_images", ours.max(), "eV", conditions=where),
@@ -137,12 +156,19 @@ def own_path(calculator, hop: Hop, n_images: int, fmax: float, steps: int) -> Pa
 
 def own_barrier(path: Path, where: Mapping, entry: dict) -> list[Result]:
     """(B)"""
-    notes = [] if path.converged else [f"the band has not converged in {path.steps} steps: {path.fmax:.3f} eV/Å are left"]
+    notes = (
+        [] if path.converged else [f"the band has not converged in {path.steps} steps: {path.fmax:.3f} eV/Å are left"]
+    )
     if path.saddle_index in (0, len(path.images) - 1):
         notes.append("the path only climbs: the far end is no minimum, or an image is missing near the saddle")
     if dips := path.intermediate_minima():
-        notes.append(f"the path has a minimum between its ends (images {dips}): it is two hops; measure them one by one")
-    entry["own"] = {"coordinate_A": path.reaction_coordinate.tolist(), "energies_eV": (path.energies - path.energies[0]).tolist()}
+        notes.append(
+            f"the path has a minimum between its ends (images {dips}): it is two hops; measure them one by one"
+        )
+    entry["own"] = {
+        "coordinate_A": path.reaction_coordinate.tolist(),
+        "energies_eV": (path.energies - path.energies[0]).tolist(),
+    }
     verdict = "warn" if notes else ""
     return [
         Result("barrier_own", path.barrier, "eV", verdict=verdict, notes=notes, conditions=where),
@@ -168,7 +194,9 @@ def reference_energy(atoms: Atoms) -> float:
         return float(atoms.info[keys.REF_ENERGY])
     if atoms.calc is not None and "energy" in atoms.calc.results:
         return float(atoms.calc.results["energy"])
-    raise InputError(f"{atoms.info.get('source', atoms.symbols)} carries no DFT energy (REF_energy): a barrier needs it on every image")
+    raise InputError(
+        f"{atoms.info.get('source', atoms.symbols)} carries no DFT energy (REF_energy): a barrier needs it on every image"
+    )
 
 
 def tagged(atoms: Atoms, hop: str, role: str) -> Atoms:

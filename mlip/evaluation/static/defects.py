@@ -60,23 +60,33 @@ class Defects:
             "interstitial": [with_one_more(bulk, self.species, void, charge) for void in voids],
         }
         (energy,) = (each.get_potential_energy() for each in calculate(calculator, [bulk]))
-        where = {**conditions(bulk), "species": self.species, "supercell": "x".join(map(str, repeat)), "charge": charge or 0.0}
+        where = {
+            **conditions(bulk),
+            "species": self.species,
+            "supercell": "x".join(map(str, repeat)),
+            "charge": charge or 0.0,
+        }
         results, lowest, data = [], {}, {}
         for (kind, cells), sign in zip(kinds.items(), (1, -1), strict=True):
             unrelaxed = np.array([each.get_potential_energy() for each in calculate(calculator, cells)])
-            chosen = unrelaxed.argsort(kind="stable")[:self.n_sites]
+            chosen = unrelaxed.argsort(kind="stable")[: self.n_sites]
             relaxed = relax_many([cells[i] for i in chosen], calculator, fmax=self.fmax, steps=self.steps)
             notes += unconverged(relaxed, f"cells with a {kind}")
             correction = correct(bulk, charge, self.dielectric)
             energies = np.array([each.energy for each in relaxed]) - energy + correction
-            data[kind] = {"relaxed_eV": energies.tolist(), "unrelaxed_eV": (unrelaxed[chosen] - energy + correction).tolist()}
+            data[kind] = {
+                "relaxed_eV": energies.tolist(),
+                "unrelaxed_eV": (unrelaxed[chosen] - energy + correction).tolist(),
+            }
             lowest[kind] = float(energies.min())
             here = {**where, "distinct_sites": len(cells), "relaxed_sites": len(chosen)}
             if mu is not None:
                 results.append(Result(f"{kind}_formation_energy", lowest[kind] + sign * mu, "eV", conditions=here))
         results.append(Result("frenkel_energy", lowest["vacancy"] + lowest["interstitial"], "eV", conditions=where))
         if mu is None:
-            notes.append("no chemical potential was given: a vacancy's own energy is open, the Frenkel energy needs none")
+            notes.append(
+                "no chemical potential was given: a vacancy's own energy is open, the Frenkel energy needs none"
+            )
         else:
             results.append(Result("chemical_potential", mu, "eV", conditions={"species": self.species}))
             data["chemical_potential_eV"] = mu
@@ -84,7 +94,9 @@ class Defects:
                 notes.append("the chemical potential is the calculator's own energy of the metal, which means something only where "
                              "it was trained on the metal; the Frenkel energy does not depend on it")  # fmt: skip
         if charge and mu is not None:
-            notes.append("formation energies of charged defects hold up to charge times the Fermi level; it leaves Frenkel energies")
+            notes.append(
+                "formation energies of charged defects hold up to charge times the Fermi level; it leaves Frenkel energies"
+            )
         return Section("defects", results, data, notes)
 
     @staticmethod
@@ -104,7 +116,9 @@ def usable_charge(calculator, charge: float | None, dielectric) -> tuple[float |
     return charge, []
 
 
-def potential(calculator, species: str, chemical_potential: float | None, metal: Atoms | None, steps: int) -> float | None:
+def potential(
+    calculator, species: str, chemical_potential: float | None, metal: Atoms | None, steps: int
+) -> float | None:
     """Chemical potential, eV per atom."""
     if chemical_potential is not None and metal is not None:
         raise InputError("give a chemical_potential or a metal, not both")
@@ -146,9 +160,13 @@ def plot_defects(data: Mapping) -> dict[str, Figure]:
     figure, axes = canvas("site", "energy above the bulk, mu left out (eV)")
     names, place = [], 0
     for kind in ("vacancy", "interstitial"):
-        for number, (before, after) in enumerate(zip(data[kind]["unrelaxed_eV"], data[kind]["relaxed_eV"], strict=True), 1):
+        for number, (before, after) in enumerate(
+            zip(data[kind]["unrelaxed_eV"], data[kind]["relaxed_eV"], strict=True), 1
+        ):
             axes.plot([place, place], [before, after], color="0.7", zorder=0)
-            axes.plot(place, before, "s", color=ORANGE, markerfacecolor="none", label="unrelaxed" if place == 0 else None)
+            axes.plot(
+                place, before, "s", color=ORANGE, markerfacecolor="none", label="unrelaxed" if place == 0 else None
+            )
             axes.plot(place, after, "o", color=BLUE, label="relaxed" if place == 0 else None)
             names.append(f"{kind} {number}")
             place += 1

@@ -157,7 +157,9 @@ def plot_elastic(data: Mapping) -> dict[str, Figure]:
     for i in range(6):
         for j in range(6):
             colour = "white" if abs(tensor[i, j]) > 0.6 * limit else "black"
-            axes.text(j, i, f"{tensor[i, j]:.1f}\n±{error[i, j]:.1f}", ha="center", va="center", fontsize=7, color=colour)
+            axes.text(
+                j, i, f"{tensor[i, j]:.1f}\n±{error[i, j]:.1f}", ha="center", va="center", fontsize=7, color=colour
+            )
     axes.set_xticks(range(6), names)
     axes.set_yticks(range(6), names)
     figure.colorbar(image, ax=axes, label="elastic constant (GPa)")

@@ -53,18 +53,27 @@ class EquationOfState:
         scales = 1 + np.linspace(-self.span, self.span, self.n_volumes)
         cells = [scaled(start.atoms, scale) for scale in scales]
         relaxed = relax_many(cells, calculator, fmax=self.fmax, steps=self.steps)
-        volumes, energies = np.array([each.atoms.get_volume() for each in relaxed]), np.array([each.energy for each in relaxed])
+        volumes, energies = (
+            np.array([each.atoms.get_volume() for each in relaxed]),
+            np.array([each.energy for each in relaxed]),
+        )
         notes = unconverged([start], "the cell") + unconverged(relaxed, "volumes")
         where, n = conditions(self.atoms), len(self.atoms)
         data = {"volumes_A3": volumes.tolist(), "energies_eV": energies.tolist(), "n_atoms": n}
         if not 0 < energies.argmin() < len(energies) - 1:
-            notes.append(f"no minimum: the lowest energy is at the end of the volumes, {volumes[energies.argmin()]:.2f} Å^3")
-            return Section("eos", [Result("B0", None, "GPa", verdict="fail", notes=notes, conditions=where)], data, notes)
+            notes.append(
+                f"no minimum: the lowest energy is at the end of the volumes, {volumes[energies.argmin()]:.2f} Å^3"
+            )
+            return Section(
+                "eos", [Result("B0", None, "GPa", verdict="fail", notes=notes, conditions=where)], data, notes
+            )
         fitted = fit(volumes, energies)
         data["fit"] = {"values": fitted.values.tolist(), "errors": fitted.errors.tolist()}
         rough = fitted.rms / n * 1e3
         if rough > ROUGH:
-            notes.append(f"the points lie {rough:.2f} meV/atom beside the curve: ions fell into different minima, or a phase change")
+            notes.append(
+                f"the points lie {rough:.2f} meV/atom beside the curve: ions fell into different minima, or a phase change"
+            )
         verdict = "warn" if notes else ""
         scale = (("E0", 1.0, "eV"), ("V0", 1.0, "Å^3"), ("B0", units.EV_PER_A3_IN_GPA, "GPa"), ("B0'", 1.0, ""))
         results = [Result(name, factor * value, unit, factor * (value - error), factor * (value + error), verdict, conditions=where)

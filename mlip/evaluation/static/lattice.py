@@ -37,10 +37,15 @@ class Lattice:
         reference = dict(self.reference or {})
         check_reference(reference, self.atoms)
         before = parameters(unconstrained(self.atoms))
-        relaxed = relax(self.atoms, calculator, fmax=self.fmax, max_stress=self.max_stress_kbar * units.KBAR, steps=self.steps)
+        relaxed = relax(
+            self.atoms, calculator, fmax=self.fmax, max_stress=self.max_stress_kbar * units.KBAR, steps=self.steps
+        )
         after, where = parameters(relaxed.atoms), conditions(relaxed.atoms)
         verdict, notes = ("", []) if relaxed.converged else ("warn", unconverged([relaxed], "the cell"))
-        results = [Result(name, after[name], unit, verdict=verdict, notes=notes, conditions=where) for name, unit in UNITS.items()]
+        results = [
+            Result(name, after[name], unit, verdict=verdict, notes=notes, conditions=where)
+            for name, unit in UNITS.items()
+        ]
         for against, values in (("input", before), ("reference", reference)):
             for name, value in values.items():
                 change, unit = difference(name, after[name], value)
@@ -81,8 +86,10 @@ def check_reference(reference: Mapping[str, float], atoms: Atoms) -> None:
         if name not in UNITS:
             raise KeyError(f"a lattice has no {name!r}; a reference may give {', '.join(UNITS)}")
         if not abs(value / own[name] - 1) < OTHER_CELL:
-            raise InputError(f"reference {name} = {value:g} {UNITS[name]}, the cell has {own[name]:g}: give the reference of the "
-                             "same cell; that of a supercell is a multiple, that of a primitive cell another")
+            raise InputError(
+                f"reference {name} = {value:g} {UNITS[name]}, the cell has {own[name]:g}: give the reference of the "
+                "same cell; that of a supercell is a multiple, that of a primitive cell another"
+            )
 
 
 def plot_lattice(data: Mapping) -> dict[str, Figure]:

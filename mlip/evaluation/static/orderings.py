@@ -35,7 +35,9 @@ class Orderings:
     def evaluate(self, calculator) -> Section:
         """Relax every ordering and rank them."""
         check_one_composition(self.structures)
-        unrelaxed = np.array([each.get_potential_energy() / len(each) for each in calculate(calculator, self.structures)])
+        unrelaxed = np.array(
+            [each.get_potential_energy() / len(each) for each in calculate(calculator, self.structures)]
+        )
         optimised = relax_many(self.structures, calculator, self.cell, fmax=self.fmax, steps=self.steps)
         relaxed = np.array([each.energy / len(each.atoms) for each in optimised])
         labels = np.array([energy_label(atoms) for atoms in self.structures])
@@ -71,7 +73,9 @@ def check_one_composition(structures: Sequence[Atoms]) -> None:
         raise InputError(f"a ranking needs at least two orderings, got {len(structures)}")
     formulas = {atoms.get_chemical_formula("metal", empirical=True) for atoms in structures}
     if len(formulas) > 1:
-        raise InputError(f"orderings must have one composition, got {', '.join(sorted(formulas))}: rank them separately")
+        raise InputError(
+            f"orderings must have one composition, got {', '.join(sorted(formulas))}: rank them separately"
+        )
 
 
 def energy_label(atoms: Atoms) -> float:
@@ -92,7 +96,9 @@ def spearman(name: str, one: np.ndarray, other: np.ndarray, where: Mapping) -> R
         return Result(name, None, "", notes=["all energies are equal: there are no ranks"], conditions=where)
     rho = float(spearmanr(one, other).statistic)
     z, error = np.arctanh(np.clip(rho, -0.999999, 0.999999)), np.sqrt((1 + rho**2 / 2) / (len(one) - 3))
-    return Result(name, rho, "", np.tanh(z - 2 * error), np.tanh(z + 2 * error), conditions={**where, "orderings": len(one)})
+    return Result(
+        name, rho, "", np.tanh(z - 2 * error), np.tanh(z + 2 * error), conditions={**where, "orderings": len(one)}
+    )
 
 
 def plot_orderings(data: Mapping) -> dict[str, Figure]:

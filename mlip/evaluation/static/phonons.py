@@ -57,13 +57,24 @@ class Phonons:
         if noise > NOISE:
             notes.append(f"rounding of the forces adds {noise:.3f} eV/Å^2 to the force constants: give a calculator in float64 "
                          "(load_calculator(dtype='float64')), or a larger displacement")  # fmt: skip
-        where = {**conditions(start.atoms), "supercell_atoms": len(phonon.supercell), "displacement_A": self.displacement}
+        where = {
+            **conditions(start.atoms),
+            "supercell_atoms": len(phonon.supercell),
+            "displacement_A": self.displacement,
+        }
         exact, data, (mesh, weights) = exact_frequencies(phonon), curves(phonon), on_mesh(phonon)
         lowest = min(np.min(data["bands_THz"]), mesh.min())
         verdict, sentence = stability(exact, lowest)
         notes += [sentence] if sentence else []
         results = [
-            Result("lowest_frequency", lowest, "THz", verdict=verdict, notes=[sentence] if sentence else [], conditions=where),
+            Result(
+                "lowest_frequency",
+                lowest,
+                "THz",
+                verdict=verdict,
+                notes=[sentence] if sentence else [],
+                conditions=where,
+            ),
             Result("highest_frequency", mesh.max(), "THz", conditions=where),
             *thermal(mesh, weights, self.temperature_K, len(phonon.primitive), where),
             Result("acoustic_sum_rule_violation", drift, "eV/Å^2", conditions=where),
@@ -73,7 +84,11 @@ class Phonons:
         if self.reference is not None:
             force_constants(phonon, self.reference)
             other = curves(phonon)
-            data |= {"bands_reference_THz": other["bands_THz"], "dos_reference_THz": other["dos_THz"], "dos_reference": other["dos"]}
+            data |= {
+                "bands_reference_THz": other["bands_THz"],
+                "dos_reference_THz": other["dos_THz"],
+                "dos_reference": other["dos"],
+            }
             beside = exact - exact_frequencies(phonon)
             results += [
                 Result("frequency_rmse", np.sqrt(np.mean(beside**2)), "THz", conditions=where),
@@ -171,7 +186,10 @@ def stability(exact: np.ndarray, lowest: float) -> tuple[str, str]:
         return "fail", (f"imaginary frequency, {-exact.min():.2f}i THz, in {int((exact < IMAGINARY).sum())} modes of the "
                         "supercell: the relaxed crystal is a saddle, or held up by temperature or disorder")  # fmt: skip
     if lowest < IMAGINARY:
-        return "warn", f"imaginary frequency, {-lowest:.2f}i THz, between the wave vectors of the supercell: give a larger width"
+        return (
+            "warn",
+            f"imaginary frequency, {-lowest:.2f}i THz, between the wave vectors of the supercell: give a larger width",
+        )
     return "pass", ""
 
 
@@ -191,7 +209,9 @@ def harmonic(frequencies: np.ndarray, weights: np.ndarray, temperature: float) -
     return free, (inner - free) / temperature, capacity
 
 
-def thermal(frequencies: np.ndarray, weights: np.ndarray, temperature: float, n_atoms: int, where: Mapping) -> list[Result]:
+def thermal(
+    frequencies: np.ndarray, weights: np.ndarray, temperature: float, n_atoms: int, where: Mapping
+) -> list[Result]:
     """Per atom, at one temperature; a note if imaginary modes are missing in it."""
     if not temperature > 0:
         raise InputError(f"the temperature must be positive, got {temperature} K")

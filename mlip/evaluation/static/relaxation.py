@@ -63,10 +63,14 @@ def relax_many(
     relaxed: list[Relaxed | None] = [None] * len(copies)
     waiting = list(range(len(copies)))
     for step in range(steps + 1):
-        for i, calculated in zip(waiting, calculate(calculator, [copies[i] for i in waiting], stress=cell), strict=True):
+        for i, calculated in zip(
+            waiting, calculate(calculator, [copies[i] for i in waiting], stress=cell), strict=True
+        ):
             copies[i].calc = calculated.calc
             force = float(np.linalg.norm(copies[i].get_forces(), axis=1).max())
-            stress = float(np.abs(copies[i].get_stress()).max()) if "stress" in calculated.calc.results else float("nan")
+            stress = (
+                float(np.abs(copies[i].get_stress()).max()) if "stress" in calculated.calc.results else float("nan")
+            )
             converged = force < fmax and (not cell or stress < max_stress)
             relaxed[i] = Relaxed(copies[i], converged, step, force, stress)
         waiting = [i for i in waiting if not relaxed[i].converged]
@@ -91,11 +95,15 @@ def calculate(calculator, structures: Sequence[Atoms], stress: bool = False) -> 
     for atoms in calculated:
         results = atoms.calc.results
         if stress and "stress" not in results:
-            raise InputError(f"{atoms.calc.name} gives no stress, which this property needs; use a calculator that does")
+            raise InputError(
+                f"{atoms.calc.name} gives no stress, which this property needs; use a calculator that does"
+            )
         for name in ("energy", "forces", "stress"):
             if name in results and not np.isfinite(results[name]).all():
-                raise InputError(f"{atoms.calc.name} gives a {name} that is not finite for {atoms.symbols}: it does not "
-                                 "hold this structure; look at it, or train on structures like it")
+                raise InputError(
+                    f"{atoms.calc.name} gives a {name} that is not finite for {atoms.symbols}: it does not "
+                    "hold this structure; look at it, or train on structures like it"
+                )
     return calculated
 
 
@@ -104,8 +112,10 @@ def unconstrained(atoms: Atoms) -> Atoms:
     if len(atoms) == 0:
         raise InputError("a crystal needs at least one atom, got none")
     if not (atoms.pbc.all() and atoms.cell.rank == 3):
-        raise InputError(f"a crystal is periodic in three directions, got pbc={atoms.pbc.tolist()} and cell "
-                         f"{atoms.cell.lengths().tolist()} Å; set atoms.cell and atoms.pbc = True")
+        raise InputError(
+            f"a crystal is periodic in three directions, got pbc={atoms.pbc.tolist()} and cell "
+            f"{atoms.cell.lengths().tolist()} Å; set atoms.cell and atoms.pbc = True"
+        )
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
         raise InputError(f"positions and cell must be finite, atoms {bad[:5].tolist()} are not; look at the file")
@@ -117,8 +127,10 @@ def unconstrained(atoms: Atoms) -> Atoms:
 def _check_volume(atoms: Atoms, start: float, step: int) -> None:
     change = atoms.get_volume() / start - 1
     if not abs(change) < MOST_STRAIN:
-        raise InputError(f"the volume of {atoms.symbols} changed by {change:+.0%} in {step + 1} steps: the calculator does "
-                         "not hold this crystal; begin nearer to its minimum, or train on strained cells")
+        raise InputError(
+            f"the volume of {atoms.symbols} changed by {change:+.0%} in {step + 1} steps: the calculator does "
+            "not hold this crystal; begin nearer to its minimum, or train on strained cells"
+        )
 
 
 def widths(cell) -> np.ndarray:
@@ -152,7 +164,11 @@ def conditions(atoms: Atoms) -> dict[str, float | str]:
 
 def plain_structure(atoms: Atoms) -> dict:
     """Cell, positions and numbers as JSON."""
-    return {"numbers": atoms.numbers.tolist(), "positions_A": atoms.positions.tolist(), "cell_A": atoms.cell.array.tolist()}
+    return {
+        "numbers": atoms.numbers.tolist(),
+        "positions_A": atoms.positions.tolist(),
+        "cell_A": atoms.cell.array.tolist(),
+    }
 
 
 def structure(data: Mapping) -> Atoms:

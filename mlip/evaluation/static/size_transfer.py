@@ -66,7 +66,9 @@ class SizeTransfer:
         notes = one_hop(data["barriers"])
         for result in by_size(self.others):
             results.append(result)
-            data["others"].append([result.name, result.conditions["atoms"], result.value, result.low, result.high, result.unit])
+            data["others"].append(
+                [result.name, result.conditions["atoms"], result.value, result.low, result.high, result.unit]
+            )
         return Section("size_transfer", results, data, notes)
 
     @staticmethod
@@ -92,7 +94,11 @@ def repeat_differences(calculator, structures: Sequence[Atoms], repeat: Sequence
         if "stress" in one.calc.results:
             apart["stress"] = units.EV_PER_A3_IN_GPA * (many.get_stress() - one.get_stress())
         worst = {name: max(value, float(np.abs(apart.get(name, 0.0)).max())) for name, value in worst.items()}
-    where = {"material": conditions(small[0])["material"], "repeat": "x".join(map(str, repeat)), "structures": len(small)}
+    where = {
+        "material": conditions(small[0])["material"],
+        "repeat": "x".join(map(str, repeat)),
+        "structures": len(small),
+    }
     return [Result(f"{name}_change_on_repeat", worst[name], unit, conditions=where) for name, unit in UNITS.items()]
 
 
@@ -113,7 +119,9 @@ def errors_by_size(calculator, labelled: Sequence[Atoms]) -> list[dict]:
 def barrier(calculator, atoms: Atoms, species: str, max_length: float, fmax: float, steps: int) -> Result:
     """Of the shortest hop into one vacancy of this cell."""
     hop = vacancy_hops(atoms, species, max_length)[0]
-    path = neb(*quench_ends(hop.start, hop.end, calculator, fmax=fmax / 2, steps=steps), calculator, fmax=fmax, steps=steps)
+    path = neb(
+        *quench_ends(hop.start, hop.end, calculator, fmax=fmax / 2, steps=steps), calculator, fmax=fmax, steps=steps
+    )
     notes = [] if path.converged else [f"the band has not converged: {path.fmax:.3f} eV/Å are left"]
     where = {**conditions(atoms), "species": species, "length_A": round(hop.length, 3)}
     return Result("barrier_by_size", path.barrier, "eV", verdict="warn" if notes else "", notes=notes, conditions=where)
@@ -123,7 +131,9 @@ def one_hop(barriers: Sequence[Sequence]) -> list[str]:
     """Sentence if the cells do not show the same hop."""
     lengths = [length for *_, length in barriers]
     if lengths and np.ptp(lengths) > SAME_HOP:
-        return [f"the shortest hops of the cells are {', '.join(f'{length:.2f}' for length in lengths)} Å long: not the same hop"]
+        return [
+            f"the shortest hops of the cells are {', '.join(f'{length:.2f}' for length in lengths)} Å long: not the same hop"
+        ]
     return []
 
 
@@ -177,5 +187,7 @@ def plot_size_transfer(data: Mapping) -> dict[str, Figure]:
         name, *_, unit = data["others"][0]
         figures["size_others"], axes = canvas("atoms in the cell", f"{name} ({unit})")
         sizes, values, low, high = (np.array([row[k] for row in data["others"]], float) for k in (1, 2, 3, 4))
-        axes.errorbar(sizes, values, [np.nan_to_num(values - low), np.nan_to_num(high - values)], fmt="o-", color=BLUE, capsize=2)
+        axes.errorbar(
+            sizes, values, [np.nan_to_num(values - low), np.nan_to_num(high - values)], fmt="o-", color=BLUE, capsize=2
+        )
     return figures

@@ -37,7 +37,9 @@ def values(section):
 
 def test_three_numbers_of_a_hop_are_the_barriers_of_model_and_dft():
     hop = barriers.Hop("along", *ends(), dft_path())
-    section = barriers.Barriers([hop], label=lambda many: calculate_many(Corrugated(DFT), many)).evaluate(Corrugated(MODEL))
+    section = barriers.Barriers([hop], label=lambda many: calculate_many(Corrugated(DFT), many)).evaluate(
+        Corrugated(MODEL)
+    )
     found = values(section)
     assert found["barrier_dft"] == pytest.approx(DFT)
     assert found["barrier_fixed_images"] == pytest.approx(MODEL)  # A
@@ -51,7 +53,9 @@ def test_three_numbers_of_a_hop_are_the_barriers_of_model_and_dft():
 
 def test_hops_come_from_files_and_saddles_without_labels_wait_in_a_file(tmp_path):
     write(tmp_path / "path.xyz", dft_path())
-    section = barriers.Barriers([{"name": "h", "images": str(tmp_path / "path.xyz")}], folder=tmp_path).evaluate(Corrugated(MODEL))
+    section = barriers.Barriers([{"name": "h", "images": str(tmp_path / "path.xyz")}], folder=tmp_path).evaluate(
+        Corrugated(MODEL)
+    )
     assert values(section)["barrier_fixed_images_error"] == pytest.approx(MODEL - DFT)
     waiting = ase.io.read(tmp_path / barriers.TO_LABEL, ":")
     assert [atoms.info["role"] for atoms in waiting] == ["start", "saddle", "end"]
@@ -63,7 +67,9 @@ def test_ends_that_fall_together_have_no_barrier_but_the_next_hop_has():
     start, end = ends()
     near = start.copy()
     near.positions[0, 0] += 0.2 * PERIOD  # rolls back
-    section = barriers.Barriers([barriers.Hop("none", start, near), barriers.Hop("real", start, end)]).evaluate(Corrugated(MODEL))
+    section = barriers.Barriers([barriers.Hop("none", start, near), barriers.Hop("real", start, end)]).evaluate(
+        Corrugated(MODEL)
+    )
     first, second = (r for r in section.results if r.name == "barrier_own")
     assert first.value is None
     assert first.verdict == "warn"

@@ -23,7 +23,9 @@ def values(section):
 
 def test_the_vacancy_of_copper_costs_what_direct_numbers_say():
     atoms = bulk("Cu", a=3.59, cubic=True)
-    section = defects.Defects(atoms, "Cu", metal=bulk("Cu", a=3.6), width=7.0, interstitials=[[0.5, 0, 0]], fmax=0.005).evaluate(EMT())
+    section = defects.Defects(
+        atoms, "Cu", metal=bulk("Cu", a=3.6), width=7.0, interstitials=[[0.5, 0, 0]], fmax=0.005
+    ).evaluate(EMT())
     found = values(section)
     whole = atoms.repeat(2)
     whole.calc = EMT()
@@ -33,7 +35,9 @@ def test_the_vacancy_of_copper_costs_what_direct_numbers_say():
     BFGS(missing, logfile=None).run(fmax=0.005)
     direct = missing.get_potential_energy() - 31 / 32 * whole.get_potential_energy()
     assert found["vacancy_formation_energy"] == pytest.approx(direct, abs=2e-3)
-    assert found["frenkel_energy"] == pytest.approx(found["vacancy_formation_energy"] + found["interstitial_formation_energy"])
+    assert found["frenkel_energy"] == pytest.approx(
+        found["vacancy_formation_energy"] + found["interstitial_formation_energy"]
+    )
     assert section.results[0].conditions["supercell"] == "2x2x2"
     assert list(defects.Defects.figures(section.data)) == ["defects"]
 
@@ -58,7 +62,9 @@ def test_charged_defects_carry_the_charge_of_the_ion_and_makov_payne():
     assert values(neutral)["frenkel_energy"] == pytest.approx(0)
     assert "vacancy_formation_energy" not in values(neutral)
     assert "no chemical potential" in neutral.notes[0]
-    told = defects.Defects(bulk("Cu", a=3.59, cubic=True), "Cu", chemical_potential=0.0, charge=1, width=3.0, n_sites=1, steps=5).evaluate(EMT())
+    told = defects.Defects(
+        bulk("Cu", a=3.59, cubic=True), "Cu", chemical_potential=0.0, charge=1, width=3.0, n_sites=1, steps=5
+    ).evaluate(EMT())
     assert any("no charges" in note for note in told.notes)
 
 
@@ -137,7 +143,9 @@ def test_errors_by_size_are_those_that_were_put_in():
 
 
 def test_diffusivities_that_depend_on_the_size_are_flagged():
-    small, large = (Result("D", d, "cm2/s", 0.9 * d, 1.1 * d, conditions={"atoms": n}) for d, n in ((1e-6, 52), (2e-6, 416)))
+    small, large = (
+        Result("D", d, "cm2/s", 0.9 * d, 1.1 * d, conditions={"atoms": n}) for d, n in ((1e-6, 52), (2e-6, 416))
+    )
     found = size_transfer.by_size([large, small])
     assert [r.conditions["atoms"] for r in found] == [52, 416]
     assert found[-1].verdict == "warn"

@@ -53,7 +53,11 @@ def test_the_order_is_that_of_relaxed_energies():
 
 
 def test_intervals_of_rank_correlations_hold_the_truth():
-    rng, truth, inside = np.random.default_rng(0), 6 / np.pi * np.arcsin(0.6 / 2), 0  # of normal variables correlated by 0.6
+    rng, truth, inside = (
+        np.random.default_rng(0),
+        6 / np.pi * np.arcsin(0.6 / 2),
+        0,
+    )  # of normal variables correlated by 0.6
     for _ in range(400):
         x = rng.normal(size=12)
         found = orderings.spearman("s", x, 0.6 * x + 0.8 * rng.normal(size=12), {})
