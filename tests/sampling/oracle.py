@@ -5,7 +5,6 @@ uncertainty of an ion in proportion to the distance of the nearest labelled one 
 """
 
 import json
-import os
 import sys
 from functools import partial
 from pathlib import Path
