@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mlip import keys
+from mlip.errors import InputError
 from mlip.nn.scatter import native_sums
 
 INPUTS = (
@@ -31,7 +32,7 @@ def save(deployed: nn.Module, path: Path, metadata: dict, example: dict[str, Ten
     Raises ValueError where this machine or this potential cannot be compiled.
     """
     if shutil.which(os.environ.get("CXX", "g++")) is None:
-        raise ValueError("format=aoti needs a C++ compiler: install g++ or set CXX; format=torchscript needs none")
+        raise InputError("format=aoti needs a C++ compiler: install g++ or set CXX; format=torchscript needs none")
     inputs = prepared(single_systems(example)[0])
     outputs = metadata["outputs"]
 
@@ -56,7 +57,7 @@ def save(deployed: nn.Module, path: Path, metadata: dict, example: dict[str, Ten
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
     except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"this potential does not compile here ({reason}); use format=torchscript") from error
+        raise InputError(f"this potential does not compile here ({reason}); use format=torchscript") from error
 
 
 def load(path: Path, device: torch.device) -> tuple["Compiled", dict]:
@@ -64,7 +65,7 @@ def load(path: Path, device: torch.device) -> tuple["Compiled", dict]:
     package = torch._inductor.aoti_load_package(str(path))
     metadata = json.loads(package.loader.get_metadata()["mlip"])
     if device.type != metadata["device"]:
-        raise ValueError(f"{path} is compiled for {metadata['device']}, asked is {device.type}: export it again there")
+        raise InputError(f"{path} is compiled for {metadata['device']}, asked is {device.type}: export it again there")
     return Compiled(package, metadata["outputs"]), metadata
 
 
@@ -77,7 +78,7 @@ class Compiled(nn.Module):
 
     def forward(self, *inputs: Tensor | None) -> dict[str, Tensor]:
         if any(value is not None for value in inputs[len(INPUTS) :]):
-            raise ValueError("a compiled package takes no charge groups and no field; use a torchscript export")
+            raise InputError("a compiled package takes no charge groups and no field; use a torchscript export")
         graph = {name: value for name, value in zip(INPUTS, inputs, strict=False) if value is not None}
         found = [self.package(*prepared(system)) for system in single_systems(graph)]
         return {name: torch.cat(values) for name, values in zip(self.outputs, zip(*found, strict=True), strict=True)}
@@ -111,7 +112,7 @@ def prepared(graph: dict[str, Tensor]) -> list[Tensor]:
     """Inputs of the package. Sizes 0 and 1 mean something else to the compiler: not allowed for atoms and edges."""
     edge_index, positions = graph[keys.EDGE_INDEX], graph[keys.POSITIONS]
     if len(positions) < 2 or edge_index.shape[1] < 2:
-        raise ValueError(
+        raise InputError(
             f"a compiled package needs at least two atoms and two neighbour pairs, got {len(positions)} and "
             f"{edge_index.shape[1]}; use a torchscript export, or a supercell"
         )

@@ -17,6 +17,7 @@ from torch import Tensor
 from mlip import keys
 from mlip.data.graph import collate, geometry
 from mlip.data.verlet import VerletList
+from mlip.errors import InputError
 from mlip.export import arguments, load
 from mlip.nn.memory import keep_freed_memory
 
@@ -60,7 +61,7 @@ class ExportedCalculator(Calculator):
     def __init__(self, model, metadata: dict, path: Path, device: torch.device, skin: float, **parameters):
         unknown = sorted(set(parameters) - set(self.default_parameters))
         if unknown:
-            raise TypeError(f"no calculator parameter {unknown}; there are {sorted(self.default_parameters)}")
+            raise InputError(f"no calculator parameter {unknown}; there are {sorted(self.default_parameters)}")
         self.model, self.metadata, self.path, self.device = model, metadata, path, device
         self.skin = skin  # Å
         self.outputs = list(metadata["outputs"])
@@ -69,9 +70,8 @@ class ExportedCalculator(Calculator):
         self.known[metadata["elements"]] = True
         self.verlet = VerletList(metadata["cutoff"], skin)
         self.inputs = {}
-        self.relaxed: list[
-            np.ndarray
-        ] = []  # charges (and dipoles) of the last steps: dynamics starts the next from them
+        # charges (and dipoles) of the last steps: dynamics starts the next from them
+        self.relaxed: list[np.ndarray] = []
         keep_freed_memory()
         super().__init__(**parameters)
 
@@ -148,7 +148,7 @@ class ExportedCalculator(Calculator):
         if len(square) and float(square.min()) < self.smallest_distance**2:
             edge = int(square.argmin())
             i, j = graph[keys.EDGE_INDEX][:, edge].tolist()
-            raise ValueError(
+            raise InputError(
                 f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) overlap: {float(square[edge]) ** 0.5:.3f} Å "
                 f"apart, less than {self.smallest_distance} Å; look at the structure, or at the step that led to it"
             )
@@ -164,31 +164,31 @@ class ExportedCalculator(Calculator):
     def check_structure(self, atoms: Atoms) -> None:
         """ValueError for a structure that has no answer."""
         if len(atoms) == 0:
-            raise ValueError("a structure needs at least one atom, got none")
+            raise InputError("a structure needs at least one atom, got none")
         if not self.known[atoms.numbers].all():
             foreign = sorted({chemical_symbols[z] for z in atoms.numbers[~self.known[atoms.numbers]]})
             known = [chemical_symbols[z] for z in np.flatnonzero(self.known)]
-            raise ValueError(
+            raise InputError(
                 f"the model does not know {', '.join(foreign)}; it knows {', '.join(known)}. Train or fine-tune it"
             )
         if not np.isfinite(atoms.positions).all():
             atom = int(np.argwhere(~np.isfinite(atoms.positions))[0, 0])
-            raise ValueError(f"positions must be finite; atom {atom} is at {atoms.positions[atom].tolist()} Å")
+            raise InputError(f"positions must be finite; atom {atom} is at {atoms.positions[atom].tolist()} Å")
         periodic = atoms.cell.array[atoms.pbc]
         if len(periodic) and not (np.isfinite(periodic).all() and np.linalg.matrix_rank(periodic) == len(periodic)):
-            raise ValueError(
+            raise InputError(
                 f"pbc {atoms.pbc.tolist()} needs an independent lattice vector in each periodic direction, got the cell "
                 f"{atoms.cell.array.tolist()} Å; set the cell, or pbc=False"
             )
         has_group, has_charge = keys.CHARGE_GROUP in atoms.arrays, keys.GROUP_CHARGE in atoms.info
         if has_group != has_charge:
-            raise ValueError(
+            raise InputError(
                 "charge groups need both atoms.arrays['charge_group'] and atoms.info['group_charge'], got one"
             )
         if keys.CHARGES not in self.outputs and (
             has_group or (keys.FIELD in atoms.info or self.parameters[keys.FIELD])
         ):
-            raise ValueError("charge groups and an electric field need a model with charges; this one has none")
+            raise InputError("charge groups and an electric field need a model with charges; this one has none")
 
 
 def calculate_many(calculator, structures: Sequence[Atoms]) -> list[Atoms]:

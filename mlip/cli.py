@@ -15,8 +15,12 @@ from omegaconf.errors import OmegaConfBaseException
 from mlip import commands
 from mlip.commands import VERBS
 from mlip.config import CONFIGS, check_complete, compose, nearest, options
-from mlip.errors import MlipError
+from mlip.errors import InputError, MissingFileError, MlipError
 
+OURS = (
+    "mlip: this is a defect of mlip, not of your input. Please send the traceback below, the command and the config "
+    "(folder/config.yaml) to the issue tracker"
+)
 NOT_SHIPPED = ". This data set is not ours to ship: put shared/ beside the checkout, or its path into MLIP_SHARED"
 
 
@@ -32,22 +36,17 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_intermixed_args(arguments)
     try:
         return dispatch(asked.words, asked.help, asked.multirun, asked.config_dir)
-    except (
-        MlipError,
-        ValueError,
-        LookupError,
-        OSError,
-        ArithmeticError,
-        OmegaConfBaseException,
-        HydraException,
-    ) as error:
+    except (MlipError, OSError, OmegaConfBaseException, HydraException) as error:
         if os.environ.get("MLIP_TRACEBACK") == "1":
             raise
         # errors of a class that a config names arrive wrapped
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
         hint = NOT_SHIPPED if isinstance(cause, FileNotFoundError) and "shared/data/" in str(cause) else ""
-        print(f"mlip: {cause.args[0] if isinstance(cause, KeyError) and cause.args else cause}{hint}", file=sys.stderr)
+        print(f"mlip: {cause}{hint}", file=sys.stderr)
         return 2
+    except Exception:  # a defect of ours, or of a package below: the traceback says where
+        print(OURS, file=sys.stderr)
+        raise
 
 
 def dispatch(words: list[str], help: bool, multirun: bool, config_dir: Path | None) -> int:
@@ -59,9 +58,9 @@ def dispatch(words: list[str], help: bool, multirun: bool, config_dir: Path | No
         print(overview())
         return 0
     if verb not in VERBS:
-        raise ValueError(f"there is no verb {verb!r}: {nearest(verb, list(VERBS))}")
+        raise InputError(f"there is no verb {verb!r}: {nearest(verb, list(VERBS))}")
     if config_dir is not None and not config_dir.is_dir():
-        raise FileNotFoundError(f"--config-dir needs a folder with configs of yours, got {config_dir}")
+        raise MissingFileError(f"--config-dir needs a folder with configs of yours, got {config_dir}")
     config_dirs = [CONFIGS] if config_dir is None else [config_dir.resolve(), CONFIGS]
     if help:
         print(verb_help(verb, config_dirs))
@@ -73,7 +72,7 @@ def dispatch(words: list[str], help: bool, multirun: bool, config_dir: Path | No
         if verb not in (
             "train",
             "sample",
-        ):  # where `model` is a file, Hydra would look for it in the group configs/model
+        ):  # there `model` is a file; Hydra would look for it in the group configs/model
             fixed |= dict(word.split("=", 1) for word in job if word.startswith("model="))
             job = [word for word in job if not word.startswith("model=")]
         cfg = compose(verb, job, config_dirs)
@@ -98,7 +97,7 @@ def assign(verb: str, words: list[str]) -> dict:
         return {names[0].removesuffix("..."): words} if words else {}
     if len(words) > len(names):
         takes = f"takes {' '.join(name.upper() for name in names)}" if names else "takes key=value"
-        raise ValueError(f"mlip {verb} {takes}, got {words[len(names)]!r}")
+        raise InputError(f"mlip {verb} {takes}, got {words[len(names)]!r}")
     return dict(zip(names, words, strict=False))
 
 

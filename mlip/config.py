@@ -74,7 +74,7 @@ PRESENTATION = ("_target_", "title", "order", "thresholds")  # what a report rea
 def of_level(*values, _root_):
     """Value of `${level:a,b,c}` for evaluation=short, standard, full."""
     if _root_.evaluation not in LEVELS:
-        raise ValueError(f"evaluation={_root_.evaluation}: choose one of {', '.join(LEVELS)}")
+        raise InputError(f"evaluation={_root_.evaluation}: choose one of {', '.join(LEVELS)}")
     return values[LEVELS.index(_root_.evaluation)]
 
 

@@ -17,8 +17,18 @@ class MissingFileError(InputError, FileNotFoundError):
     """Missing file or folder."""
 
 
+class UnknownNameError(InputError, KeyError):
+    """Name that a file, a table or a config does not have."""
+
+    __str__ = Exception.__str__  # KeyError's would put the message in quotes
+
+
 class FolderInUseError(InputError, FileExistsError):
     """Folder that holds something else, or that another process works in."""
+
+
+class StorageError(MlipError, OSError):
+    """Disk that is full, or may not be written to."""
 
 
 class ConvergenceError(MlipError, RuntimeError):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import mlip
 from mlip import aoti, keys
+from mlip.errors import InputError, MissingFileError
 from mlip.files import whole_file
 
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3", "charge": "e", "field": "V/Å"}
@@ -108,7 +109,7 @@ def save_torchscript(deployed: Deployed, path: Path, metadata: dict, example: di
     scripted = script(deployed)
     lost = {name for name, _ in deployed.named_modules()} - {name for name, _ in scripted.named_modules()}
     if lost:
-        raise ValueError(f"{', '.join(sorted(lost))} would not be in the file: not exported")
+        raise InputError(f"{', '.join(sorted(lost))} would not be in the file: not exported")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
         torch.jit.save(scripted, str(path), _extra_files={"metadata.json": json.dumps(metadata)})
@@ -121,7 +122,7 @@ def load_torchscript(path: Path, device: torch.device) -> tuple[Callable, dict]:
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
         module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
     if not extra["metadata.json"]:
-        raise ValueError(f"{path} holds no metadata.json: it was not written by mlip export")
+        raise InputError(f"{path} holds no metadata.json: it was not written by mlip export")
     return Interpreted(module), json.loads(extra["metadata.json"])
 
 
@@ -148,14 +149,14 @@ def load(path, device="cpu", dtype: torch.dtype | None = None) -> tuple[Callable
     """
     path, device = Path(path), torch.device(device)
     if not path.is_file():
-        raise FileNotFoundError(f"no exported model at {path}; `mlip export` writes one")
+        raise MissingFileError(f"no exported model at {path}; `mlip export` writes one")
     if path.suffix == ".pt2":
         model, metadata = aoti.load(path, device)
     else:
         model, metadata = load_torchscript(path, device)
     if dtype is not None and dtype != getattr(torch, metadata["dtype"]):
         if path.suffix == ".pt2":
-            raise ValueError(f"{path} is compiled for {metadata['dtype']}; export it again with dtype={dtype}")
+            raise InputError(f"{path} is compiled for {metadata['dtype']}; export it again with dtype={dtype}")
         model = model.to(dtype)
         metadata = dict(metadata, dtype=str(dtype).removeprefix("torch."))
     return model, metadata
@@ -171,7 +172,7 @@ def deviation(expected: dict[str, Tensor], found: dict[str, Tensor], n_atoms: Te
     """
     missing = sorted(set(expected) - set(found))
     if missing:
-        raise ValueError(f"the file does not return {missing}, which the live potential does")
+        raise InputError(f"the file does not return {missing}, which the live potential does")
     largest = {}
     for name, value in expected.items():
         error = (found[name].cpu().double() - value.double()).abs()
@@ -197,7 +198,7 @@ def check_parity(
     for name, value in worst.items():
         limit = limits.get(name, limits["other"])
         if value > limit:
-            raise ValueError(
+            raise InputError(
                 f"the exported file differs from the live potential: {name} by {value:.2e}, allowed {limit:.0e} "
                 f"({dtype}); nothing was written. Export in float64, or report the network that scripts wrongly"
             )
@@ -207,9 +208,9 @@ def check_parity(
 def level_index(levels: list[str], level: str | None) -> int:
     """Position of the level of theory whose energy shifts go into the file."""
     if level is None and len(levels) > 1:
-        raise ValueError(f"the potential knows several levels of theory: choose level= one of {levels}")
+        raise InputError(f"the potential knows several levels of theory: choose level= one of {levels}")
     if level is not None and level not in levels:
-        raise ValueError(f"no level of theory {level!r}; the potential knows {levels}")
+        raise InputError(f"no level of theory {level!r}; the potential knows {levels}")
     return 0 if level is None else levels.index(level)
 
 
@@ -234,12 +235,12 @@ def export(
     """
     path = Path(path)
     if format not in FORMATS:
-        raise ValueError(f"format must be one of {list(FORMATS)}, got {format!r}")
+        raise InputError(f"format must be one of {list(FORMATS)}, got {format!r}")
     suffix, save = FORMATS[format]
     if path.suffix != suffix:
-        raise ValueError(f"format={format} writes a {suffix} file, got the path {path}")
+        raise InputError(f"format={format} writes a {suffix} file, got the path {path}")
     if not example_graphs:
-        raise ValueError("export needs at least one example graph (a training frame) for its parity check")
+        raise InputError("export needs at least one example graph (a training frame) for its parity check")
     live = copy.deepcopy(potential).eval().requires_grad_(False)
     dtype = dtype or next((p.dtype for p in live.parameters()), torch.float64)
     live = live.to(dtype)

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlip.errors import FolderInUseError
+
 
 @contextlib.contextmanager
 def whole_file(path: str | Path, suffix: str = ".part") -> Iterator[Path]:
@@ -17,9 +19,8 @@ def whole_file(path: str | Path, suffix: str = ".part") -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(
-        path.name + suffix
-    )  # always the same: what a kill leaves behind is overwritten by the next writing
+    # always the same: what a kill leaves behind is overwritten by the next writing
+    part = path.with_name(path.name + suffix)
     try:
         yield part
         with open(part, "rb+") as file:
@@ -40,7 +41,7 @@ def write_json(path: str | Path, content, **options) -> None:
 def lock(path: str | Path, in_use: str | None = None) -> Iterator[None]:
     """Hold a lock file for this process alone; on a file system without locks, go on without.
 
-    in_use   message of the OSError raised while another process holds it; None waits for that process
+    in_use   message of the FolderInUseError raised while another process holds it; None waits for that process
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def lock(path: str | Path, in_use: str | None = None) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if in_use else 0))
         except BlockingIOError as error:
-            raise OSError(in_use) from error
+            raise FolderInUseError(in_use) from error
         except OSError:
             pass  # a file system without locks
         yield

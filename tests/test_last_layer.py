@@ -156,9 +156,8 @@ def test_calibration_finds_the_scale_of_every_element():
     scales, raw = {3: 2.0, 8: 0.5}, wrapped(graphs[0])
     for graph in graphs:
         results, numbers = wrapped(graph), graph[keys.ATOMIC_NUMBERS]
-        spread = results["force_sigma"] * torch.tensor(
-            [scales.get(int(z), math.nan) for z in numbers]
-        )  # Cl has no label
+        # Cl has no label
+        spread = results["force_sigma"] * torch.tensor([scales.get(int(z), math.nan) for z in numbers])
         graph[keys.REF_FORCES] = results["forces"] + spread[:, None] / math.sqrt(3) * torch.from_numpy(
             rng.normal(size=(8, 3))
         )
@@ -172,6 +171,5 @@ def test_calibration_finds_the_scale_of_every_element():
     wanted = raw["force_sigma"] * torch.tensor([found["force_scale"][int(z)] for z in graphs[0][keys.ATOMIC_NUMBERS]])
     torch.testing.assert_close(after["force_sigma"], wanted)
     torch.testing.assert_close(after["energy_sigma"], raw["energy_sigma"] * found["energy_scale"])
-    assert uncertainty.calibrate(wrapped, graphs)["force_scale"] == pytest.approx(
-        found["force_scale"]
-    )  # of the raw sigma again
+    # of the raw sigma again
+    assert uncertainty.calibrate(wrapped, graphs)["force_scale"] == pytest.approx(found["force_scale"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from mlip.errors import InputError
 from mlip.training.export_uncertainty import export_with_uncertainty
 from mlip.training.run import Run
 
@@ -12,9 +13,9 @@ def export(cfg: DictConfig) -> None:
     """Turn a run into a file that works without mlip: TorchScript, or AOTInductor for this machine."""
     runs = [Run(folder) for folder in ([cfg.run] if isinstance(cfg.run, str) else cfg.run)]
     if cfg.uncertainty not in (None, "last_layer"):
-        raise ValueError(f"uncertainty is last_layer or null, got {cfg.uncertainty!r}; several runs make a committee")
+        raise InputError(f"uncertainty is last_layer or null, got {cfg.uncertainty!r}; several runs make a committee")
     if cfg.uncertainty and len(runs) > 1:
-        raise ValueError("a committee of last layers is not offered: give one run, or leave uncertainty=null")
+        raise InputError("a committee of last layers is not offered: give one run, or leave uncertainty=null")
     name = "committee" if len(runs) > 1 else cfg.uncertainty or "model"
     folder = runs[0].folder.parent if len(runs) > 1 else runs[0].folder
     path = Path(cfg.path or folder / f"{name}{'.pt2' if cfg.format == 'aoti' else '.pt'}")

@@ -19,6 +19,7 @@ from mlip.data.sampler import EdgeBatchSampler, GraphLoader
 from mlip.data.splits import TEST, TRAIN, VALIDATION
 from mlip.data.statistics import statistics as make_statistics
 from mlip.data.structures import frames, sources
+from mlip.errors import InputError
 from mlip.files import lock, write_json
 
 
@@ -132,7 +133,7 @@ class DataModule(LightningDataModule):
             strange = {int(z) for _, numbers in self.sets[part].numbers() for z in np.unique(numbers)} - known
             if strange:
                 names = ", ".join(chemical_symbols[z] for z in sorted(strange))
-                raise ValueError(
+                raise InputError(
                     f"{names} occurs in the {part} part but in no training frame; "
                     "split otherwise, or add training frames with it"
                 )

@@ -16,6 +16,7 @@ from torch import Tensor
 from mlip import keys
 from mlip.data.graph import LABEL_SHAPES, neighbour_list
 from mlip.data.structures import Source
+from mlip.errors import InputError
 from mlip.files import whole_file
 from mlip.nn.radial import crowding, polynomial_cutoff
 
@@ -162,9 +163,9 @@ def _frame_row(atoms: Atoms) -> np.ndarray:
     labels = _atom_labels(atoms)
     forces = labels.get(keys.REF_FORCES, np.empty(0))
     if np.isinf(forces).any() or np.isinf([row["energy"], *row["stress"].ravel()]).any():
-        raise ValueError(f"infinite label in {atoms.info.get('source')}; remove the frame or set the label to NaN")
+        raise InputError(f"infinite label in {atoms.info.get('source')}; remove the frame or set the label to NaN")
     if not labels and np.isnan(row["energy"]) and np.isnan(row["stress"]).all():
-        raise ValueError(f"{atoms.info.get('source')} has no label; files may name them REF_energy, REF_forces, "
+        raise InputError(f"{atoms.info.get('source')} has no label; files may name them REF_energy, REF_forces, "
                          "REF_stress, or tell the names with keys={energy: ...}")  # fmt: skip
     row["force_square"], row["n_force"] = np.nansum(forces**2), np.isfinite(forces).sum()
     geometry, content = hashes(atoms)

@@ -9,6 +9,7 @@ from ase import Atoms
 from torch import Tensor
 
 from mlip import keys
+from mlip.errors import InputError, UnknownNameError
 
 # labels of every graph, NaN where missing; the others travel only where a data set has them
 ALWAYS = (keys.REF_ENERGY, keys.REF_FORCES, keys.REF_STRESS)
@@ -30,16 +31,16 @@ def neighbour_list(system: Atoms | tuple[np.ndarray, np.ndarray, np.ndarray], cu
              edge_vector = r_neighbour + shift @ cell - r_centre
     """
     if cutoff <= 0:
-        raise ValueError(f"cutoff must be positive, got {cutoff} Å")
+        raise InputError(f"cutoff must be positive, got {cutoff} Å")
     positions, cell, pbc = (system.positions, system.cell.array, system.pbc) if isinstance(system, Atoms) else system
     positions = np.ascontiguousarray(positions, dtype=np.float64)
     cell = np.ascontiguousarray(cell, dtype=np.float64)
     pbc = np.asarray(pbc, dtype=bool)
     if not np.isfinite(positions).all():
-        raise ValueError(f"positions must be finite; atom {int(np.argwhere(~np.isfinite(positions))[0, 0])} is not")
+        raise InputError(f"positions must be finite; atom {int(np.argwhere(~np.isfinite(positions))[0, 0])} is not")
     periodic = cell[pbc]
     if len(periodic) and np.linalg.matrix_rank(periodic) < len(periodic):
-        raise ValueError(f"periodic directions need independent lattice vectors, got {periodic.tolist()} Å")
+        raise InputError(f"periodic directions need independent lattice vectors, got {periodic.tolist()} Å")
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True)
     # vectors of directions that are not periodic do not matter, and may be zero: only periodic ones enter the search
     pairs, shifts = search.compute(positions, np.where(pbc[:, None], cell, 0.0), pbc, "PS")
@@ -70,7 +71,9 @@ def to_graph(
     graph[keys.EDGE_INDEX], graph[keys.EDGE_SHIFT] = neighbour_list(atoms, cutoff)
     level = atoms.info.get("level", levels[0])
     if level not in levels:
-        raise KeyError(f"level {level!r} of {atoms.info.get('source', 'a structure')} is unknown; known: {levels}")
+        raise UnknownNameError(
+            f"level {level!r} of {atoms.info.get('source', 'a structure')} is unknown; known: {levels}"
+        )
     config_type = atoms.info.get("config_type", "default")
     graph[keys.LEVEL] = torch.tensor([levels.index(level)])
     graph[keys.CONFIG_TYPE] = torch.tensor([config_types.index(config_type) if config_type in config_types else -1])

@@ -8,6 +8,7 @@ from ase.data import atomic_numbers as number_of
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from mlip import keys
+from mlip.errors import InputError, UnknownNameError
 
 PER_STRUCTURE = {keys.REF_ENERGY: (), keys.REF_STRESS: (3, 3)}
 PER_ATOM = {keys.REF_FORCES: (3,), keys.REF_CHARGES: (), keys.REF_DIPOLES: (3,), keys.REF_BORN_CHARGES: (3, 3)}
@@ -32,7 +33,7 @@ def stress_matrix(stress: np.ndarray, where: str) -> np.ndarray:
         return voigt_6_to_full_3x3_stress(stress.ravel())
     if stress.size == 9:
         return stress.reshape(3, 3)
-    raise ValueError(f"stress of {where} has shape {stress.shape}; it must have 6 (ASE's Voigt order) or 9 numbers")
+    raise InputError(f"stress of {where} has shape {stress.shape}; it must have 6 (ASE's Voigt order) or 9 numbers")
 
 
 def canonical(atoms: Atoms, where: str, chosen: Mapping[str, str | None] | None = None) -> Atoms:
@@ -70,7 +71,9 @@ def _chosen(name, found, results, short, where):
     for place in (found, results):
         if name in place:
             return place[name]
-    raise KeyError(f"no {name!r} for {short} in {where}; found: {', '.join(sorted([*found, *results])) or 'nothing'}")
+    raise UnknownNameError(
+        f"no {name!r} for {short} in {where}; found: {', '.join(sorted([*found, *results])) or 'nothing'}"
+    )
 
 
 def _first(key, names, found, results):
@@ -108,7 +111,7 @@ def per_atom(key: str, value: np.ndarray, n_atoms: int, where: str) -> np.ndarra
     value = np.asarray(value, dtype=float)
     shape = (n_atoms, *PER_ATOM[key])
     if value.size != np.prod(shape):
-        raise ValueError(f"{key} of {where} has shape {value.shape}; {n_atoms} atoms need {shape}")
+        raise InputError(f"{key} of {where} has shape {value.shape}; {n_atoms} atoms need {shape}")
     return value.reshape(shape)
 
 
@@ -120,7 +123,7 @@ def shifted(atoms: Atoms, shift: float | Mapping[str, float]) -> None:
         table = {number_of[symbol]: value for symbol, value in shift.items()}
         missing = sorted({atom.symbol for atom in atoms if atom.number not in table})
         if missing:
-            raise KeyError(f"energy_shift has no value for {', '.join(missing)}; it names {', '.join(shift)}")
+            raise UnknownNameError(f"energy_shift has no value for {', '.join(missing)}; it names {', '.join(shift)}")
         atoms.info[keys.REF_ENERGY] += sum(table[number] for number in atoms.numbers)
     else:
         atoms.info[keys.REF_ENERGY] += float(shift) * len(atoms)

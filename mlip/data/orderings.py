@@ -12,6 +12,7 @@ from pymatgen.core import Structure
 
 from mlip.data.sublattices import Sublattice, balanced, is_disordered, permutations, sublattices, too_near
 from mlip.electrostatics.ewald import coulomb_matrix
+from mlip.errors import InputError
 
 ALL = 20000  # assignments up to which every one is looked at
 TRIES = 200  # attempts to place ions that keep apart
@@ -40,7 +41,7 @@ def orderings(
     """
     n_candidates = 20 * n if n_candidates is None else n_candidates
     if n < 1 or n_candidates < n:
-        raise ValueError(
+        raise InputError(
             f"ask for at least one ordering out of as many candidates, got n={n}, n_candidates={n_candidates}"
         )
     name = str(disordered.composition.reduced_formula if isinstance(disordered, Structure) else disordered)
@@ -53,13 +54,13 @@ def orderings(
         [lattice.sites for lattice in lattices if is_disordered(lattice.occupancy)] or [np.array([], int)]
     )
     if len(open_sites) == 0:
-        raise ValueError(f"{name} has no partial occupancy: there is nothing to order")
+        raise InputError(f"{name} has no partial occupancy: there is nothing to order")
     near = too_near(parent.lattice.matrix, parent.frac_coords, open_sites, min_distance)
     rng = np.random.default_rng(seed)
     symbols = sorted({symbol for lattice in lattices for symbol in lattice.counts})
     found = distinct(lattices, symbols, near, moves, n_candidates, rng)
     if not found:
-        raise ValueError(
+        raise InputError(
             f"no ordering of {name} keeps ions {min_distance} Å apart; lower min_distance, or enlarge the cell"
         )
     matrix = coulomb_matrix(

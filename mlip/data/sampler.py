@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from mlip.data.graph import collate
+from mlip.errors import InputError
 
 
 class EdgeBatchSampler(Sampler):
@@ -28,15 +29,15 @@ class EdgeBatchSampler(Sampler):
     def __init__(self, n_edges, edges_per_batch: int | None = None, batch_size: int | None = None, shuffle: bool = True,
                  seed: int = 0, rank: int = 0, world_size: int = 1):  # fmt: skip
         if edges_per_batch is None and batch_size is None:
-            raise ValueError("give edges_per_batch or batch_size: a batch needs a bound")
+            raise InputError("give edges_per_batch or batch_size: a batch needs a bound")
         for name, value in (("edges_per_batch", edges_per_batch), ("batch_size", batch_size)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+                raise InputError(f"{name} must be at least 1, got {value}")
         if not 0 <= rank < world_size:
-            raise ValueError(f"rank must lie in 0 ... {world_size - 1}, got {rank}")
+            raise InputError(f"rank must lie in 0 ... {world_size - 1}, got {rank}")
         self.n_edges = np.asarray(n_edges, dtype=np.int64)
         if len(self.n_edges) == 0:
-            raise ValueError("no frames to sample from; is this split empty?")
+            raise InputError("no frames to sample from; is this split empty?")
         self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
         self.sizes = size_classes(self.n_edges, edges_per_batch)
         self.by_size = np.argsort(-self.sizes, kind="stable")
@@ -73,7 +74,7 @@ class EdgeBatchSampler(Sampler):
         """Goes to that position; raises if it belongs to another set of batches."""
         for name, mine in (("seed", self.seed), ("n_batches", len(self))):
             if state[name] != mine:
-                raise ValueError(
+                raise InputError(
                     f"the checkpoint's {name} is {state[name]}, this run's is {mine}: resume with the same "
                     "data, batch bounds, seed and number of processes, or start a new run from the weights"
                 )
@@ -96,7 +97,7 @@ def size_classes(n_edges: np.ndarray, edges_per_batch: int | None) -> np.ndarray
         return np.zeros_like(n_edges)
     largest = int(n_edges.argmax())
     if n_edges[largest] > edges_per_batch:
-        raise ValueError(
+        raise InputError(
             f"frame {largest} has {n_edges[largest]} edges, more than edges_per_batch = {edges_per_batch}; "
             f"set edges_per_batch to at least {n_edges[largest]} or lower the cutoff"
         )

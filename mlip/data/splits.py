@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mlip.errors import InputError, UnknownNameError
+
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
@@ -25,7 +27,7 @@ def split(
                        in time are nearly the same structure; "random" only where frames are independent draws
     """
     if method not in ("block", "random"):
-        raise ValueError(f"split.method is 'block' or 'random', got {method!r}")
+        raise InputError(f"split.method is 'block' or 'random', got {method!r}")
     total = len(trajectory)
     left = np.ones(total, dtype=bool)
     rng = np.random.default_rng(seed)
@@ -39,7 +41,7 @@ def split(
         left &= ~chosen
         parts[name] = np.flatnonzero(chosen)
     if not left.any():
-        raise ValueError(
+        raise InputError(
             f"no frame is left for training: of {total}, {len(parts[TEST])} test and "
             f"{len(parts[VALIDATION])} validate; lower split.test or split.validation"
         )
@@ -48,7 +50,7 @@ def split(
 
 def _wanted(name: str, part: float, total: int) -> int:
     if part < 0 or (isinstance(part, float) and part >= 1) or part > total:
-        raise ValueError(f"split.{name} is a fraction below 1, a number of frames up to {total}, or a list of "
+        raise InputError(f"split.{name} is a fraction below 1, a number of frames up to {total}, or a list of "
                          f"config_types, got {part!r}")  # fmt: skip
     return part if isinstance(part, int) else round(part * total)
 
@@ -57,7 +59,7 @@ def _of_types(name: str, wanted: Sequence[str], config_types: np.ndarray) -> np.
     wanted = [wanted] if isinstance(wanted, str) else list(wanted)
     known = sorted(set(config_types))
     if unknown := [w for w in wanted if w not in known]:
-        raise KeyError(f"split.{name}: no frame has config_type {unknown[0]!r}; there are: {', '.join(known)}")
+        raise UnknownNameError(f"split.{name}: no frame has config_type {unknown[0]!r}; there are: {', '.join(known)}")
     return np.isin(config_types, wanted)
 
 

@@ -6,6 +6,8 @@ import numpy as np
 from ase.data import atomic_numbers as number_of
 from ase.data import chemical_symbols
 
+from mlip.errors import InputError, UnknownNameError
+
 TYPICAL_ATOM = 10.0  # eV, spread of reference energies around their mean that the data may ask for
 
 
@@ -27,7 +29,7 @@ def fit_atomic_energies(
     energies = np.asarray(energies, dtype=np.float64)
     counts = compositions.sum(axis=1)
     if len(counts) == 0 or not np.isfinite(energies).all():
-        raise ValueError(f"atomic energies need finite total energies, got {len(energies)} of which "
+        raise InputError(f"atomic energies need finite total energies, got {len(energies)} of which "
                          f"{np.isfinite(energies).sum()} are finite; give data.atomic_energies as a table")  # fmt: skip
     free = [column for column in range(compositions.shape[1]) if column not in fixed]
     known = np.zeros(compositions.shape[1])
@@ -61,7 +63,7 @@ def atomic_energy_table(table: Mapping, levels: Sequence[str]) -> dict[str, dict
     def numbers(part: Mapping) -> dict[int, float]:
         for symbol in part:
             if symbol not in number_of:
-                raise KeyError(
+                raise UnknownNameError(
                     f"atomic_energies: {symbol!r} is no element; write {{Li: -0.19, ...}} in eV, "
                     f"or one such table under each of the levels {list(levels)}"
                 )
@@ -69,7 +71,7 @@ def atomic_energy_table(table: Mapping, levels: Sequence[str]) -> dict[str, dict
 
     if any(isinstance(value, Mapping) for value in table.values()):
         if unknown := [level for level in table if level not in levels]:
-            raise KeyError(f"atomic_energies: no level {unknown[0]!r} in the data; levels: {list(levels)}")
+            raise UnknownNameError(f"atomic_energies: no level {unknown[0]!r} in the data; levels: {list(levels)}")
         return {level: numbers(table.get(level, {})) for level in levels}
     return {level: numbers(table) for level in levels}
 
@@ -102,7 +104,7 @@ def statistics(
     """
     table = atomic_energy_table(atomic_energies, levels) if isinstance(atomic_energies, Mapping) else {}
     if not table and atomic_energies not in ("auto", "least_squares"):
-        raise ValueError(f"atomic_energies is 'auto', 'least_squares' or a table, got {atomic_energies!r}")
+        raise InputError(f"atomic_energies is 'auto', 'least_squares' or a table, got {atomic_energies!r}")
     elements, levels = list(map(int, elements)), list(levels)
     every = sorted({*elements, *(previous["elements"] if previous else ())})
     names = [*(previous["levels"] if previous else ()), *(x for x in levels if not previous or x not in
@@ -119,7 +121,7 @@ def statistics(
                     fixed.setdefault(int(column), float(energies[alone].mean()))
             if len(fixed) < len(elements) and not chosen.any():
                 lacking = ", ".join(chemical_symbols[z] for i, z in enumerate(elements) if i not in fixed)
-                raise ValueError(
+                raise InputError(
                     f"no energies at level {name!r} to fit atomic energies of {lacking}; "
                     "give data.atomic_energies as a table, e.g. {Li: -0.19}"
                 )

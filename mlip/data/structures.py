@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlip import keys, units
 from mlip.data.labels import NAMES, SHORT, canonical, shifted
+from mlip.errors import InputError, MissingFileError, UnknownNameError
 from mlip.files import whole_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -78,18 +79,18 @@ def sources(files) -> list[Source]:
         for name in entry:
             if name not in names:
                 near = difflib.get_close_matches(name, names, 1)
-                raise KeyError(
+                raise UnknownNameError(
                     f"a file entry has no {name!r}; {f'did you mean {near[0]!r}? ' if near else ''}"
                     f"It may have: {', '.join(names)}"
                 )
         if "path" not in entry:
-            raise KeyError(f"a file entry needs a 'path', got {entry}")
+            raise UnknownNameError(f"a file entry needs a 'path', got {entry}")
         for name in entry.get("keys") or {}:
             if name not in SHORT:
-                raise KeyError(f"keys: {name!r} is no label; labels: {', '.join(SHORT)}")
+                raise UnknownNameError(f"keys: {name!r} is no label; labels: {', '.join(SHORT)}")
         found += [Source(**{**entry, "path": str(path)}) for path in _expand(str(entry["path"]))]
     if not found:
-        raise FileNotFoundError("no files were given; name at least one, e.g. data.files=my.xyz")
+        raise MissingFileError("no files were given; name at least one, e.g. data.files=my.xyz")
     return found
 
 
@@ -104,7 +105,7 @@ def _expand(path: str) -> list[Path]:
             with_xml = {p.parent for p in inside if "vasprun" in p.name}
             inside = sorted(p for p in inside if not ("OUTCAR" in p.name and p.parent in with_xml))
             if not inside:
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f"folder {whole} holds no structure file; looked for {', '.join(PATTERNS + MAYBE)}"
                 )
             return inside
@@ -112,7 +113,7 @@ def _expand(path: str) -> list[Path]:
             return [whole]
         if matches := sorted(p for p in map(Path, glob.glob(str(whole), recursive=True)) if p.is_file()):  # noqa: PTH207  absolute ones too
             return matches
-    raise FileNotFoundError(f"no file, folder or glob matches {path!r}; looked in {', '.join(str(p) for p in places)}")
+    raise MissingFileError(f"no file, folder or glob matches {path!r}; looked in {', '.join(str(p) for p in places)}")
 
 
 def _is_output(path: Path) -> bool:
@@ -147,13 +148,13 @@ def _slice(source: Source) -> slice:
         return slice(index, index + 1 or None)
     if not isinstance(index, slice):  # ASE gives back a text that it does not understand
         told = f"index {index!r} of {source.path} is no slice; write ':', '::10', '100:' or '-1'"
-        raise ValueError(told)
+        raise InputError(told)
     return index
 
 
 def _ase_frames(source: Source, slicing: slice) -> Iterator[Atoms]:
     if source.reader != "ase":
-        raise ValueError(f"reader {source.reader!r} of {source.path} is unknown; use 'ase' or 'pymatgen'")
+        raise InputError(f"reader {source.reader!r} of {source.path} is unknown; use 'ase' or 'pymatgen'")
     form = source.format
     if form is None and source.path.endswith((".extxyz", ".xyz")):
         form = "extxyz"
@@ -164,12 +165,12 @@ def _ase_frames(source: Source, slicing: slice) -> Iterator[Atoms]:
     except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:  # every ASE format fails in its own way; the user needs the file, the frame, the remedy
-        raise ValueError(
+        raise InputError(
             f"ASE cannot read {source.path} after {count} frames: {type(error).__name__}: {error}. Give "
             "the format (format=vasp-out, ...), or cut the file at its last complete frame"
         ) from error
     if count == 0:
-        raise ValueError(f"{source.path} has no frame in index {source.index!r}; is it complete?")
+        raise InputError(f"{source.path} has no frame in index {source.index!r}; is it complete?")
 
 
 def _pymatgen_frames(source: Source, slicing: slice) -> Iterator[Atoms]:
@@ -178,11 +179,11 @@ def _pymatgen_frames(source: Source, slicing: slice) -> Iterator[Atoms]:
     from pymatgen.io.vasp import Vasprun
 
     if "xml" not in Path(source.path).name:
-        raise ValueError(f"reader 'pymatgen' reads vasprun.xml files, got {source.path}; use reader 'ase'")
+        raise InputError(f"reader 'pymatgen' reads vasprun.xml files, got {source.path}; use reader 'ase'")
     try:
         run = Vasprun(source.path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
     except Exception as error:
-        raise ValueError(f"pymatgen cannot read {source.path}: {error}; try reader 'ase'") from error
+        raise InputError(f"pymatgen cannot read {source.path}: {error}; try reader 'ase'") from error
     pressure = float(run.incar.get("PSTRESS", 0.0)) * units.KBAR
     for step in run.ionic_steps[slicing]:
         atoms = AseAtomsAdaptor.get_atoms(step["structure"], msonable=False)
@@ -204,7 +205,7 @@ def write(path: str | os.PathLike, structures: Sequence[Atoms]) -> None:
     """
     path = Path(path)
     if path.suffix not in (".xyz", ".extxyz"):
-        raise ValueError(f"structures are written as .xyz or .extxyz, got {path.name!r}: other formats lose labels")
+        raise InputError(f"structures are written as .xyz or .extxyz, got {path.name!r}: other formats lose labels")
     with whole_file(path) as part:
         ase.io.write(part, [_outward(atoms) for atoms in structures], format="extxyz")
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from mlip.data.symmetry import symmetry_dataset
+from mlip.errors import InputError
 
 TOLERANCE = 0.01  # Å of the symmetry, and in occupancies
 
@@ -31,7 +32,7 @@ def permutations(cell: np.ndarray, fractional: np.ndarray, occupancies: Sequence
     labels = [next(k for k, kind in enumerate(kinds) if _same(occupancy, kind)) for occupancy in occupancies]
     found = symmetry_dataset(cell, fractional, labels, TOLERANCE)
     if found is None:
-        raise ValueError("no symmetry found in the average structure: two sites overlap, or the CIF lists one twice")
+        raise InputError("no symmetry found in the average structure: two sites overlap, or the CIF lists one twice")
     places = cKDTree((fractional % 1.0) % 1.0, boxsize=1.0)
     sent = [
         places.query((fractional @ r.T + t) % 1.0 % 1.0)[1]
@@ -52,13 +53,13 @@ def balanced(lattices: Sequence[Sublattice], charges: Mapping[str, float]) -> li
     """The same with whole numbers of ions, neutral in all, and as near to the occupancies as can be (the first of equals)."""
     missing = sorted({symbol for lattice in lattices for symbol in lattice.occupancy} - set(charges))
     if missing:
-        raise ValueError(
+        raise InputError(
             f"no formal charge was given for {', '.join(missing)}; charges are never guessed: charges.Li=1"
         )
     choices = [roundings(lattice) for lattice in lattices]
     number = math.prod(map(len, choices))
     if number > 10**6:
-        raise ValueError(
+        raise InputError(
             f"{number} ways to round the occupancies of {len(lattices)} sublattices: use a smaller supercell or higher symmetry"
         )
     best, charge_of_best, nearest = None, math.inf, math.inf
@@ -70,7 +71,7 @@ def balanced(lattices: Sequence[Sublattice], charges: Mapping[str, float]) -> li
         if abs(charge) < 1e-6 and away < charge_of_best:
             best, charge_of_best = chosen, away
     if best is None:
-        raise ValueError(
+        raise InputError(
             f"no whole numbers of ions near the occupancies are neutral with the charges {dict(charges)}: {nearest:g} e "
             "remain; repeat the cell, or look at charges and occupancies"
         )

@@ -6,6 +6,7 @@ from ase.geometry import complete_cell
 from torch import Tensor
 
 from mlip.data.graph import neighbour_list
+from mlip.errors import InputError
 
 
 class VerletList:
@@ -16,7 +17,7 @@ class VerletList:
 
     def __init__(self, cutoff: float, skin: float):
         if not (cutoff > 0 and skin >= 0):
-            raise ValueError(f"cutoff must be positive and skin not negative, got {cutoff} Å and {skin} Å")
+            raise InputError(f"cutoff must be positive and skin not negative, got {cutoff} Å and {skin} Å")
         self.cutoff, self.skin = cutoff, skin
         self.n_builds = 0
         self.pbc = None
@@ -60,9 +61,8 @@ class VerletList:
             moved = positions - np.linalg.solve(inverse.T, self.positions.T).T
             stretch = np.linalg.norm(inverse, 2)
         square = np.einsum("ij,ij->i", moved, moved)
-        largest = (
-            np.sqrt(np.partition(square, -2)[-2:]).sum() if len(square) > 1 else 0.0
-        )  # an atom takes its images along
+        # an atom takes its images along
+        largest = np.sqrt(np.partition(square, -2)[-2:]).sum() if len(square) > 1 else 0.0
         return bool((self.cutoff + largest) * stretch <= self.cutoff + self.skin)
 
     def build(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> None:

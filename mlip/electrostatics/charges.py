@@ -13,6 +13,7 @@ from mlip.electrostatics.functional import ChargeFunctional, ChargeState, energi
 from mlip.electrostatics.operator import coulomb_operator
 from mlip.electrostatics.parameters import DipoleHead, Electronegativity, PositiveTable, formal_charge_table
 from mlip.electrostatics.solvers import newton_correct, stationary_state
+from mlip.errors import InputError
 from mlip.nn.radial import polynomial_cutoff
 from mlip.nn.species import species_lookup
 
@@ -45,7 +46,7 @@ class FormalCharges(nn.Module):
         super().__init__()
         elements = list(statistics["elements"])
         if width <= 0:
-            raise ValueError(f"width must be positive, got {width} Å")
+            raise InputError(f"width must be positive, got {width} Å")
         self.width, self.tolerance, self.dipoles, self.mesh_above = width, tolerance, dipoles, mesh_above
         self.register_buffer("lookup", species_lookup(elements))
         self.register_buffer("formal", formal_charge_table([chemical_symbols[z] for z in elements], formal_charges))
@@ -176,7 +177,7 @@ class SplitCharges(nn.Module):
         super().__init__()
         elements = list(statistics["elements"])
         if bond_cutoff <= 0:
-            raise ValueError(f"bond_cutoff must be positive, got {bond_cutoff} Å")
+            raise InputError(f"bond_cutoff must be positive, got {bond_cutoff} Å")
         self.tolerance, self.bond_cutoff = tolerance, bond_cutoff
         self.register_buffer("lookup", species_lookup(elements))
         self.register_buffer("formal", formal_charge_table([chemical_symbols[z] for z in elements], formal_charges))
@@ -191,13 +192,13 @@ class SplitCharges(nn.Module):
         Raises ValueError for a field or charge groups.
         """
         if keys.CHARGE_GROUP in graph:
-            raise ValueError(
+            raise InputError(
                 "split charges take no charge groups: charge flows along bonds only; use model=qeq for groups"
             )
         if keys.FIELD in graph:
             strongest = float(graph[keys.FIELD].abs().max())
             if strongest > 0:
-                raise ValueError(
+                raise InputError(
                     f"split charges take no electric field, got {strongest} V/Å: use model=formal_dipoles, or F = Z* E"
                 )
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]

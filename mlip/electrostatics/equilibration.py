@@ -14,6 +14,7 @@ from mlip.electrostatics.ewald import Values, as_double, checked_system, coulomb
 from mlip.electrostatics.functional import group_constraint
 from mlip.electrostatics.slab import open_field
 from mlip.electrostatics.solvers import solve_constrained
+from mlip.errors import InputError
 
 
 class Equilibrium(NamedTuple):
@@ -76,7 +77,7 @@ def equilibrate(
         diagonal = torch.cat([diagonal, (1 / polarizability)[:, None].expand(n, 3).flatten()])
         constraint = torch.nn.functional.pad(constraint, (0, 3 * n))
     elif dipole_bias is not None:
-        raise ValueError("dipole_bias without polarizability: give the polarizability [n] e^2 Å^2/eV of the atoms")
+        raise InputError("dipole_bias without polarizability: give the polarizability [n] e^2 Å^2/eV of the atoms")
     matrix = matrix + torch.diag(diagonal)
     x, chemical_potential = solve_constrained(matrix, slope, constraint, target)
     energy = slope @ x + 0.5 * x @ matrix @ x
@@ -91,7 +92,7 @@ def _per_atom(value: Values, positions: Tensor) -> Tensor:
 def _require_positive(name: str, value: Tensor, unit: str, reason: str) -> None:
     if not bool((value > 0).all()):
         worst = int(value.argmin())
-        raise ValueError(f"{name} of atom {worst} is {float(value[worst])} {unit} and must be positive: {reason}")
+        raise InputError(f"{name} of atom {worst} is {float(value[worst])} {unit} and must be positive: {reason}")
 
 
 def _groups(
@@ -101,15 +102,15 @@ def _groups(
     total = as_double(total_charge, positions)
     if (charge_group is None) != (group_charge is None):
         missing = "group_charge" if group_charge is None else "charge_group"
-        raise ValueError(f"charge_group and group_charge come together; {missing} is missing")
+        raise InputError(f"charge_group and group_charge come together; {missing} is missing")
     if charge_group is None or group_charge is None:
         return torch.ones(1, len(positions), dtype=positions.dtype, device=positions.device), total[None]
     group = torch.as_tensor(charge_group, device=positions.device).long()
     if group.shape != (len(positions),):
-        raise ValueError(f"charge_group must be [n_atoms] = [{len(positions)}], got {list(group.shape)}")
+        raise InputError(f"charge_group must be [n_atoms] = [{len(positions)}], got {list(group.shape)}")
     constraint, target = group_constraint(group, as_double(group_charge, positions), 0, len(positions))
     if abs(float(target.detach().sum() - total.detach())) > 1e-9:
-        raise ValueError(
+        raise InputError(
             f"group_charge adds up to {float(target.sum())} e but total_charge is {float(total)} e: make them agree"
         )
     return constraint, target

@@ -21,6 +21,7 @@ from mlip.electrostatics.structure_factors import (
     wave_cutoff,
     wave_vectors,
 )
+from mlip.errors import InputError
 from mlip.units import COULOMB
 
 Values = Tensor | ArrayLike  # numbers, lists, arrays or tensors
@@ -100,24 +101,24 @@ def checked_system(
     """The four as float64 tensors (pbc bool) of one shape; raises ValueError if they make no system."""
     positions = torch.as_tensor(positions, dtype=torch.float64)
     if positions.ndim != 2 or positions.shape[1] != 3:
-        raise ValueError(f"positions must be [n_atoms, 3], got {list(positions.shape)}")
+        raise InputError(f"positions must be [n_atoms, 3], got {list(positions.shape)}")
     pbc = torch.as_tensor(pbc, device=positions.device).bool().expand(3)
     cell = as_double(torch.zeros(3, 3) if cell is None else cell, positions)
     if cell.shape != (3, 3):
-        raise ValueError(f"cell must be [3, 3] with lattice vectors as rows, got {list(cell.shape)}")
+        raise InputError(f"cell must be [3, 3] with lattice vectors as rows, got {list(cell.shape)}")
     n_periodic = int(pbc.sum())
     if n_periodic == 1:
-        raise ValueError(
+        raise InputError(
             f"pbc={pbc.tolist()}: one periodic direction is not supported (three, two or none are): "
             "take pbc=False for a molecule, or a cell with vacuum and pbc=True for a wire"
         )
     if n_periodic == 3 and float(torch.linalg.det(cell.detach()).abs()) < 1e-9:
-        raise ValueError(f"cell {cell.tolist()} has no volume, but pbc={pbc.tolist()}: give three independent vectors")
+        raise InputError(f"cell {cell.tolist()} has no volume, but pbc={pbc.tolist()}: give three independent vectors")
     if n_periodic == 2 and float(_area(cell.detach(), pbc)) < 1e-9:
-        raise ValueError(f"cell {cell.tolist()} spans no area in its periodic directions {pbc.tolist()}")
+        raise InputError(f"cell {cell.tolist()} spans no area in its periodic directions {pbc.tolist()}")
     width = as_double(0.0 if width is None else width, positions).expand(len(positions))
     if bool((width < 0).any()):
-        raise ValueError(f"width must be zero (point charge) or positive, got {float(width.detach().min())} Å")
+        raise InputError(f"width must be zero (point charge) or positive, got {float(width.detach().min())} Å")
     return positions, cell, pbc, width
 
 
@@ -183,7 +184,7 @@ def _real_space(
 def _refuse_coincident(i: Tensor, j: Tensor, bad: Tensor) -> None:
     if bool(bad.any()):
         first = int(bad.nonzero()[0])
-        raise ValueError(
+        raise InputError(
             f"atoms {int(i[first])} and {int(j[first])} lie within {COINCIDENT} Å of each other: the energy of "
             "coincident point charges is infinite; remove one, or give them a width"
         )

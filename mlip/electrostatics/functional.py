@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mlip.electrostatics.operator import CoulombOperator, apply_operator
+from mlip.errors import InputError
 
 
 class ChargeFunctional(NamedTuple):
@@ -116,7 +117,7 @@ def group_constraint(group: Tensor, group_charge: Tensor, first: int, last: int)
     """
     n_groups = group_charge.shape[0]
     if int(group.min()) < 0 or int(group.max()) >= n_groups:
-        raise ValueError(
+        raise InputError(
             f"charge_group must hold one index into group_charge (0..{n_groups - 1}) for every atom, "
             f"got {int(group.min())}..{int(group.max())}: give every atom a group"
         )
@@ -124,7 +125,7 @@ def group_constraint(group: Tensor, group_charge: Tensor, first: int, last: int)
     empty = torch.nonzero((counts == 0) & (group_charge != 0))
     if empty.shape[0] > 0:
         missing = int(empty[0])
-        raise ValueError(
+        raise InputError(
             f"charge group {missing} has no atom and cannot hold {float(group_charge[missing])} e: leave it out"
         )
     present, index = torch.unique(group[first:last], return_inverse=True)

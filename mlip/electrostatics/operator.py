@@ -34,6 +34,7 @@ from mlip.electrostatics.structure_factors import (
     structure_factor_matrix,
     structure_factors,
 )
+from mlip.errors import InputError
 
 
 class System(NamedTuple):
@@ -66,7 +67,7 @@ def coulomb_operator(
     """
     n_periodic, positions = int(system.pbc.sum()), system.positions
     if n_periodic == 1:
-        raise ValueError(
+        raise InputError(
             "one periodic direction is not supported by the Coulomb sum (pbc must be all, two or none): "
             "use pbc=False for a molecule, or a cell with vacuum and pbc=True for a wire"
         )

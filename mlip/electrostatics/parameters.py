@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mlip import units
+from mlip.errors import InputError
 from mlip.nn.species import SpeciesTable
 
 # e, the usual oxidation state in solid electrolytes, electrodes and their neighbours
@@ -30,7 +31,7 @@ class PositiveTable(nn.Module):
     def __init__(self, elements: list[int], initial: float, floor: float, name: str):
         super().__init__()
         if not 0 <= floor < initial:
-            raise ValueError(
+            raise InputError(
                 f"{name} starts at {initial} with the floor {floor}: it must start above it, and floor >= 0"
             )
         self.floor, self.start = float(floor), float(initial - floor)
@@ -91,5 +92,5 @@ def formal_charge_table(symbols: list[str], formal_charges: dict[str, float] | N
     known = {**FORMAL_CHARGE, **(formal_charges or {})}
     unknown = [symbol for symbol in symbols if symbol not in known]
     if unknown:
-        raise ValueError(f"no formal charge for {unknown}: give it, e.g. formal_charges={{{unknown[0]}: 2}}")
+        raise InputError(f"no formal charge for {unknown}: give it, e.g. formal_charges={{{unknown[0]}: 2}}")
     return torch.tensor([float(known[symbol]) for symbol in symbols], dtype=torch.float64)

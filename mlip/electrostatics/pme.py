@@ -15,6 +15,7 @@ from mlip.electrostatics.mesh import Mesh, apply_mesh, make_mesh, mesh_gradient_
 from mlip.electrostatics.pairs import Pairs, apply_pairs, make_pairs, neighbour_pairs, pair_slopes, sort_into_bins
 from mlip.electrostatics.slab import truncated_slab_box
 from mlip.electrostatics.splines import Stencil, make_stencil, mesh_coordinates
+from mlip.errors import InputError
 
 
 class EwaldSplit(NamedTuple):
@@ -49,7 +50,7 @@ def ewald_split(
     """
     n_periodic = int(pbc.sum())
     if n_periodic < 2:
-        raise ValueError(
+        raise InputError(
             f"the particle mesh needs three periodic directions or two (a slab), got {n_periodic}: "
             "use the dense solution for a molecule, or a cell with vacuum and pbc=True for a wire"
         )

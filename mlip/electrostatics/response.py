@@ -13,6 +13,7 @@ from mlip.electrostatics.charges import EquilibratedCharges, FormalCharges, Spli
 from mlip.electrostatics.ewald import Values, as_double, checked_system, coulomb_energy, coulomb_matrix
 from mlip.electrostatics.slab import slab_normal
 from mlip.electrostatics.solvers import solve_constrained
+from mlip.errors import InputError
 from mlip.nn.edges import edge_vectors
 
 ChargeTerm = FormalCharges | EquilibratedCharges | SplitCharges
@@ -58,9 +59,8 @@ def born_charges(
     if charges.requires_grad:
         box = torch.stack([_box(c, p) for c, p in zip(cell, pbc, strict=True)])
         fraction = torch.linalg.solve(box[batch].mT, positions.detach())
-        along = [
-            _along(positions, charges, fraction[:, m], pbc[batch, m], n_harmonics, create_graph) for m in range(3)
-        ]  # sum_j dq_j/dr_ib x_ij for each lattice direction m, [n, b]
+        # sum_j dq_j/dr_ib x_ij for each lattice direction m, [n, b]
+        along = [_along(positions, charges, fraction[:, m], pbc[batch, m], n_harmonics, create_graph) for m in range(3)]
         born = born + torch.einsum("ima,imb->iab", box[batch], torch.stack(along, dim=1))
     if sum_rule:
         excess = torch.zeros_like(cell).index_add(0, batch, born - charges[:, None, None] * unit)
@@ -133,7 +133,7 @@ def dielectric_tensor(
         moved = torch.linalg.solve(matrix[n:, n:] + torch.diag(diagonal), push)
     else:
         if charge_group is None or int(charge_group.max()) == 0:
-            raise ValueError(WHY_NO_DIELECTRIC)
+            raise InputError(WHY_NO_DIELECTRIC)
         push = torch.cat([_within_groups(positions, cell, charge_group), push])
         diagonal = torch.cat([as_double(hardness, positions).expand(n), diagonal])
         constraint = torch.zeros(int(charge_group.max()) + 1, 4 * n, dtype=positions.dtype)
@@ -152,7 +152,7 @@ def _within_groups(positions: Tensor, cell: Tensor, group: Tensor) -> Tensor:
     fraction = fraction - fraction.detach().round()
     if float(fraction.detach().abs().max()) > 0.25:
         worst = int(fraction.abs().amax(1).argmax())
-        raise ValueError(
+        raise InputError(
             f"atom {worst} lies {float(fraction.abs().max()):.2f} cell vectors from the first atom of group "
             f"{int(group[worst])}; a group must be compact (0.25 at most): " + WHY_NO_DIELECTRIC
         )
@@ -180,7 +180,7 @@ def makov_payne(cell: Values, total_charge: float, dielectric: Values = 1.0) -> 
     tensor = tensor * torch.eye(3, dtype=torch.float64) if tensor.ndim == 0 else tensor
     values, vectors = torch.linalg.eigh(0.5 * (tensor + tensor.T))
     if float(values.min()) <= 0:
-        raise ValueError(f"dielectric tensor must be positive, got eigenvalues {values.tolist()}")
+        raise InputError(f"dielectric tensor must be positive, got eigenvalues {values.tolist()}")
     scaled = cell @ vectors @ torch.diag(values.rsqrt()) @ vectors.T
     one = torch.ones(1, dtype=torch.float64)
     return -coulomb_energy(torch.zeros(1, 3), scaled, True, one) * total_charge**2 / values.prod().sqrt()
@@ -191,7 +191,7 @@ def electrostatic_term(potential: nn.Module) -> ChargeTerm:
     for term in potential.terms:
         if isinstance(term, ChargeTerm):
             return term
-    raise ValueError(
+    raise InputError(
         f"none of the terms {potential.term_names} makes charges: take a model with electrostatics, e.g. model=qeq"
     )
 
@@ -235,9 +235,9 @@ def model_dielectric_tensor(potential: nn.Module, graph: dict[str, Tensor]) -> T
     groups = graph.get(keys.CHARGE_GROUP)
     through_bonds = isinstance(term, SplitCharges)
     if through_bonds:
-        raise ValueError("eps_inf of split charges is not offered: take model=formal_dipoles, or differentiate charges")
+        raise InputError("eps_inf of split charges is not offered: take model=formal_dipoles, or differentiate charges")
     if isinstance(term, EquilibratedCharges) and (groups is None or not term.dipoles):
-        raise ValueError(WHY_NO_DIELECTRIC)
+        raise InputError(WHY_NO_DIELECTRIC)
     if not term.dipoles:
         return torch.eye(3, dtype=torch.float64)  # nothing responds at fixed ions
     system = (graph[keys.POSITIONS], graph[keys.CELL][0])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mlip import units
+from mlip.errors import InputError
 
 
 def slab_normal(cell: Tensor, pbc: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ def open_field(field: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
         along = torch.zeros_like(field)
     periodic = float((field - along).detach().abs().max())
     if periodic > 1e-9:
-        raise ValueError(
+        raise InputError(
             f"a field of {periodic} V/Å along a periodic direction has no energy -E.q r for charges that flow: "
             "keep it along open directions, or apply F = Z* E (mlip.electrostatics.born_charges)"
         )

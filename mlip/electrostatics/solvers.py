@@ -30,6 +30,7 @@ from mlip.electrostatics.preconditioner import (
     projected_step,
     single_precision_preconditioner,
 )
+from mlip.errors import ConvergenceError
 
 
 def minimise(
@@ -76,7 +77,7 @@ def minimise_with(
         finest = 1e-9 if operator.mesh is None else 1e-12  # on a mesh a restart costs more than it mends
         while not worst <= tolerance:  # NaN is not <= and is reported
             if count == limit:
-                raise RuntimeError(
+                raise ConvergenceError(
                     f"charges not relaxed after {limit} corrections, slope {worst} V left: "
                     "are atoms on top of each other, or is a hardness near zero?"
                 )
@@ -122,7 +123,7 @@ def conjugate_gradients(
         if bool(curvature <= 0.0):
             if slope.dtype != torch.float64:  # rounding: the next correction is in double precision
                 break
-            raise RuntimeError(
+            raise ConvergenceError(
                 f"the charges have no minimum: curvature {float(curvature)} eV along a direction; "
                 "a larger hardness or width is needed"
             )
@@ -235,7 +236,7 @@ class ConstantSolve(torch.autograd.Function):
         right = _without_constraint(functional, right, multipliers)
         x, steps = conjugate_gradients(p, functional, operator, right, tolerance, limit=500)
         if steps == 500:
-            raise RuntimeError("derivatives of the charges not converged in 500 steps: is a hardness near zero?")
+            raise ConvergenceError("derivatives of the charges not converged in 500 steps: is a hardness near zero?")
         return -x
 
     @staticmethod

@@ -66,9 +66,8 @@ def fit(n_atoms: np.ndarray, seconds: np.ndarray, errors: np.ndarray) -> Scaling
     if len(n_atoms) > free:
         covariance = np.linalg.pinv(solution.jac.T @ solution.jac) * max(1.0, 2 * solution.cost / (len(n_atoms) - free))
         error = float(np.sqrt(covariance[2, 2]))
-    t0 = (
-        float(solution.x[0]) if solution.x[0] > 1e-6 * seconds.min() else 0.0
-    )  # the solver stays a little inside its bound
+    # the solver stays a little inside its bound
+    t0 = float(solution.x[0]) if solution.x[0] > 1e-6 * seconds.min() else 0.0
     return Scaling(t0, float(np.exp(solution.x[1]) / n_atoms[0] ** power), power, error)
 
 
@@ -89,9 +88,8 @@ def motion(atoms: Atoms, timestep_fs: float, temperature_K: float) -> Iterator[n
     """
     rng = np.random.default_rng(0)
     masses = atoms.get_masses()[:, None] * ATOMIC_MASS
-    speed = rng.normal(size=(len(atoms), 3)) * np.sqrt(
-        2 * BOLTZMANN * temperature_K / masses
-    )  # Å/fs, largest of a swing
+    # Å/fs, largest of a swing
+    speed = rng.normal(size=(len(atoms), 3)) * np.sqrt(2 * BOLTZMANN * temperature_K / masses)
     omega, start, step = 2 * np.pi / PERIOD_FS, atoms.positions.copy(), 0
     while True:
         step += 1

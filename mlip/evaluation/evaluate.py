@@ -60,7 +60,7 @@ def evaluate_one(name: str, each: Property, calculator, folder: Path) -> Section
     try:
         section = each.evaluate(calculator)
         if not isinstance(section, Section):
-            raise TypeError(f"evaluate of a property returns a Section, {name} returned {type(section).__name__}")
+            raise InputError(f"evaluate of a property returns a Section, {name} returned {type(section).__name__}")
         error_file.unlink(missing_ok=True)
         return section
     except Exception as error:  # noqa: BLE001  one property that breaks must not take the others with it

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlip.data.structures import CHECKOUT
-from mlip.errors import InputError, MissingFileError
+from mlip.errors import InputError, MissingFileError, UnknownNameError
 
 TABLE = CHECKOUT / "datasets" / "literature" / "solid_electrolytes.csv"
 COLUMNS = ("material", "quantity", "value", "unit", "kind", "source", "verified")
@@ -56,7 +56,9 @@ def read_table(material: str | None = None, path: str | Path = TABLE) -> list[En
         entries.append(Entry(values=values, is_range=bool(ends), **rest))
     chosen = [entry for entry in entries if material in (None, entry.material)]
     if not chosen:
-        raise KeyError(f"no {material!r} in {path}; it has {', '.join(dict.fromkeys(e.material for e in entries))}")
+        raise UnknownNameError(
+            f"no {material!r} in {path}; it has {', '.join(dict.fromkeys(e.material for e in entries))}"
+        )
     return chosen
 
 

@@ -47,9 +47,8 @@ class RadialDistribution:
         if ours.keys() != theirs.keys():
             raise InputError(f"the trajectory has the pairs {', '.join(ours)}, the reference {', '.join(theirs)}: not the "
                              "same crystal")  # fmt: skip
-        ours = {
-            pair: g for pair, g in ours.items() if g.any() or theirs[pair].any()
-        }  # pairs that never meet agree in nothing
+        # pairs that never meet agree in nothing
+        ours = {pair: g for pair, g in ours.items() if g.any() or theirs[pair].any()}
         where, centres = dict(self.conditions or {}), self.width * (np.arange(round(self.cutoff / self.width)) + 0.5)
         data = {"r_A": centres.tolist(), "pairs": {pair: {"g": g.mean(0).tolist()} for pair, g in ours.items()}}
         results = peaks(centres, ours, where)

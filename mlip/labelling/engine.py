@@ -15,7 +15,7 @@ from ase.geometry import find_mic
 
 from mlip import keys
 from mlip.data.labels import SHORT, canonical
-from mlip.errors import LabellingError
+from mlip.errors import InputError, LabellingError
 
 MODEL_FILES = (".pt", ".pt2", ".pth", ".ckpt", ".model")  # the same name may hold another model tomorrow
 SAME_POSITION = 1e-3  # Å, rounding of positions in text files of other codes
@@ -69,7 +69,7 @@ def plain_settings(part) -> object:
         return part.tolist()
     if hasattr(part, "__qualname__"):
         return f"{part.__module__}.{part.__qualname__}"
-    raise TypeError(f"a label's settings cannot hold {part!r}: its numbers must be known when labels are resumed")
+    raise InputError(f"a label's settings cannot hold {part!r}: its numbers must be known when labels are resumed")
 
 
 def structure_id(atoms: Atoms) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ase import Atoms
 
 from mlip.data.structures import read, write
+from mlip.errors import StorageError
 from mlip.files import lock, write_json
 
 RESERVE = 2**22  # bytes kept free for the labels that are under way when the disk fills up
@@ -54,7 +55,7 @@ class LabelFolder:
             except OSError:
                 kept = "this last one is lost"
             n_labels = len(list(self.labels.glob("*.xyz")))
-            raise OSError(error.errno, f"no space left on the disk of {self.folder}: {n_labels} labels are safe in "
+            raise StorageError(error.errno, f"no space left on the disk of {self.folder}: {n_labels} labels are safe in "
                           f"{self.labels}, {kept}. Free some space and repeat the command: it continues") from error  # fmt: skip
 
     def record_failure(self, name: str, structure: str, cause: str, attempt: int) -> None:
@@ -86,7 +87,7 @@ class LabelFolder:
             self._reserve.write_bytes(bytes(RESERVE))
         except OSError as error:
             self._reserve.unlink(missing_ok=True)
-            raise OSError(error.errno, f"{self.folder} cannot take {RESERVE >> 20} MB ({error.strerror}): no label is "
+            raise StorageError(error.errno, f"{self.folder} cannot take {RESERVE >> 20} MB ({error.strerror}): no label is "
                           "begun that could not be written") from error  # fmt: skip
         try:
             yield

@@ -15,6 +15,8 @@ from ase.md.langevin import Langevin as AseLangevin
 from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
 
+from mlip.errors import InputError
+
 CHAIN = ("_q", "_p", "_thermostat._eta", "_thermostat._p_eta")
 BAROSTAT = ("_barostat._xi", "_barostat._p_xi")
 GPA = units.GPa  # eV/Å^3
@@ -107,7 +109,7 @@ class NPT:
 
     def start(self, atoms: Atoms, timestep: float, rng) -> MTKNPT | IsotropicMTKNPT:
         if not atoms.pbc.all():
-            raise ValueError(f"constant pressure needs three periodic directions, got pbc {atoms.pbc.tolist()}")
+            raise InputError(f"constant pressure needs three periodic directions, got pbc {atoms.pbc.tolist()}")
         dynamics = (IsotropicMTKNPT if self.isotropic else MTKNPT)(
             atoms,
             timestep,

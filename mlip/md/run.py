@@ -11,7 +11,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import atomic_numbers
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mlip.errors import GuardStop
+from mlip.errors import GuardStop, InputError
 from mlip.files import write_json
 from mlip.md.ensemble import get_state, maxwell, set_state, temperature
 from mlip.md.files import Files
@@ -134,25 +134,25 @@ def check_numbers(**numbers: float) -> None:
     """All must be positive; steps may be zero."""
     for name, value in numbers.items():
         if value < 0 or (value == 0 and name != "steps"):
-            raise ValueError(f"{name} must be positive, got {value}")
+            raise InputError(f"{name} must be positive, got {value}")
 
 
 def supercell(atoms: Atoms, repeat: Sequence[int], masses: Mapping[str, float] | None) -> Atoms:
     """A copy, repeated, its total charge too; with other masses where asked."""
     copies = int(np.prod(repeat))
     if len(repeat) != 3 or min(repeat) < 1:
-        raise ValueError(f"repeat must be three positive numbers, got {list(repeat)}")
+        raise InputError(f"repeat must be three positive numbers, got {list(repeat)}")
     if copies > 1 and "charge_group" in atoms.arrays:
-        raise ValueError("atoms with charge groups cannot be repeated: repeat first, then set the groups")
+        raise InputError("atoms with charge groups cannot be repeated: repeat first, then set the groups")
     large = atoms.repeat(tuple(int(n) for n in repeat))
     if len(large) < 2:
-        raise ValueError(f"dynamics needs at least two atoms, got {len(large)}; use repeat")
+        raise InputError(f"dynamics needs at least two atoms, got {len(large)}; use repeat")
     if "total_charge" in large.info:
         large.info["total_charge"] = copies * atoms.info["total_charge"]
     for symbol, mass in (masses or {}).items():
         chosen = large.numbers == atomic_numbers.get(symbol, 0)
         if not chosen.any() or not mass > 0:
-            raise ValueError(f"masses: {symbol}={mass} needs an element of {large.symbols} and a positive mass in u")
+            raise InputError(f"masses: {symbol}={mass} needs an element of {large.symbols} and a positive mass in u")
         changed = large.get_masses()
         changed[chosen] = mass
         large.set_masses(changed)
@@ -173,7 +173,7 @@ def check_settings(before: dict, now: dict, folder: Path) -> None:
     """ValueError when the folder holds a run of something else."""
     for name, value in before.items():
         if now[name] != value:
-            raise ValueError(
+            raise InputError(
                 f"{folder} holds a run with {name} {value}, asked is {now[name]}: continue with the same settings "
                 "(only steps may grow), or choose another folder"
             )

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
+from mlip.errors import InputError
 from mlip.nn.species import species_lookup
 
 
@@ -19,7 +20,7 @@ class AtomicEnergy(nn.Module):
         self.register_buffer("lookup", species_lookup(statistics["elements"]))
         table = torch.tensor(statistics["atomic_energies"], dtype=torch.float64)
         if table.shape != (len(statistics["levels"]), len(statistics["elements"])):
-            raise ValueError(
+            raise InputError(
                 f"atomic_energies must be [levels, elements] = [{len(statistics['levels'])}, "
                 f"{len(statistics['elements'])}], got {list(table.shape)}"
             )

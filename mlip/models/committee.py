@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
+from mlip.errors import InputError
 from mlip.nn.species import species_lookup
 
 
@@ -24,12 +25,12 @@ class Committee(nn.Module):
     def __init__(self, members: Sequence[nn.Module]):
         super().__init__()
         if len(members) < 2:
-            raise ValueError(f"a committee needs at least two members, got {len(members)}")
+            raise InputError(f"a committee needs at least two members, got {len(members)}")
         for number, member in enumerate(members[1:], 1):
             for name in ("elements", "levels", "cutoff"):
                 one, other = getattr(members[0], name), getattr(member, name)
                 if one != other:
-                    raise ValueError(
+                    raise InputError(
                         f"members of a committee share their {name}; member 0 has {one}, member {number} has {other}"
                     )
         first = members[0]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
+from mlip.errors import InputError
 from mlip.models.potential import Potential, strainable
 from mlip.nn.scatter import segment_sum
 from mlip.nn.species import species_lookup
@@ -37,7 +38,7 @@ class LastLayer(nn.Module):
         super().__init__()
         n_last = root.shape[0]
         if not 1 <= n_draws <= n_last:
-            raise ValueError(f"n_draws must be from 1 to the {n_last} numbers of the last layer, got {n_draws}")
+            raise InputError(f"n_draws must be from 1 to the {n_last} numbers of the last layer, got {n_draws}")
         self.elements, self.levels = list(potential.elements), list(potential.levels)
         self.term_names = list(potential.term_names)
         self.cutoff: float = float(potential.cutoff)

@@ -5,6 +5,7 @@ from ase.data import covalent_radii
 from torch import Tensor, nn
 
 from mlip import keys, units
+from mlip.errors import InputError
 from mlip.nn.radial import polynomial_cutoff
 from mlip.nn.scatter import segment_sum
 
@@ -34,7 +35,7 @@ class ZBL(nn.Module):
     def __init__(self, statistics: dict, radius_scale: float = 0.9):
         super().__init__()
         if radius_scale <= 0:
-            raise ValueError(f"radius_scale must be positive, got {radius_scale}")
+            raise InputError(f"radius_scale must be positive, got {radius_scale}")
         radii = torch.tensor(covalent_radii.copy())
         self.register_buffer("radii", radius_scale * radii.to(torch.float64))
 

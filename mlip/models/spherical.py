@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
+from mlip.errors import InputError
 from mlip.nn.constants import joined, split
 from mlip.nn.radial import bessel_basis
 from mlip.nn.scatter import gather_rows
@@ -181,9 +182,9 @@ class SphericalNetwork(nn.Module):
     ):
         super().__init__()
         if cutoff <= 0:
-            raise ValueError(f"cutoff must be positive, got {cutoff} Å")
+            raise InputError(f"cutoff must be positive, got {cutoff} Å")
         if min(n_channels, l_max, n_layers, n_basis, n_species) < 1:
-            raise ValueError(
+            raise InputError(
                 f"n_channels, l_max, n_layers, n_basis, n_species must be at least 1, "
                 f"got {n_channels}, {l_max}, {n_layers}, {n_basis}, {n_species}"
             )

@@ -9,6 +9,7 @@ from ase.data import covalent_radii
 from torch import Tensor, nn
 
 from mlip import keys
+from mlip.errors import InputError
 from mlip.nn.scatter import segment_sum
 from mlip.nn.species import species_lookup
 
@@ -33,7 +34,7 @@ class Wall(nn.Module):
     def __init__(self, statistics: dict, pair_strength: float = 200.0, crowding_strength: float = 20.0):
         super().__init__()
         if min(pair_strength, crowding_strength) <= 0:
-            raise ValueError(
+            raise InputError(
                 f"the strengths of the wall must be positive, got {pair_strength} and {crowding_strength} eV"
             )
         elements = list(statistics["elements"])

@@ -4,6 +4,8 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
+from mlip.errors import InputError
+
 MAX_ATOMIC_NUMBER = 118
 
 
@@ -17,7 +19,7 @@ def species_lookup(elements: list[int]) -> Tensor:
         or not elements
         or not 1 <= elements[0] <= elements[-1] <= MAX_ATOMIC_NUMBER
     ):
-        raise ValueError(
+        raise InputError(
             f"elements must be distinct ascending atomic numbers from 1 to {MAX_ATOMIC_NUMBER}, got {elements}"
         )
     lookup = torch.full((MAX_ATOMIC_NUMBER + 1,), -1, dtype=torch.int64)
@@ -31,7 +33,7 @@ def check_elements(atomic_numbers: Tensor, lookup: Tensor) -> None:
     if missing:
         known = [chemical_symbols[z] for z in range(len(lookup)) if lookup[z] >= 0]
         names = [chemical_symbols[z] for z in missing]
-        raise ValueError(
+        raise InputError(
             f"no parameters for {names}; the model knows {known}: train or fine-tune it with these elements"
         )
 

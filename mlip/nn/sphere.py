@@ -11,6 +11,8 @@ from scipy.integrate import lebedev_rule
 from scipy.special import sph_harm_y
 from torch import Tensor
 
+from mlip.errors import InputError
+
 
 def real_harmonics(points: np.ndarray, l_max: int) -> np.ndarray:
     """Y_lm(u) by scipy, for constants and tests: points [n, 3] unit vectors -> [n, (l_max+1)^2]."""
@@ -35,7 +37,7 @@ def quadrature(degree: int) -> tuple[np.ndarray, np.ndarray]:
         if rule >= degree:
             points, weights = lebedev_rule(rule)
             return points.T, weights / weights.sum()
-    raise ValueError(f"no quadrature on the sphere of degree {degree}; the largest here is 41: lower l_max or order")
+    raise InputError(f"no quadrature on the sphere of degree {degree}; the largest here is 41: lower l_max or order")
 
 
 def _monomials(unit: np.ndarray, l_max: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from pathlib import Path
 from ase import Atoms
 
 from mlip.data.structures import read, write
-from mlip.errors import FolderInUseError
+from mlip.errors import FolderInUseError, StorageError
 from mlip.evaluation.result import plain
 from mlip.files import lock, whole_file, write_json
 from mlip.sampling.context import PathRecord
@@ -150,7 +150,7 @@ class SamplingStore:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise OSError(error.errno, f"no space left on the disk of {self.folder}: every finished stage and label is safe. "
+            raise StorageError(error.errno, f"no space left on the disk of {self.folder}: every finished stage and label is safe. "
                           "Free some space and repeat the command: it continues") from error  # fmt: skip
 
     def lock(self) -> contextlib.AbstractContextManager:

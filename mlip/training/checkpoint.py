@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from mlip.errors import InputError, MissingFileError
 from mlip.files import whole_file
 
 
@@ -42,7 +43,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
 
     def __init__(self, folder: str | Path, keep_best: int, every_steps: int, every_minutes: float):
         if keep_best < 1 or every_steps < 1 or every_minutes <= 0:
-            raise ValueError(
+            raise InputError(
                 f"keep_best, every_steps, every_minutes must be positive, got {keep_best, every_steps, every_minutes}"
             )
         self.folder = Path(folder)
@@ -103,7 +104,7 @@ def read_run(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     checkpoint = read_checkpoint(best_checkpoint(path) if path.is_dir() else path)
     if "mlip" not in checkpoint:
-        raise ValueError(f"{path} is no checkpoint of `mlip train`: it holds {sorted(checkpoint)}")
+        raise InputError(f"{path} is no checkpoint of `mlip train`: it holds {sorted(checkpoint)}")
     return checkpoint
 
 
@@ -120,7 +121,7 @@ def best_checkpoint(folder: str | Path) -> Path:
     """
     last = Path(folder) / "checkpoints" / "last.ckpt"
     if not last.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no checkpoint in {folder}: {last} is missing; give the folder of a run of `mlip train`"
         )
     for state in read_checkpoint(last)["callbacks"].values():

@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from mlip.errors import InputError
+
 
 class WeightAverage(nn.Module):
     """theta_avg <- theta_avg + (1 - d) (theta - theta_avg),  d = min(decay, (1 + t) / (10 + t)) at update t = 0, 1, ...
@@ -17,7 +19,7 @@ class WeightAverage(nn.Module):
     def __init__(self, potential: nn.Module, decay: float):
         super().__init__()
         if not 0 <= decay < 1:
-            raise ValueError(f"the decay of the weight average must be in [0, 1), got {decay}")
+            raise InputError(f"the decay of the weight average must be in [0, 1), got {decay}")
         self.decay = decay
         self.potential = copy.deepcopy(potential).requires_grad_(False).eval()
         self.updates = 0

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mlip.data.graph import to_graph
 from mlip.data.splits import TRAIN, VALIDATION
 from mlip.data.structures import read
+from mlip.errors import InputError
 from mlip.models.committee import Committee
 from mlip.training.run import Run
 from mlip.training.uncertainty import calibrate, last_layer
@@ -50,12 +51,12 @@ def unseen(runs: Sequence[Run], data: pl.LightningDataModule) -> list[dict[str, 
     """The validation frames of the first run, which no run may have been trained on."""
     chosen = data.sets[VALIDATION]
     if len(chosen) == 0:
-        raise ValueError(f"{runs[0].folder} has no validation part to calibrate the uncertainty with: give calibrate=FILE with "
+        raise InputError(f"{runs[0].folder} has no validation part to calibrate the uncertainty with: give calibrate=FILE with "
                          "labelled frames that it was not trained on, or train with data.split.validation")  # fmt: skip
     wanted = set(chosen.sources())
     for run in runs[1:]:
         seen = wanted & set(run.split["frames"][TRAIN])
         if seen:
-            raise ValueError(f"{run.folder} was trained on {len(seen)} frames that validate {runs[0].folder}, {min(seen)} among them: "
+            raise InputError(f"{run.folder} was trained on {len(seen)} frames that validate {runs[0].folder}, {min(seen)} among them: "
                              "train all members with the same data.split, or give calibrate=FILE")  # fmt: skip
     return [chosen[i] for i in range(len(chosen))]

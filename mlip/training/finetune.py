@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mlip import keys
 from mlip.data.statistics import fit_atomic_energies
+from mlip.errors import InputError
 from mlip.training.checkpoint import averaged_weights, read_run
 
 
@@ -32,7 +33,7 @@ def fine_tune(
     checkpoint = read_run(path)
     old = checkpoint["mlip"]["statistics"]
     if lost := set(old["elements"]) - set(statistics["elements"]):
-        raise ValueError(f"elements {sorted(lost)} of {path} are missing: make the statistics with those of that run")
+        raise InputError(f"elements {sorted(lost)} of {path} are missing: make the statistics with those of that run")
     weights = averaged_weights(checkpoint)
     potential = copy_weights(weights, old["elements"], build(statistics))
     new_levels = [i for i, level in enumerate(statistics["levels"]) if level not in old["levels"]]
@@ -87,7 +88,7 @@ def copy_weights(weights: dict[str, Tensor], old_elements: list[int], potential:
             for name, parameter in module.named_parameters(recurse=False):
                 full_name = f"{prefix}.{name}" if prefix else name
                 if full_name not in weights:
-                    raise ValueError(
+                    raise InputError(
                         f"the checkpoint has no '{full_name}': fine-tuning needs the model it was trained with"
                     )
                 value = weights[full_name].to(parameter.dtype)
@@ -101,7 +102,7 @@ def copy_weights(weights: dict[str, Tensor], old_elements: list[int], potential:
                 ):
                     parameter[[list(elements).index(z) for z in old_elements]] = value
                 else:
-                    raise ValueError(
+                    raise InputError(
                         f"'{full_name}' is {list(parameter.shape)}, in the checkpoint {list(value.shape)}: "
                         "fine-tuning needs the model it was trained with"
                     )

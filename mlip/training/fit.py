@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 from torch import nn
 
+from mlip.errors import FolderInUseError, InputError
 from mlip.files import write_json
 from mlip.training.callbacks import History, ProgressBar
 from mlip.training.checkpoint import Checkpoints, WholeFiles, averaged_weights, read_checkpoint, read_run
@@ -56,7 +57,7 @@ def train(
     console = Console()
     checkpoints = Checkpoints(folder / "checkpoints", keep_best, checkpoint_every, checkpoint_minutes)
     if checkpoints.last.exists() and not resume:
-        raise FileExistsError(f"{folder} holds a training: go on with resume=true, or choose another folder")
+        raise FolderInUseError(f"{folder} holds a training: go on with resume=true, or choose another folder")
     module.budget = Budget(max_steps, max_epochs, max_seconds)
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -64,7 +65,7 @@ def train(
     history = History(folder / "metrics.csv", validate_every)
     callbacks = [history, ProgressBar(console, history), checkpoints]
     if patience is not None and not validates:
-        raise ValueError(
+        raise InputError(
             f"patience={patience} stops on the validation loss, but nothing validates: set data.split.validation"
         )
     if patience is not None:
@@ -80,7 +81,7 @@ def train(
         num_sanity_val_steps=0, limit_val_batches=1.0 if validates else 0, inference_mode=False, use_distributed_sampler=False,
     )  # fmt: skip
     if max_seconds is not None and trainer.world_size > 1:
-        raise ValueError(
+        raise InputError(
             "max_seconds counts the CPU time of one process; with several devices give max_steps or max_epochs"
         )
     data = StreamedData(datamodule)

@@ -12,6 +12,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 
 from mlip import keys
+from mlip.errors import InputError, UnknownNameError
 
 Penalty = Callable[[Tensor], Tensor]
 Weight = float | Sequence[float]
@@ -77,13 +78,13 @@ class AtomLoss:
             table = torch.ones(len(chemical_symbols), dtype=torch.float64)
             for symbol, weight in element_weights.items():
                 if symbol not in atomic_numbers:
-                    raise ValueError(f"element_weights names '{symbol}', which is no element; give symbols such as Li")
+                    raise InputError(f"element_weights names '{symbol}', which is no element; give symbols such as Li")
                 table[atomic_numbers[symbol]] = weight
             self.element_weight = table
 
     def __call__(self, results: dict[str, Tensor], graph: dict[str, Tensor]) -> Tensor:
         if self.result not in results:
-            raise KeyError(
+            raise UnknownNameError(
                 f"the loss on '{self.result}' needs a potential that gives it; this one gives {sorted(results)}"
             )
         weight = _structure_weight(graph)[graph[keys.BATCH]]
@@ -104,11 +105,11 @@ class WeightedSum:
 
     def __init__(self, parts: Mapping[str, Callable], weights: Mapping[str, Weight], second_stage: float = 1.0):
         if set(parts) != set(weights):
-            raise ValueError(f"every part of the loss needs a weight: parts {sorted(parts)}, weights {sorted(weights)}")
+            raise InputError(f"every part of the loss needs a weight: parts {sorted(parts)}, weights {sorted(weights)}")
         pairs = {name: (w, w) if isinstance(w, (int, float)) else tuple(w) for name, w in weights.items()}
         for name, pair in pairs.items():
             if len(pair) != 2 or min(pair) < 0:
-                raise ValueError(f"weight of '{name}' must be one or two numbers >= 0, got {weights[name]}")
+                raise InputError(f"weight of '{name}' must be one or two numbers >= 0, got {weights[name]}")
         self.weights: dict[str, tuple[float, float]] = {name: pair for name, pair in pairs.items() if max(pair) > 0}
         self.parts = {name: parts[name] for name in self.weights}
         self.asked = {part.result for part in self.parts.values() if isinstance(part, AtomLoss)}
@@ -137,7 +138,9 @@ def _mean(penalty: Penalty, result: Tensor, label: Tensor, weight: Tensor) -> Te
 
 def _label(graph: dict[str, Tensor], key: str) -> Tensor:
     if key not in graph:
-        raise KeyError(f"the loss needs the label '{key}', the graph has {sorted(graph)}; a missing label is NaN")
+        raise UnknownNameError(
+            f"the loss needs the label '{key}', the graph has {sorted(graph)}; a missing label is NaN"
+        )
     return graph[key]
 
 
@@ -149,5 +152,5 @@ def _structure_weight(graph: dict[str, Tensor]) -> Tensor:
 
 def _positive(scale: float) -> float:
     if not scale > 0:
-        raise ValueError(f"the scale of a penalty must be positive, got {scale}")
+        raise InputError(f"the scale of a penalty must be positive, got {scale}")
     return scale

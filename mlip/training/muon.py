@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from mlip.errors import InputError
+
 # an odd quintic that drives singular values towards one; K. Jordan et al., "Muon" (2024)
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
@@ -90,5 +92,5 @@ def muon(potential: nn.Module, lr: float, weight_decay: float, momentum: float, 
     ]
     groups = [group for group in groups if group["params"]]
     if not groups:
-        raise ValueError("the potential has nothing to train: no parameter needs a gradient")
+        raise InputError("the potential has nothing to train: no parameter needs a gradient")
     return Muon(groups, lr, weight_decay, momentum, betas)

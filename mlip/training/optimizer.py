@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from mlip.errors import InputError
+
 
 def adamw(
     potential: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float], amsgrad: bool = False
@@ -22,6 +24,6 @@ def adamw(
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if not groups:
-        raise ValueError("the potential has nothing to train: no parameter needs a gradient")
+        raise InputError("the potential has nothing to train: no parameter needs a gradient")
     # fused: one kernel for all parameters; a step of a small network is short enough to notice the difference
     return torch.optim.AdamW(groups, lr=lr, betas=tuple(betas), amsgrad=amsgrad, fused=True)

@@ -3,6 +3,8 @@
 import math
 import time
 
+from mlip.errors import InputError
+
 
 class Budget:
     """What a training may use. progress = the largest used fraction of steps, epochs and CPU seconds, from 0 to 1.
@@ -14,10 +16,10 @@ class Budget:
     def __init__(self, max_steps: int | None = None, max_epochs: int | None = None, max_seconds: float | None = None):
         self.limits = {"steps": max_steps, "epochs": max_epochs, "seconds": max_seconds}
         if all(limit is None for limit in self.limits.values()):
-            raise ValueError("a training needs an end: give max_steps, max_epochs or max_seconds")
+            raise InputError("a training needs an end: give max_steps, max_epochs or max_seconds")
         for name, limit in self.limits.items():
             if limit is not None and limit <= 0:
-                raise ValueError(f"max_{name} must be positive, got {limit}")
+                raise InputError(f"max_{name} must be positive, got {limit}")
         self.steps, self.epochs = 0, 0.0
         self._cpu_before, self._wall_before = 0.0, 0.0
         self.start()
@@ -61,7 +63,7 @@ class WarmupCosine:
 
     def __init__(self, warmup: float, final: float):
         if not (0 <= warmup < 1 and 0 <= final <= 1):
-            raise ValueError(f"warmup must be in [0, 1) and final in [0, 1], got {warmup} and {final}")
+            raise InputError(f"warmup must be in [0, 1) and final in [0, 1], got {warmup} and {final}")
         self.warmup, self.final = warmup, final
 
     def factor(self, progress: float) -> float:
@@ -89,7 +91,7 @@ class Plateau:
 
     def __init__(self, warmup: float, decay: float, patience: int, threshold: float, final: float):
         if not 0 < decay < 1:
-            raise ValueError(f"decay must be between 0 and 1, got {decay}")
+            raise InputError(f"decay must be between 0 and 1, got {decay}")
         self.warmup, self.decay, self.patience, self.threshold, self.final = warmup, decay, patience, threshold, final
         self.level, self.best, self.waited = 1.0, math.inf, 0
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
+from mlip.errors import InputError
 from mlip.models.last_layer import LastLayer
 from mlip.models.potential import Potential, strainable
 from mlip.nn.scatter import segment_sum
@@ -32,7 +33,7 @@ def last_layer_features(potential: Potential, graph: dict[str, Tensor]) -> Tenso
     """Derivative of every energy by the last weights, [n_systems, n_last] eV. Raises ValueError where there are none."""
     strained, _ = potential.described(strainable(graph)[0])
     if keys.LAST_LAYER not in strained:
-        raise ValueError(f"none of the terms {potential.term_names} has a learned last layer: take a committee instead")
+        raise InputError(f"none of the terms {potential.term_names} has a learned last layer: take a committee instead")
     return segment_sum(strained[keys.LAST_LAYER].detach().double(), graph[keys.BATCH], graph[keys.CELL].shape[0])
 
 
@@ -66,7 +67,7 @@ def fitted_rows(potential: Potential, graphs: Iterable[dict[str, Tensor]], seed:
         if len(errors):
             rows.append(torch.cat(kind) / errors.square().mean().sqrt().clamp(min=1e-6))
     if not rows:
-        raise ValueError("the covariance of the last layer needs frames with energies or forces, got none")
+        raise InputError("the covariance of the last layer needs frames with energies or forces, got none")
     return torch.cat(rows)
 
 
@@ -117,7 +118,7 @@ def calibrate(potential: nn.Module, graphs: Iterable[dict[str, Tensor]]) -> dict
             energy_sigma.append(results[keys.ENERGY_SIGMA].detach()[error.isfinite()]),
         )
     if not element:
-        raise ValueError("calibration needs held-out frames with labels, got none")
+        raise InputError("calibration needs held-out frames with labels, got none")
     freedom = float(potential.spread_freedom)
     sigma, error, number = torch.cat(force_sigma), torch.cat(force_error), torch.cat(element)
     everyone = scale(sigma, error, freedom)

@@ -9,6 +9,7 @@ from torch import nn
 
 from mlip import keys
 from mlip.data.graph import collate, to_graph
+from mlip.errors import InputError
 from mlip.holes import Fall, Path, described, fall_of, search_paths, worst
 from mlip.models.potential import Potential
 from mlip.models.wall import Wall
@@ -91,7 +92,7 @@ def without_holes(potential: nn.Module, structures: Sequence[Atoms], largest_fal
             f"{fall.kind} {fall.what} by {fall.fall_eV:.3g} eV from {fall.begins_at:.2f} on"
             for fall in worst(falls).values() if not fall.fall_eV <= largest_fall_eV
         )  # fmt: skip
-        raise ValueError(
+        raise InputError(
             f"the potential has holes, its energy falls as atoms are pushed together: {holes}; allowed are {largest_fall_eV} eV. "
             "Train with the term `wall`, or write it all the same with max_fall_eV=null"
         )

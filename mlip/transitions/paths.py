@@ -89,9 +89,8 @@ def idpp(images: list[Atoms], cutoff: float = 5.0) -> list[Atoms]:
         minimum = minimize(mismatch, image.positions.ravel(), args=arguments, jac=True, method="L-BFGS-B", tol=1e-6)
         better = image.copy()
         better.positions = minimum.x.reshape(-1, 3)
-        better.positions -= np.median(
-            better.positions - image.positions, axis=0
-        )  # S does not hold the crystal in place
+        # S does not hold the crystal in place
+        better.positions -= np.median(better.positions - image.positions, axis=0)
         out.append(better)
     return [*out, images[-1]]
 

@@ -19,9 +19,8 @@ def test_five_points_of_ten_percent_give_the_published_interval():
     fitted = fit(T, line(T), np.full(5, 0.1))
     room = extrapolate(fitted, 300.0)
     assert fitted.energy == pytest.approx(0.3)
-    assert np.sqrt(fitted.covariance[1, 1]) == pytest.approx(
-        0.016, rel=0.25
-    )  # docs/theory/diffusion.md: +-16 meV, D(300 K) x/1.48
+    # docs/theory/diffusion.md: +-16 meV, D(300 K) x/1.48
+    assert np.sqrt(fitted.covariance[1, 1]) == pytest.approx(0.016, rel=0.25)
     assert np.sqrt(room.high / room.value) == pytest.approx(1.48, rel=0.2)
     assert room.value == pytest.approx(line(300.0))
 

@@ -77,9 +77,8 @@ def test_the_figures_come_from_json_alone_and_have_units_on_every_axis(arrhenius
 
 def test_walkers_on_a_lattice_hop_as_often_and_as_far_as_they_were_told():
     rng = np.random.default_rng(6)
-    ions = np.repeat(
-        hoppers(rng, 1, 300, 12, 0.05, hop=3.0, vibration=0.0)[0], 20, axis=0
-    )  # a hop every 20 steps of 0.05 ps
+    # a hop every 20 steps of 0.05 ps
+    ions = np.repeat(hoppers(rng, 1, 300, 12, 0.05, hop=3.0, vibration=0.0)[0], 20, axis=0)
     ions += 0.15 * rng.normal(size=ions.shape) + 1.0
     cell = np.diag([9.0, 9.0, 9.0])
     results, data = hopping.hopping(crystal(ions, cell, interval_ps=0.05))

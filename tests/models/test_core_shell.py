@@ -76,9 +76,8 @@ def test_a_free_ion_has_the_polarisability_of_its_spring():
         inputs[keys.FIELD] = torch.tensor([[0.0, strength, 0.0]], dtype=torch.float64)
         results = model(inputs)
         moments.append(results["dipoles"][0])
-        assert results["forces"][0, 1].item() == pytest.approx(
-            -2 * strength, abs=1e-9
-        )  # the whole ion feels its charge
+        # the whole ion feels its charge
+        assert results["forces"][0, 1].item() == pytest.approx(-2 * strength, abs=1e-9)
     slope = (moments[0] - moments[1]) / 2e-3
     assert slope[1].item() == pytest.approx(2.86902**2 / 74.92, rel=1e-6)
     assert slope[1].item() * COULOMB == pytest.approx(1.582, abs=1e-3)

@@ -8,7 +8,7 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from mlip import units
-from mlip.errors import InputError
+from mlip.errors import InputError, UnknownNameError
 from mlip.evaluation.plots import BLUE, ORANGE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
@@ -84,7 +84,7 @@ def check_reference(reference: Mapping[str, float], atoms: Atoms) -> None:
     own = parameters(unconstrained(atoms))
     for name, value in reference.items():
         if name not in UNITS:
-            raise KeyError(f"a lattice has no {name!r}; a reference may give {', '.join(UNITS)}")
+            raise UnknownNameError(f"a lattice has no {name!r}; a reference may give {', '.join(UNITS)}")
         if not abs(value / own[name] - 1) < OTHER_CELL:
             raise InputError(
                 f"reference {name} = {value:g} {UNITS[name]}, the cell has {own[name]:g}: give the reference of the "

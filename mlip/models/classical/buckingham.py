@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mlip import keys, units
 from mlip.electrostatics.kernels import smooth_cutoff
 from mlip.electrostatics.parameters import formal_charge_table
+from mlip.errors import InputError
 from mlip.nn.scatter import gather_rows, segment_sum
 from mlip.nn.species import species_lookup
 
@@ -55,7 +56,7 @@ def ionic_radius(symbol: str, charge: float) -> float:
 
     radii = Element(symbol).ionic_radii
     if not radii:
-        raise ValueError(
+        raise InputError(
             f"no ionic radius of {symbol} in pymatgen: give its pairs, e.g. pairs={{{symbol}-O: [A, rho, C]}}"
         )
     return float(radii[min(radii, key=lambda state: abs(state - charge))])
@@ -90,7 +91,7 @@ class BuckinghamTable(nn.Module):
         parameters = {**published_parameters(), **(pairs or {})}
         start_of = {frozenset(name.split("-")): values for name, values in parameters.items()}
         if unknown := [name for name in pairs or {} if len(name.split("-")) != 2]:
-            raise ValueError(f"pairs names {unknown[0]!r}; a pair is written Li-O")
+            raise InputError(f"pairs names {unknown[0]!r}; a pair is written Li-O")
         rows, index = [], torch.zeros(len(elements), len(elements), dtype=torch.int64)
         for i, one in enumerate(symbols):
             for j, two in enumerate(symbols[: i + 1]):
@@ -100,7 +101,7 @@ class BuckinghamTable(nn.Module):
         start = torch.tensor(rows, dtype=torch.float64)
         if bool((start < 0).any()) or bool((start[:, 1] == 0).any()):
             wrong = [list(row) for row in rows if min(row) < 0 or row[1] == 0]
-            raise ValueError(f"A and C must be >= 0 and rho > 0, got {wrong}")
+            raise InputError(f"A and C must be >= 0 and rho > 0, got {wrong}")
         self.register_buffer("pair", index)
         self.register_buffer("start", start)
         self.learned = nn.Parameter(torch.zeros(len(rows), 3))

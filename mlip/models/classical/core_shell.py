@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mlip import keys, units
 from mlip.electrostatics.batch import systems_of
 from mlip.electrostatics.parameters import formal_charge_table
+from mlip.errors import InputError
 from mlip.models.classical.buckingham import BuckinghamTable
 from mlip.models.classical.core_shell_energy import CoreShellSystem, core_shell_energies, detached
 from mlip.models.classical.shell_relaxation import relax_shells, shells_at_rest
@@ -22,13 +23,13 @@ def shell_start(symbols: list[str], charges: Tensor, shells: Mapping[str, list[f
     Anions that `shells` does not name: Y = z - 1 e and a polarisability Y^2 / k of 2 Å^3, a generic start.
     """
     if unknown := [symbol for symbol in shells if symbol in symbols and charges[symbols.index(symbol)] >= 0]:
-        raise ValueError(f"shells names {unknown}, no anions: only anions have shells here")
+        raise InputError(f"shells names {unknown}, no anions: only anions have shells here")
     rows = []
     for symbol, charge in zip(symbols, charges.tolist(), strict=True):
         generic = [charge - 1.0, units.COULOMB * (charge - 1.0) ** 2 / 2.0]
         rows.append(list(shells.get(symbol, generic)) if charge < 0 else [0.0, 0.0])
         if charge < 0 and not (rows[-1][0] != 0 and rows[-1][1] > 0):
-            raise ValueError(f"a shell needs a charge Y and a spring k > 0 eV/Å^2, got {symbol}: {rows[-1]}")
+            raise InputError(f"a shell needs a charge Y and a spring k > 0 eV/Å^2, got {symbol}: {rows[-1]}")
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -59,7 +60,7 @@ class CoreShell(nn.Module):
         elements = list(statistics["elements"])
         symbols = [chemical_symbols[z] for z in elements]
         if cutoff < 7 * width or stiffening <= 0:
-            raise ValueError(
+            raise InputError(
                 f"width must be at most cutoff / 7 and stiffening positive, got {width}, {cutoff} and {stiffening} Å"
             )
         self.cutoff, self.width = float(cutoff), float(width)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
+from mlip.errors import InputError
 
 
 class Featureless(nn.Module):
@@ -14,7 +15,7 @@ class Featureless(nn.Module):
     def __init__(self, statistics: dict[str, Any], cutoff: float):
         super().__init__()
         if cutoff <= 0:
-            raise ValueError(f"cutoff must be positive, got {cutoff} Å")
+            raise InputError(f"cutoff must be positive, got {cutoff} Å")
         self.cutoff = float(cutoff)
         self.n_features = 0
         self.register_buffer("nothing", torch.zeros(0), persistent=False)  # has the dtype of terms with weights

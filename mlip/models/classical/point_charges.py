@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from mlip import keys, units
 from mlip.electrostatics.charges import FormalCharges
 from mlip.electrostatics.kernels import point_correction, smooth_cutoff
+from mlip.errors import InputError
 from mlip.nn.scatter import segment_sum
 
 
@@ -28,7 +29,7 @@ class PointCharges(nn.Module):
     ):
         super().__init__()
         if cutoff < 7 * width:
-            raise ValueError(f"width={width} Å is too wide for the cutoff of {cutoff} Å: at most cutoff / 7")
+            raise InputError(f"width={width} Å is too wide for the cutoff of {cutoff} Å: at most cutoff / 7")
         self.cutoff, self.width = float(cutoff), float(width)
         self.gaussians = FormalCharges(statistics, formal_charges, width, tolerance, mesh_above=mesh_above)
 

@@ -10,6 +10,7 @@ from mlip import units
 from mlip.electrostatics.kernels import point_correction, radial_kernels, smooth_cutoff
 from mlip.electrostatics.operator import CoulombOperator
 from mlip.electrostatics.structure_factors import structure_amplitudes
+from mlip.errors import ConvergenceError
 from mlip.models.classical.core_shell_energy import (
     CoreShellSystem,
     charge_sites,
@@ -33,7 +34,7 @@ def relax_shells(ions: CoreShellSystem, tolerance: float = 1e-9, limit: int = 50
     steps = 0
     while not bool(slope.abs().max() <= tolerance):  # NaN goes on, to be refused
         if steps == limit or not bool(torch.isfinite(slope).all()):
-            raise RuntimeError(
+            raise ConvergenceError(
                 f"shells not relaxed after {steps} steps, force {float(slope.abs().max())} eV/Å left: are ions on "
                 "top of each other, or is a spring too soft? A smaller `stiffening` holds shells to their cores"
             )
