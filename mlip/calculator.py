@@ -17,7 +17,7 @@ from torch import Tensor
 from mlip import keys
 from mlip.data.graph import collate, geometry
 from mlip.data.verlet import VerletList
-from mlip.errors import InputError
+from mlip.errors import ConvergenceError, InputError
 from mlip.export import arguments, load
 from mlip.nn.memory import keep_freed_memory
 
@@ -137,7 +137,11 @@ class ExportedCalculator(Calculator):
     def evaluate(self, graph: dict[str, Tensor]) -> dict[str, np.ndarray]:
         """The model's results as arrays."""
         inputs = [value if value is None else value.to(self.device) for value in arguments(graph)]
-        return {name: value.cpu().numpy() for name, value in self.model(*inputs).items()}
+        try:
+            results = self.model(*inputs)
+        except torch.jit.Error as error:  # charges or shells that do not relax; the last line is the message
+            raise ConvergenceError(str(error).strip().splitlines()[-1].partition(": ")[2]) from error
+        return {name: value.cpu().numpy() for name, value in results.items()}
 
     def graph(self, atoms: Atoms, verlet: VerletList) -> dict[str, Tensor]:
         """The structure with its neighbours, after a look at whether the model can answer for it."""

@@ -4,6 +4,8 @@ The command prints these as one line; any other exception is a defect of mlip an
 Each child keeps the builtin class that callers of the Python API catch.
 """
 
+import math
+
 
 class MlipError(Exception):
     """Base class of all errors raised on purpose."""
@@ -44,4 +46,11 @@ class LabellingError(MlipError, RuntimeError):
 
 
 class GuardStop(MlipError, RuntimeError):
-    """Dynamics was stopped; the message says what left which limit, when, and where the frames are."""
+    """Dynamics was stopped; the message says what left which limit, when, and where the frames are.
+
+    time_fs   of the step that was refused
+    """
+
+    def __init__(self, message: str, time_fs: float = math.nan):
+        super().__init__(message)
+        self.time_fs = time_fs

@@ -1,5 +1,6 @@
 """Guard: stops dynamics that has left the physics, and keeps the last frame that was good."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from mlip.data.graph import neighbour_list
 class Guard:
     """Limits that only a broken trajectory crosses; None takes one out.
 
-    max_temperature_K, min_distance (Å, any two atoms), max_force (eV/Å); looked at every `every` steps.
+    max_temperature_K, max_force (eV/Å): looked at in every step, before anything of it is kept
+    min_distance       Å, of any two atoms: every `every` steps, and before a frame is kept
     """
 
     max_temperature_K: float | None = 5000.0
@@ -22,14 +24,29 @@ class Guard:
     max_force: float | None = 100.0
     every: int = 10
 
-    def complaint(self, atoms: Atoms, temperature_K: float) -> str | None:
-        """What has left its limits; None where all is well."""
+    def complaint(
+        self,
+        atoms: Atoms,
+        temperature_K: float,
+        distances: bool = True,
+        shortest: Mapping[str, float | None] | None = None,
+    ) -> str | None:
+        """What has left its limits; None if nothing has.
+
+        distances  False leaves out the search for close pairs
+        shortest   {"Li-O": Å} of the training data: the message names the pair that is closest against them
+        """
         if not np.isfinite(atoms.positions).all():
             return "positions are not finite"
+        limit = self.left_limit(atoms, temperature_K, distances)
+        return limit and limit + closest_pair(atoms, shortest or {})
+
+    def left_limit(self, atoms: Atoms, temperature_K: float, distances: bool) -> str | None:
+        """The limit that is left, in words."""
         # written so that NaN is a complaint too
         if self.max_temperature_K is not None and not temperature_K <= self.max_temperature_K:
             return f"temperature {temperature_K:.0f} K is above max_temperature_K {self.max_temperature_K:.0f}"
-        if self.min_distance is not None:
+        if self.min_distance is not None and distances:
             pairs, shift = neighbour_list(atoms, self.min_distance)
             if pairs.shape[1]:
                 vector = atoms.positions[pairs[1]] + shift.numpy() @ atoms.cell.array - atoms.positions[pairs[0]]
@@ -46,6 +63,26 @@ class Guard:
                     f"force {forces[atom]:.1f} eV/Å on atom {atom} ({symbol}) is above max_force {self.max_force:.1f}"
                 )
         return None
+
+
+def closest_pair(atoms: Atoms, shortest: Mapping[str, float | None]) -> str:
+    """The pair that is closest against the shortest distance of its elements in the data, in words; "" without data."""
+    known = {tuple(sorted(pair.split("-"))): distance for pair, distance in shortest.items() if distance}
+    if not known:
+        return ""
+    pairs, shift = neighbour_list(atoms, max(known.values()))
+    vector = atoms.positions[pairs[1]] + shift.numpy() @ atoms.cell.array - atoms.positions[pairs[0]]
+    distance = np.linalg.norm(vector, axis=1)
+    symbols = np.array(atoms.get_chemical_symbols())[pairs.numpy()].T
+    limit = np.array([known.get(tuple(sorted(pair)), np.nan) for pair in symbols])
+    if not np.isfinite(distance / limit).any():
+        return ""
+    closest = int(np.nanargmin(distance / limit))
+    i, j = pairs[:, closest].tolist()
+    return (
+        f"; {symbols[closest][0]}-{symbols[closest][1]} (atoms {i} and {j}) are {distance[closest]:.2f} Å apart, the "
+        f"training data end at {limit[closest]:.2f} Å"
+    )
 
 
 def keep_frames(folder: Path, good: Atoms, bad: Atoms) -> str:

@@ -11,7 +11,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import atomic_numbers
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mlip.errors import GuardStop, InputError
+from mlip.errors import ConvergenceError, GuardStop, InputError
 from mlip.files import write_json
 from mlip.md.ensemble import get_state, maxwell, set_state, temperature
 from mlip.md.files import Files
@@ -79,6 +79,7 @@ def run(
         rng.bit_generator.state = json.loads(str(state["rng"]))
         first, wall = int(state["step"]), float(state["wall_s"])
     begin = time.perf_counter() - wall
+    shortest = getattr(calculator, "metadata", {}).get("shortest_distances_A")  # of the data behind a potential of ours
 
     files.open(state)
     good = None
@@ -94,12 +95,13 @@ def run(
                     try:
                         dynamics.step()
                         atoms.get_forces()
-                    except ValueError as error:  # the calculator has no answer for such a structure
+                    except (ValueError, ConvergenceError) as error:  # the calculator has no answer for such a structure
                         complaint = str(error)
                 atoms.info.update(step=step, time_fs=step * timestep_fs)
-                if complaint is None and (step % guard.every == 0 or step % frame_every == 0):
-                    complaint = guard.complaint(atoms, temperature(atoms, ensemble.removed))
-                    good = atoms.copy() if complaint is None else good
+                if complaint is None:
+                    distances = step % guard.every == 0 or step % frame_every == 0
+                    complaint = guard.complaint(atoms, temperature(atoms, ensemble.removed), distances, shortest)
+                    good = atoms.copy() if complaint is None and distances else good
                 if complaint is not None:
                     raise stopped(folder, step, timestep_fs, complaint, good, atoms)
                 is_new = state is None or step > first
@@ -197,8 +199,10 @@ def stopped(folder: Path, step: int, timestep_fs: float, complaint: str, good: A
     """The exception that ends the run, frames kept."""
     when = f"MD stopped at step {step} ({step * timestep_fs:g} fs): {complaint}"
     if good is None:
-        return GuardStop(f"{when}. The first frame is already beyond the limits: relax it, or raise the limit")
-    return GuardStop(f"{when}. {keep_frames(folder, good, bad)}; smaller timestep_fs, or more training data there")
+        remedy = "The first frame is already beyond the limits: relax it, or raise the limit"
+    else:
+        remedy = f"{keep_frames(folder, good, bad)}; smaller timestep_fs, or more training data there"
+    return GuardStop(f"{when}. {remedy}", step * timestep_fs)
 
 
 def read_thermo(folder) -> dict[str, np.ndarray]:
