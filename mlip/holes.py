@@ -59,6 +59,22 @@ def shortest_of(table: Mapping[str, float | None], one: int, two: int) -> float:
     return 0.9 * float(covalent_radii[one] + covalent_radii[two]) if known is None else known
 
 
+def shortest_in(structures: Sequence[Atoms], cutoff: float = 6.0) -> dict[str, float | None]:
+    """{"Li-O": Å}: the shortest distance of each pair of elements in some structures, None if none is within the cutoff."""
+    numbers = sorted({int(z) for atoms in structures for z in atoms.numbers})
+    table: dict[str, float | None] = {
+        f"{chemical_symbols[a]}-{chemical_symbols[b]}": None for a, b in combinations_with_replacement(numbers, 2)
+    }
+    for atoms in structures:
+        pairs, shift = neighbour_list(atoms, cutoff)
+        vector = atoms.positions[pairs[1]] - atoms.positions[pairs[0]] + shift.numpy() @ atoms.cell.array
+        elements, distance = np.sort(atoms.numbers[pairs.numpy()].T, axis=1), np.linalg.norm(vector, axis=1)
+        for a, b in np.unique(elements, axis=0):
+            name = f"{chemical_symbols[a]}-{chemical_symbols[b]}"
+            table[name] = min(float(distance[(elements == (a, b)).all(1)].min()), table[name] or np.inf)
+    return table
+
+
 def pairs_alone(numbers: Sequence[int], table: Mapping[str, float | None], n_steps: int) -> Iterator[Path]:
     """Two atoms in vacuum, each pair of elements."""
     for one, two in combinations_with_replacement(sorted(set(numbers)), 2):
@@ -118,15 +134,19 @@ def squeezed_cell(atoms: Atoms, table: Mapping[str, float | None], n_steps: int)
     return Path("cell", tuple(atoms.numbers.tolist()), volumes, structures, volumes ** (1 / 3) * slack >= 1.0)
 
 
-def fall_of(path: Path, energies: Energies, atoms_per_call: int = 4000) -> Fall:
-    """The largest fall along a path: what lies below an earlier energy. An energy that is no number has fallen for ever.
-
-    energies  of a list of structures, [n] eV; +inf if there is no answer, the path ends before it
-    A point at which the moved atom passes a third one may lie lower than those before, but not below the start.
-    """
+def energies_along(path: Path, energies: Energies, atoms_per_call: int = 4000) -> np.ndarray:
+    """Energies of a path's structures, [n] eV; +inf if there is no answer."""
     size = max(1, atoms_per_call // len(path.structures[0]))
     parts = [path.structures[start : start + size] for start in range(0, len(path.structures), size)]
-    energy = np.concatenate([energies(part) for part in parts])
+    return np.concatenate([energies(part) for part in parts])
+
+
+def fall_of(path: Path, energy: np.ndarray) -> Fall:
+    """The largest fall along a path: what lies below an earlier energy. An energy that is no number has fallen for ever.
+
+    energy  [n] eV, along the path; it ends before the first +inf
+    A point at which the moved atom passes a third one may lie lower than those before, but not below the start.
+    """
     energy = energy[: int(np.argmax(np.isposinf(energy)))] if np.isposinf(energy).any() else energy
     if len(energy) == 0:
         return Fall(path.kind, path_name(path), 0.0, None, 0.0)

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from mlip.holes import fall_of, search_paths, worst
+from mlip.holes import energies_along, fall_of, search_paths, shortest_in, worst
 
 SHORTEST = {"Ar-Ar": 3.3}
 
@@ -33,18 +33,22 @@ def with_hole(r):
     return lennard_jones(np.maximum(r, 2.0)) - 60.0 * np.clip(2.0 - r, 0.0, None)
 
 
+def fall_along(path, function):
+    return fall_of(path, energies_along(path, pair_energy(function)))
+
+
 CRYSTAL = bulk("Ar", "fcc", a=5.26, cubic=True).repeat((2, 2, 2))
 
 
 def test_a_potential_that_repels_has_no_hole():
-    falls = worst([fall_of(path, pair_energy(lennard_jones)) for path in search_paths([CRYSTAL], SHORTEST)])
+    falls = worst([fall_along(path, lennard_jones) for path in search_paths([CRYSTAL], SHORTEST)])
     assert set(falls) == {"pair", "triplet", "pair_in_crystal", "cell"}
     assert all(fall.fall_eV < 1e-6 and fall.begins_at is None for fall in falls.values()), falls
 
 
 def test_a_hole_is_found_with_its_depth_and_its_edge():
     pair = next(path for path in search_paths([CRYSTAL], SHORTEST) if path.kind == "pair")
-    fall = fall_of(pair, pair_energy(with_hole))
+    fall = fall_along(pair, with_hole)
     assert fall.what == "Ar-Ar"
     assert fall.fall_eV == pytest.approx(60 * (2.0 - 0.3), rel=0.02)
     assert fall.begins_at == pytest.approx(2.0, rel=0.05)
@@ -52,4 +56,9 @@ def test_a_hole_is_found_with_its_depth_and_its_edge():
 
 def test_an_energy_that_is_not_finite_has_fallen_for_ever():
     pair = search_paths([CRYSTAL], SHORTEST)[0]
-    assert fall_of(pair, pair_energy(lambda r: np.where(r < 1, np.nan, 1 / r))).fall_eV == np.inf
+    assert fall_along(pair, lambda r: np.where(r < 1, np.nan, 1 / r)).fall_eV == np.inf
+
+
+def test_the_shortest_distances_of_structures_come_with_their_images():
+    assert shortest_in([CRYSTAL]) == {"Ar-Ar": pytest.approx(5.26 / np.sqrt(2))}
+    assert shortest_in([Atoms("ArNe", [[0, 0, 0], [0, 0, 9.0]])]) == {"Ne-Ne": None, "Ne-Ar": None, "Ar-Ar": None}

@@ -131,6 +131,8 @@ def value(result: Result) -> str:
     """The value, or its bound if it has none."""
     if result.value is None and result.high is not None:
         return f"&lt; {number(result.high)}"
+    if result.value is None and result.low is not None:
+        return f"&gt; {number(result.low)}"
     return number(result.value) or "–"
 
 

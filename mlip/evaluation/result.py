@@ -52,7 +52,8 @@ class Result:
         where = ", ".join(f"{name}={value}" for name, value in self.conditions.items())
         ends = ["?" if end is None else f"{end:.3g}" for end in (self.low, self.high)]
         if self.value is None:
-            text = f"{self.name} < {ends[1]}{unit}" if self.high is not None else f"{self.name}: no value"
+            bound = f"< {ends[1]}" if self.high is not None else f"> {ends[0]}" if self.low is not None else ""
+            text = f"{self.name} {bound}{unit}" if bound else f"{self.name}: no value"
         else:
             text = f"{self.name} = {self.value:.4g}{unit}" + (f" [{ends[0]}, {ends[1]}]" if ends != ["?", "?"] else "")
         return text + (f"  ({where})" if where else "") + (f"  {self.verdict.upper()}" if self.verdict else "")

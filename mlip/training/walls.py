@@ -11,7 +11,7 @@ from torch import nn
 from mlip import keys
 from mlip.data.graph import collate, to_graph
 from mlip.errors import InputError
-from mlip.holes import Fall, Path, described, fall_of, search_paths, worst
+from mlip.holes import Fall, Path, described, energies_along, fall_of, search_paths, worst
 from mlip.models.potential import Potential, strainable
 from mlip.models.wall import Wall
 from mlip.nn.scatter import segment_sum
@@ -58,7 +58,7 @@ def raise_wall(
     """
     energies = energies_of(potential)
     paths = search_paths(structures, shortest_distances(potential), n_steps=n_steps)
-    falls = [fall_of(path, energies) for path in paths]
+    falls = [fall_of(path, energies_along(path, energies)) for path in paths]
     walls = [term for term in potential.terms if isinstance(term, Wall)]
     for _ in range(doublings if walls else 0):
         holes = [number for number, fall in enumerate(falls) if not fall.fall_eV <= allowed_eV]
@@ -67,7 +67,7 @@ def raise_wall(
         for wall in walls:
             stiffen(wall, potential.elements, [paths[number] for number in holes])
         for number in holes:
-            falls[number] = fall_of(paths[number], energies)
+            falls[number] = fall_of(paths[number], energies_along(paths[number], energies))
     return falls
 
 
