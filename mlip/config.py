@@ -33,9 +33,13 @@ MOVED = {  # old `_target_` of a class: the present one
 
 
 RENAMED = {  # former last words of keys, so that an old command is answered with the key of today
-    "apart": "min_descriptor_distance", "control": "n_relabelled", "first": "n_initial", "highest": "max_barrier", "most_hops": "max_hops",
+    "apart": "min_descriptor_distance", "control": "n_relabelled", "first": "n_initial", "highest": "max_barrier_eV",
+    "most_hops": "max_hops",
     "least": "min_uncertainty", "times": "rmse_factor", "spread": "upper_factor", "fill": "min_candidates_per_label",
     "share": "uncertain_fraction", "level": "level_of_theory",
+    "temperature": "temperature_K", "pressure": "pressure_GPa", "min_distance": "min_distance_A", "max_force": "max_force_eV_A",
+    "hop_length": "hop_length_A", "max_length": "max_length_A", "max_barrier": "max_barrier_eV",
+    "barrier_sigma": "barrier_sigma_eV", "barrier_change": "barrier_change_eV", "saddle_error": "saddle_error_eV",
 }  # fmt: skip
 
 

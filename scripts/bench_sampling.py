@@ -43,7 +43,7 @@ SYSTEMS = {  # engine, mobile species, supercell, longest hop Å, temperatures K
     "li3po4": ("chgnet", "Li", (1, 1, 2), 4.0, [800, 1200, 1600]),
     "cu": ("emt", "Cu", (2, 2, 2), 4.0, [800]),
 }
-NEVER = ["limits.barrier_sigma=-1", "limits.rounds=null"]  # the budget alone ends a run
+NEVER = ["limits.barrier_sigma_eV=-1", "limits.rounds=null"]  # the budget alone ends a run
 LESS = {  # of the samplers' own work, so that the benchmark fits a small machine
     "neb_only": ["sampler.proposers.hops.max_hops=4", "sampler.proposers.paths.max_hops=8"],
     "transition_states": ["sampler.proposers.hops.max_hops=4", "sampler.proposers.steered.steps=500", "sampler.proposers.steered.max_hops=6",

@@ -45,7 +45,7 @@ def main() -> None:
     again = ["overwrite=true"] if (RUN / "model.pt").exists() else []  # one that was cut off goes on
     step("training", "train", "experiment=li3incl6", f"folder={RUN}", *again, *OVERRIDES)
     step("molecular dynamics", "md", str(RUN / "model.pt"), START, f"folder={MD}", "ensemble=nve",
-         "temperature=600", "repeat=[3,3,2]", "steps=2000", "timestep_fs=2")  # fmt: skip
+         "temperature_K=600", "repeat=[3,3,2]", "steps=2000", "timestep_fs=2")  # fmt: skip
     # intervals of so short a dynamics are wide; without `only`, `evaluation=short` asks for more
     step("evaluation", "evaluate", str(RUN), CRYSTAL, "evaluation=short", "mobile=Li", "charge=1", "repeat=[2,2,1]",
          "temperatures_K=[700,800,950,1100]", "only=[accuracy,lattice,eos,diffusion,rdf,cost]",

@@ -36,7 +36,7 @@ def main() -> None:
     start, orderings, sites_file, hops_file = sys.argv[1:]
     write(sites_file, [sites()])
     calculator, structures, out = CHGNetCalculator(use_device="cpu"), read(start), []
-    listed = ListedHops(reference=sites_file, max_length=LONGEST)
+    listed = ListedHops(reference=sites_file, max_length_A=LONGEST)
     for number in map(int, orderings.split(",")):
         for hop in listed.into_empty_sites(structures[number], read(sites_file)[0], "Li"):
             try:

@@ -31,9 +31,9 @@ def check_charge(charge: float) -> None:
         raise InputError(f"the charge of the mobile ion must be given in e (1 for Li+, -1 for F-), got {charge}")
 
 
-def effective_hops(msd_max: float, n_ions: int, hop_length: float) -> float:
-    """N_eff = N max MSD / a^2: hops that led somewhere.  msd_max Å^2, hop_length a in Å"""
-    return n_ions * msd_max / hop_length**2
+def effective_hops(msd_max: float, n_ions: int, hop_length_A: float) -> float:
+    """N_eff = N max MSD / a^2: hops that led somewhere.  msd_max Å^2, hop_length_A a in Å"""
+    return n_ions * msd_max / hop_length_A**2
 
 
 def hop_count_error(n_effective: float) -> float:
@@ -41,6 +41,6 @@ def hop_count_error(n_effective: float) -> float:
     return 3.43 / math.sqrt(n_effective) + 0.04 if n_effective > 0 else math.inf
 
 
-def upper_limit(n_ions: int, duration_ps: float, hop_length: float) -> float:
+def upper_limit(n_ions: int, duration_ps: float, hop_length_A: float) -> float:
     """D < 3 a^2 / (6 N t) in Å^2/ps, 95 % sure, where N ions did not hop once in the time t: rate < 3 / (N t)."""
-    return 3 * hop_length**2 / (6 * n_ions * duration_ps)
+    return 3 * hop_length_A**2 / (6 * n_ions * duration_ps)

@@ -40,21 +40,21 @@ class TransportEstimates:
     results: list[Result]
 
 
-def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_length: float) -> TransportEstimates:
+def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_length_A: float) -> TransportEstimates:
     """Everything a trajectory at one temperature says about transport.
 
     charge      of the mobile ion, e; never guessed
-    hop_length  distance between neighbouring sites, Å (2-4 Å): decides whether anything hops, N_eff and the upper limit; D
+    hop_length_A  distance between neighbouring sites, Å (2-4 Å): decides whether anything hops, N_eff and the upper limit; D
                 does not depend on it
     """
     formulas.check_charge(charge)
-    if not hop_length > 0:
-        raise InputError(f"hop_length must be positive, got {hop_length} Å")
+    if not hop_length_A > 0:
+        raise InputError(f"hop_length_A must be positive, got {hop_length_A} Å")
     ions, interval = trajectory.ions, trajectory.interval_ps
     n_ions, where = ions.shape[1], {"species": trajectory.mobile, "temperature_K": float(temperature_K)}
     tracer = estimate(ions, interval)
     lags, msd, msd_error = mean_square_displacement(ions, interval)
-    settled = settled_displacements(ions, interval, hop_length / 2)
+    settled = settled_displacements(ions, interval, hop_length_A / 2)
     framework = framework_intact(trajectory, **where)
     results = [framework, Result("settled_displacements", settled.sum(), "", conditions=where)]
 
@@ -66,15 +66,15 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
         return Result(name, ends[0], "S/cm", ends[1], ends[2], d.verdict, d.notes, {**where, "charge_e": float(charge)})
 
     if settled.sum() == 0:
-        limit = formulas.upper_limit(n_ions, trajectory.duration_ps, hop_length) * CM2_PER_S
-        note = f"no hop of {n_ions} ions in {trajectory.duration_ps:g} ps: D < 3 a^2 / (6 N t), a = {hop_length:g} Å"
+        limit = formulas.upper_limit(n_ions, trajectory.duration_ps, hop_length_A) * CM2_PER_S
+        note = f"no hop of {n_ions} ions in {trajectory.duration_ps:g} ps: D < 3 a^2 / (6 N t), a = {hop_length_A:g} Å"
         d = Result("tracer_diffusivity", None, "cm2/s", 0.0, limit, "limit", (note,), where)
         return TransportEstimates(
             None, None, lags, msd, msd_error, settled, [*results, d, sigma("conductivity_nernst_einstein", d)]
         )
 
     collective = estimate(together(ions), interval, least_tau_ps=tracer.tau_ps)
-    n_eff = formulas.effective_hops(msd.max(), n_ions, hop_length)
+    n_eff = formulas.effective_hops(msd.max(), n_ions, hop_length_A)
     d = diffusivity("tracer_diffusivity", tracer, where, n_eff, framework.verdict == "fail")
     d_sigma = diffusivity("collective_diffusivity", collective, where, None, framework.verdict == "fail")
     results += [

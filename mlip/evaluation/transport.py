@@ -31,14 +31,14 @@ class TransportAnalysis:
 
     mobile, framework  symbols: the ion; the atoms that hold the frame of reference (None: all but the ion)
     charge             of the ion, e; never guessed
-    hop_length         Å, between neighbouring sites
+    hop_length_A         Å, between neighbouring sites
     extrapolate_to_K   temperature to which the Arrhenius lines are extrapolated
     literature         a material of the shipped table, or a CSV of one's own (literature.read_points)
     """
 
     mobile: str
     charge: float
-    hop_length: float = 2.5
+    hop_length_A: float = 2.5
     framework: Sequence[str] | None = None
     extrapolate_to_K: float = 300.0
     literature: str | None = None
@@ -79,7 +79,7 @@ class TransportAnalysis:
 
     def at_temperature(self, temperature_K: float, trajectory: Trajectory) -> tuple[list[Result], dict]:
         """Numbers of one trajectory, and the curves of its figures."""
-        analysis = analyse(trajectory, charge=self.charge, temperature_K=temperature_K, hop_length=self.hop_length)
+        analysis = analyse(trajectory, charge=self.charge, temperature_K=temperature_K, hop_length_A=self.hop_length_A)
         hop_results, hops = hopping.hopping(trajectory, species=trajectory.mobile, temperature_K=temperature_K)
         curves = {
             "temperature_K": temperature_K, "mobile": trajectory.mobile, "duration_ps": trajectory.duration_ps,

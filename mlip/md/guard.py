@@ -15,13 +15,13 @@ from mlip.data.graph import neighbour_list
 class Guard:
     """Limits that only a broken trajectory crosses; None takes one out.
 
-    max_temperature_K, max_force (eV/Å): looked at in every step, before anything of it is kept
-    min_distance       Å, of any two atoms: every `every` steps, and before a frame is kept
+    max_temperature_K, max_force_eV_A (eV/Å): looked at in every step, before anything of it is kept
+    min_distance_A       Å, of any two atoms: every `every` steps, and before a frame is kept
     """
 
     max_temperature_K: float | None = 5000.0
-    min_distance: float | None = 0.6
-    max_force: float | None = 100.0
+    min_distance_A: float | None = 0.6
+    max_force_eV_A: float | None = 100.0
     every: int = 10
 
     def complaint(
@@ -46,22 +46,20 @@ class Guard:
         # written so that NaN is a complaint too
         if self.max_temperature_K is not None and not temperature_K <= self.max_temperature_K:
             return f"temperature {temperature_K:.0f} K is above max_temperature_K {self.max_temperature_K:.0f}"
-        if self.min_distance is not None and distances:
-            pairs, shift = neighbour_list(atoms, self.min_distance)
+        if self.min_distance_A is not None and distances:
+            pairs, shift = neighbour_list(atoms, self.min_distance_A)
             if pairs.shape[1]:
                 vector = atoms.positions[pairs[1]] + shift.numpy() @ atoms.cell.array - atoms.positions[pairs[0]]
                 distance = np.linalg.norm(vector, axis=1)
                 i, j = pairs[:, distance.argmin()].tolist()
                 names = f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]})"
-                return f"{names} are {distance.min():.3f} Å apart, less than min_distance {self.min_distance} Å"
-        if self.max_force is not None:
+                return f"{names} are {distance.min():.3f} Å apart, less than min_distance_A {self.min_distance_A} Å"
+        if self.max_force_eV_A is not None:
             forces = np.linalg.norm(atoms.get_forces(), axis=1)
-            if not forces.max() <= self.max_force:
+            if not forces.max() <= self.max_force_eV_A:
                 atom = int(forces.argmax())
                 symbol = atoms.symbols[atom]
-                return (
-                    f"force {forces[atom]:.1f} eV/Å on atom {atom} ({symbol}) is above max_force {self.max_force:.1f}"
-                )
+                return f"force {forces[atom]:.1f} eV/Å on atom {atom} ({symbol}) is above max_force_eV_A {self.max_force_eV_A:.1f}"
         return None
 
 

@@ -152,7 +152,7 @@ class SamplingContext:
 class PathRecord:
     """Minimum-energy path of one hop in numbers; energies eV.
 
-    barrier  None if the path only climbs, or rises above max_barrier
+    barrier  None if the path only climbs, or rises above max_barrier_eV
     sigma    uncertainty of the barrier; None if the calculator has none
     """
 

@@ -10,17 +10,17 @@ from mlip.sampling.store import RoundRecord
 class Limits:
     """Thresholds that must all be met, and two budgets that end sampling in any case.
 
-    barrier_sigma       eV, of E_saddle - E_start, the largest of all hops
-    barrier_change      eV, since the round before
-    saddle_error        eV, of the model's E_saddle - E_start on its own saddles, before it was trained on their labels
+    barrier_sigma_eV       eV, of E_saddle - E_start, the largest of all hops
+    barrier_change_eV      eV, since the round before
+    saddle_error_eV        eV, of the model's E_saddle - E_start on its own saddles, before it was trained on their labels
     uncertain_fraction  of the frames of dynamics, those with an uncertainty above the lower end of the window
     labels, rounds      budgets; None: no limit
     20, 30, 50 meV of a barrier are factors 2.2, 3.2, 6.9 in D at 300 K.
     """
 
-    barrier_sigma: float = 0.015
-    barrier_change: float = 0.010
-    saddle_error: float = 0.020
+    barrier_sigma_eV: float = 0.015
+    barrier_change_eV: float = 0.010
+    saddle_error_eV: float = 0.020
     uncertain_fraction: float = 0.02
     labels: int | None = None
     rounds: int | None = 10
@@ -52,15 +52,15 @@ def criteria(rounds: Sequence[RoundRecord], limits: Limits) -> list[Criterion]:
     last = rounds[-1]
     out = []
     if last.paths is not None and not last.barriers:
-        out.append(Criterion("largest sigma of a barrier", None, limits.barrier_sigma, " eV"))  # no hop is known
+        out.append(Criterion("largest sigma of a barrier", None, limits.barrier_sigma_eV, " eV"))  # no hop is known
     if last.barriers:
         sigmas = [path.sigma for path in last.paths if path.barrier is not None]
         if None not in sigmas:
-            out.append(Criterion("largest sigma of a barrier", max(sigmas), limits.barrier_sigma, " eV"))
-        out.append(Criterion("largest change of a barrier", largest_change(rounds), limits.barrier_change, " eV"))
+            out.append(Criterion("largest sigma of a barrier", max(sigmas), limits.barrier_sigma_eV, " eV"))
+        out.append(Criterion("largest change of a barrier", largest_change(rounds), limits.barrier_change_eV, " eV"))
         errors = [abs(last.saddle_errors[hop]) for hop in last.barriers if hop in last.saddle_errors]
         largest = max(errors) if len(errors) == len(last.barriers) else None
-        out.append(Criterion("largest error at a saddle", largest, limits.saddle_error, " eV"))
+        out.append(Criterion("largest error at a saddle", largest, limits.saddle_error_eV, " eV"))
     if last.uncertainty is not None and last.uncertainty.uncertain_fraction is not None:
         out.append(
             Criterion(

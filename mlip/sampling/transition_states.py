@@ -34,13 +34,13 @@ class ListedHops:
     Adds them to the catalogue, proposes no candidates itself.
     hops       [{start: file, end: file}]
     reference  file of a structure with a mobile ion at every site, in the cell of the starts: hops of the starts' ions
-               into sites that are empty there, up to max_length (Å), n_hops of each start, shortest first
+               into sites that are empty there, up to max_length_A (Å), n_hops of each start, shortest first
     fmax, steps  of the relaxation of both ends; hops whose ends relax to one minimum are left out
     """
 
     hops: Sequence[Mapping[str, str]] = ()
     reference: str | None = None
-    max_length: float = 4.5
+    max_length_A: float = 4.5
     n_hops: int = 6
     fmax: float = 0.03
     steps: int = 300
@@ -69,7 +69,7 @@ class ListedHops:
         supercell = lattice.repeat(tuple(np.maximum(repeats, 1)))
         supercell.set_cell(atoms.cell, scale_atoms=True)
         sites = supercell.positions[supercell.numbers == atomic_numbers[mobile]]
-        return empty_site_hops(bare(atoms), mobile, sites, self.max_length)[: self.n_hops]
+        return empty_site_hops(bare(atoms), mobile, sites, self.max_length_A)[: self.n_hops]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class TransitionStates:
     temperature_K thermal amplitude of displacements along the three lowest modes of the saddle
     rattles, strains  further perturbations of the saddle: 0.1 Å of the ions around the hopping one, 1.5 % of the cell
     max_hops      in a round, shortest first
-    max_barrier   eV; a path that rises higher is an error of the model, and nothing of it is labelled
+    max_barrier_eV   eV; a path that rises higher is an error of the model, and nothing of it is labelled
     """
 
     n_images: int = 7
@@ -94,7 +94,7 @@ class TransitionStates:
     rattles: int = 6
     strains: int = 2
     max_hops: int = 12
-    max_barrier: float = 2.0
+    max_barrier_eV: float = 2.0
 
     def propose(self, context: SamplingContext) -> Proposal:
         out = Proposal(paths=[])
@@ -134,7 +134,7 @@ class WholePaths:
     fmax: float = 0.05
     steps: int = 200
     max_hops: int = 12
-    max_barrier: float = 2.0
+    max_barrier_eV: float = 2.0
 
     def propose(self, context: SamplingContext) -> Proposal:
         out = Proposal(paths=[])
@@ -176,9 +176,9 @@ def relaxed_hops(
         except ValueError as error:
             out.notes.append(f"{hop.name}: no path: {error}")
             continue
-        out.paths.append(path_record(hop, relaxed, context.uncertainty, settings.max_barrier))
-        if relaxed.barrier > settings.max_barrier:
-            out.notes.append(f"{hop.name}: its path climbs {relaxed.barrier:.1f} eV, more than {settings.max_barrier:g}: the model "
+        out.paths.append(path_record(hop, relaxed, context.uncertainty, settings.max_barrier_eV))
+        if relaxed.barrier > settings.max_barrier_eV:
+            out.notes.append(f"{hop.name}: its path climbs {relaxed.barrier:.1f} eV, more than {settings.max_barrier_eV:g}: the model "
                              "is wrong there, or this is no hop; nothing of it is labelled")  # fmt: skip
             continue
         if relaxed.path.converged:
@@ -221,11 +221,11 @@ def former_band(hop: KnownHop, start: Atoms, end: Atoms, n_images: int) -> Seque
     return hop.band if max(moved) < SAME_END else None
 
 
-def path_record(hop: KnownHop, relaxed: RelaxedHop, uncertainty, max_barrier: float) -> PathRecord:
+def path_record(hop: KnownHop, relaxed: RelaxedHop, uncertainty, max_barrier_eV: float) -> PathRecord:
     """Record of a relaxed hop; uncertainty: a calculator with energy_sigma."""
     path = relaxed.path
     return PathRecord(
-        hop=hop.name, barrier=relaxed.barrier if relaxed.has_saddle and relaxed.barrier <= max_barrier else None,
+        hop=hop.name, barrier=relaxed.barrier if relaxed.has_saddle and relaxed.barrier <= max_barrier_eV else None,
         reverse_barrier=float(relaxed.barrier + path.energies[0] - path.energies[-1]),
         sigma=difference_sigma(path.images[0], relaxed.saddle, uncertainty), converged=bool(path.converged or relaxed.by_dimer),
         n_negative=relaxed.check.n_negative, steps=path.steps, length_A=float(np.linalg.norm(hop.vector)),

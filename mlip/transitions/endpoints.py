@@ -33,19 +33,19 @@ class Endpoints:
         return float(np.linalg.norm(self.vector))
 
 
-def vacancy_hops(atoms: Atoms, species: str, max_length: float, tolerance: float = 0.05) -> list[Endpoints]:
+def vacancy_hops(atoms: Atoms, species: str, max_length_A: float, tolerance: float = 0.05) -> list[Endpoints]:
     """Symmetry-distinct hops of an ion into a vacancy of its species, shortest first.
 
     atoms       a crystal (a supercell wide enough that the vacancy does not see its images: >= 10 Å)
-    max_length  Å, of the hop; 4 finds the nearest neighbours in most conductors
+    max_length_A  Å, of the hop; 4 finds the nearest neighbours in most conductors
     tolerance   Å, of the symmetry
     Both structures have one ion of the species less than `atoms`: ion number `ion` goes to where its neighbour was.
     """
     chosen = ions_of(atoms, species)
-    pairs, vectors = near_pairs(atoms, atoms.positions[chosen], atoms.positions[chosen], max_length)
+    pairs, vectors = near_pairs(atoms, atoms.positions[chosen], atoms.positions[chosen], max_length_A)
     pairs, vectors = pairs[pairs[:, 0] != pairs[:, 1]], vectors[pairs[:, 0] != pairs[:, 1]]  # not into its own image
     if len(pairs) == 0:
-        raise InputError(no_hop_message(atoms, species, max_length, "another"))
+        raise InputError(no_hop_message(atoms, species, max_length_A, "another"))
     hops = []
     for first, count in distinct(atoms.positions[chosen][pairs[:, 0]], vectors, symmetry_of(atoms, tolerance)):
         hopper, missing = chosen[pairs[first]]
@@ -56,16 +56,16 @@ def vacancy_hops(atoms: Atoms, species: str, max_length: float, tolerance: float
 
 
 def empty_site_hops(
-    atoms: Atoms, species: str, sites: np.ndarray, max_length: float, tolerance: float = 0.05
+    atoms: Atoms, species: str, sites: np.ndarray, max_length_A: float, tolerance: float = 0.05
 ) -> list[Endpoints]:
     """Symmetry-distinct hops of the ions of a structure into empty sites, shortest first.
 
     sites  [n_sites, 3] Å, of the species; occupied ones (nearer than OCCUPIED to an atom) are left out
     """
     chosen, empty = ions_of(atoms, species), empty_sites(atoms, sites)
-    pairs, vectors = near_pairs(atoms, atoms.positions[chosen], empty, max_length)
+    pairs, vectors = near_pairs(atoms, atoms.positions[chosen], empty, max_length_A)
     if len(pairs) == 0:
-        raise InputError(no_hop_message(atoms, species, max_length, "an empty site"))
+        raise InputError(no_hop_message(atoms, species, max_length_A, "an empty site"))
     hops = []
     for first, count in distinct(atoms.positions[chosen][pairs[:, 0]], vectors, symmetry_of(atoms, tolerance)):
         hopper = int(chosen[pairs[first, 0]])
@@ -74,16 +74,16 @@ def empty_site_hops(
 
 
 def interstitial_hops(
-    atoms: Atoms, species: str, sites: np.ndarray, max_length: float, tolerance: float = 0.05
+    atoms: Atoms, species: str, sites: np.ndarray, max_length_A: float, tolerance: float = 0.05
 ) -> list[Endpoints]:
     """Symmetry-distinct hops of an added ion, the last atom, between empty sites.
 
     sites  [n_sites, 3] Å; those nearer than OCCUPIED to an atom are left out
     """
     empty = empty_sites(atoms, sites)
-    pairs, vectors = near_pairs(atoms, empty, empty, max_length)
+    pairs, vectors = near_pairs(atoms, empty, empty, max_length_A)
     if len(pairs) == 0:
-        raise InputError(no_hop_message(atoms, f"empty site for {species}", max_length, "another"))
+        raise InputError(no_hop_message(atoms, f"empty site for {species}", max_length_A, "another"))
     hops = []
     for first, count in distinct(empty[pairs[:, 0]], vectors, symmetry_of(atoms, tolerance)):
         start = atoms + Atoms(species, positions=[empty[pairs[first, 0]]])
@@ -131,6 +131,6 @@ def hop_of_ion(name: str, start: Atoms, ion: int, vector: np.ndarray, multiplici
     return Endpoints(name, start, end, ion, np.asarray(vector), multiplicity)
 
 
-def no_hop_message(atoms: Atoms, origin: str, max_length: float, target: str) -> str:
+def no_hop_message(atoms: Atoms, origin: str, max_length_A: float, target: str) -> str:
     """Error message for a crystal without a hop of this length."""
-    return f"no {origin} of {atoms.symbols} is within {max_length} Å of {target}; give a larger max_length, or a larger cell"
+    return f"no {origin} of {atoms.symbols} is within {max_length_A} Å of {target}; give a larger max_length_A, or a larger cell"

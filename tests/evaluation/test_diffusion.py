@@ -111,7 +111,7 @@ def test_ions_that_move_together_have_the_error_of_few():
 
 def test_zero_hops_give_an_upper_limit_and_no_number():
     ions = 5 + 0.1 * np.random.default_rng(16).normal(size=(200, 10, 3))
-    d = by_name(analyse(crystal(ions), charge=1, temperature_K=300, hop_length=3.0))["tracer_diffusivity"]
+    d = by_name(analyse(crystal(ions), charge=1, temperature_K=300, hop_length_A=3.0))["tracer_diffusivity"]
     assert d.value is None
     assert d.verdict == "limit"
     assert d.high == pytest.approx(3 * 9 / (6 * 10 * 199) * 1e-4)  # rule of three
@@ -133,14 +133,14 @@ def test_the_conductivity_formula_is_that_of_si_by_hand():
 def test_the_charge_is_never_guessed(charge):
     ions = hoppers(np.random.default_rng(17), 1, 50, 4, 0.1)[0]
     with pytest.raises(ValueError, match="charge of the mobile ion must be given"):
-        analyse(crystal(ions), charge=charge, temperature_K=600, hop_length=1.0)
+        analyse(crystal(ions), charge=charge, temperature_K=600, hop_length_A=1.0)
     with pytest.raises(TypeError, match="charge"):
-        analyse(crystal(ions), temperature_K=600, hop_length=1.0)
+        analyse(crystal(ions), temperature_K=600, hop_length_A=1.0)
 
 
 def test_a_whole_analysis_agrees_with_what_was_put_in():
     ions = hoppers(np.random.default_rng(18), 1, 2001, 24, 0.05, hop=2.0, vibration=0.15)[0]
-    diffusion = analyse(crystal(ions), charge=1, temperature_K=600, hop_length=2.0)
+    diffusion = analyse(crystal(ions), charge=1, temperature_K=600, hop_length_A=2.0)
     rows = by_name(diffusion)
     d = rows["tracer_diffusivity"]
     assert d.low < exact(0.05, 2.0) * 1e-4 < d.high
@@ -157,7 +157,7 @@ def test_a_whole_analysis_agrees_with_what_was_put_in():
 
 def test_few_hops_and_few_frames_are_named():
     ions = hoppers(np.random.default_rng(19), 1, 201, 8, 0.01, hop=2.0)[0]
-    d = by_name(analyse(crystal(ions), charge=1, temperature_K=600, hop_length=2.0))["tracer_diffusivity"]
+    d = by_name(analyse(crystal(ions), charge=1, temperature_K=600, hop_length_A=2.0))["tracer_diffusivity"]
     assert any("effective hops" in note for note in d.notes)
     with pytest.raises(ValueError, match="at least 41 frames, got 30"):
         estimate(ions[:30], 1.0)

@@ -157,10 +157,10 @@ def test_a_molten_host_fails_the_numbers_that_come_from_it():
     melt = (0.2 * rng.normal(size=(401, 8, 3))).cumsum(axis=0)
     rows = {
         r.name: r
-        for r in analyse(crystal(ions, framework_motion=melt), charge=1, temperature_K=900, hop_length=2.0).results
+        for r in analyse(crystal(ions, framework_motion=melt), charge=1, temperature_K=900, hop_length_A=2.0).results
     }
     assert rows["framework_shift"].verdict == "fail"
     assert rows["tracer_diffusivity"].verdict == "fail"
     solid = crystal(ions, framework_motion=0.2 * rng.normal(size=(401, 8, 3)))
-    rows = {r.name: r for r in analyse(solid, charge=1, temperature_K=900, hop_length=2.0).results}
+    rows = {r.name: r for r in analyse(solid, charge=1, temperature_K=900, hop_length_A=2.0).results}
     assert rows["framework_shift"].verdict == "pass"

@@ -85,7 +85,7 @@ def test_walkers_on_a_lattice_hop_as_often_and_as_far_as_they_were_told():
     found = {result.name: result for result in results}
     assert found["hop_rate"].low < 0.05 < found["hop_rate"].high
     assert (
-        found["hop_length"].value == pytest.approx(3.0, abs=0.1) and "peaks of the ions" in found["hop_rate"].notes[0]
+        found["hop_length_A"].value == pytest.approx(3.0, abs=0.1) and "peaks of the ions" in found["hop_rate"].notes[0]
     )
     assert found["diffusivity_of_hops"].value == pytest.approx(found["hop_rate"].value * 9 / 6 * 1e-4, rel=0.02)
     assert hopping.plot_hop_lengths([{"temperature_K": 300, "hopping": data}]) is not None

@@ -65,7 +65,7 @@ TRAININGS = {  # case: words after TRAIN; the exported model predicts two frames
 EXPORTS = {"double": ["export", "float32", "dtype=float64", "path=double.pt"]}
 PREDICTIONS = {"predict": ["predict", "none/model.pt", "frames.xyz", "predicted.xyz"]}
 MD = [
-    "md", "none/model.pt", "structure=train.xyz@0", "repeat=[2,1,1]", "steps=20", "temperature=300", "frame_every=10",
+    "md", "none/model.pt", "structure=train.xyz@0", "repeat=[2,1,1]", "steps=20", "temperature_K=300", "frame_every=10",
     "thermo_every=10", "seed=3",
 ]  # fmt: skip
 DYNAMICS = {"nve": ["ensemble=nve"], "nvt": ["ensemble=bussi"]}

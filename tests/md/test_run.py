@@ -197,8 +197,8 @@ def test_a_finished_run_answers_again_without_a_step(tmp_path):
     ("limits", "words"),
     [
         (Guard(max_temperature_K=350, every=1), "temperature .* above max_temperature_K 350"),
-        (Guard(max_force=0.5, every=1), "force .* above max_force 0.5"),
-        (Guard(min_distance=2.5, every=1), r"atoms \d+ .* less than min_distance 2.5"),
+        (Guard(max_force_eV_A=0.5, every=1), "force .* above max_force_eV_A 0.5"),
+        (Guard(min_distance_A=2.5, every=1), r"atoms \d+ .* less than min_distance_A 2.5"),
     ],
 )
 def test_the_guard_stops_and_keeps_the_last_good_frame(tmp_path, limits, words):

@@ -102,7 +102,7 @@ def loop(folder, log=None, sampler=None, limits=None, engine=None, settings=(), 
     folder.mkdir(parents=True, exist_ok=True)
     dynamics = Dynamics([700.0], steps=240, timestep_fs=5.0, frame_every=6, skip_ps=0.1)
     sampler = sampler or Sampler(
-        {"listed": ListedHops(reference=lattice_file(folder), max_length=3.2, fmax=0.01),
+        {"listed": ListedHops(reference=lattice_file(folder), max_length_A=3.2, fmax=0.01),
          "saddles": TransitionStates(n_images=5, fmax=0.02, steps=60, rattles=2, strains=0),
          "check": RandomMD(dynamics, frames=6, kind="check")},
         {"saddle": 0.2, "end": 0.1, "path": 0.2, "offpath": 0.4, "check": 0.1}, window=UncertaintyWindow(0.05, 1.5, 20.0),

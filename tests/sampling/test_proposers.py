@@ -29,7 +29,7 @@ def context_in(folder, calculator=None, hops=None):
 def with_hop(tmp_path):
     """A context in which the hop of the cube is known."""
     context = context_in(tmp_path)
-    assert ListedHops(reference=lattice_file(tmp_path), max_length=3.2, fmax=0.01).propose(context).candidates == []
+    assert ListedHops(reference=lattice_file(tmp_path), max_length_A=3.2, fmax=0.01).propose(context).candidates == []
     assert [hop.name for hop in context.hops.hops] == ["h0"], "three directions, there and back, one hop"
     return context
 
@@ -76,8 +76,8 @@ def test_what_lies_around_a_saddle_is_proposed_once_each(tmp_path):
 
 def test_a_path_that_climbs_too_high_is_remarked_and_not_labelled(tmp_path):
     for proposer in (
-        TransitionStates(n_images=5, fmax=0.02, max_barrier=0.2),
-        WholePaths(n_images=5, fmax=0.02, max_barrier=0.2),
+        TransitionStates(n_images=5, fmax=0.02, max_barrier_eV=0.2),
+        WholePaths(n_images=5, fmax=0.02, max_barrier_eV=0.2),
     ):
         found = proposer.propose(with_hop(tmp_path))
         assert found.candidates == [] and found.paths[0].barrier is None

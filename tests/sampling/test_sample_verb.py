@@ -105,8 +105,9 @@ def test_a_material_decides_for_training_sampling_and_evaluation_alike():
     ("window.least", "window.min_uncertainty"), ("window.times", "window.rmse_factor"), ("window.spread", "window.upper_factor"),
     ("window.fill", "window.min_candidates_per_label"), ("given.reference", "listed_hops.reference"),
     ("sampler.proposers.pulled.steps", "sampler.proposers.steered.steps"),
-    ("sampler.proposers.saddles.highest", "sampler.proposers.saddles.max_barrier"),
+    ("sampler.proposers.saddles.highest", "sampler.proposers.saddles.max_barrier_eV"),
     ("sampler.proposers.hops.most_hops", "sampler.proposers.hops.max_hops"), ("engine.level", "engine.level_of_theory"),
+    ("limits.barrier_sigma", "limits.barrier_sigma_eV"), ("listed_hops.max_length", "listed_hops.max_length_A"),
 ])  # fmt: skip
 def test_a_former_key_is_answered_with_the_key_of_today(old, new):
     with pytest.raises(ValueError, match=f"has no '{old}': did you mean .*{new}"):

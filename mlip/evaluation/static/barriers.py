@@ -67,7 +67,7 @@ class Barriers:
     hops: Sequence[Hop | Mapping[str, str]] = ()
     atoms: Atoms | None = None
     species: str | None = None
-    max_length: float = 4.0
+    max_length_A: float = 4.0
     n_hops: int = 3
     label: Callable[[list[Atoms]], list[Atoms]] | None = None
     folder: str | FilePath | None = None
@@ -81,7 +81,7 @@ class Barriers:
         if self.atoms is not None:
             if self.species is None:
                 raise InputError("hops are looked for of one species: give species, e.g. Li")
-            distinct = vacancy_hops(unconstrained(self.atoms), self.species, self.max_length)
+            distinct = vacancy_hops(unconstrained(self.atoms), self.species, self.max_length_A)
             wanted += [Hop(hop.name, hop.start, hop.end) for hop in distinct[: self.n_hops]]
         if not wanted:
             raise InputError("no hop was given: give hops (files of start and end), or atoms and species")

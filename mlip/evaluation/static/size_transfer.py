@@ -39,7 +39,7 @@ class SizeTransfer:
     atoms: Atoms | None = None
     species: str | None = None
     barrier_repeats: Sequence[Sequence[int]] = ((1, 1, 1), (2, 1, 1))
-    max_length: float = 4.0
+    max_length_A: float = 4.0
     others: Sequence[Result] = ()
     fmax: float = 0.03
     steps: int = 300
@@ -60,7 +60,7 @@ class SizeTransfer:
                 raise InputError("barriers by size are of one species: give species, e.g. Li")
             for n in self.barrier_repeats:
                 atoms = unconstrained(self.atoms).repeat(n)
-                result = barrier(calculator, atoms, self.species, self.max_length, self.fmax, self.steps)
+                result = barrier(calculator, atoms, self.species, self.max_length_A, self.fmax, self.steps)
                 results.append(result)
                 data["barriers"].append([result.conditions["atoms"], result.value, result.conditions["length_A"]])
         notes = one_hop(data["barriers"])
@@ -116,9 +116,9 @@ def errors_by_size(calculator, labelled: Sequence[Atoms]) -> list[dict]:
     ]  # fmt: skip
 
 
-def barrier(calculator, atoms: Atoms, species: str, max_length: float, fmax: float, steps: int) -> Result:
+def barrier(calculator, atoms: Atoms, species: str, max_length_A: float, fmax: float, steps: int) -> Result:
     """Of the shortest hop into one vacancy of this cell."""
-    hop = vacancy_hops(atoms, species, max_length)[0]
+    hop = vacancy_hops(atoms, species, max_length_A)[0]
     path = neb(
         *quench_ends(hop.start, hop.end, calculator, fmax=fmax / 2, steps=steps), calculator, fmax=fmax, steps=steps
     )

@@ -77,7 +77,7 @@ def test_ends_that_fall_together_have_no_barrier_but_the_next_hop_has():
 
 
 def test_the_shortest_vacancy_hops_of_a_crystal_are_found_by_symmetry():
-    section = barriers.Barriers(atoms=bulk("Cu", a=3.59, cubic=True).repeat((2, 2, 1)), species="Cu", max_length=3.0,
+    section = barriers.Barriers(atoms=bulk("Cu", a=3.59, cubic=True).repeat((2, 2, 1)), species="Cu", max_length_A=3.0,
                                 n_hops=1, n_images=5, fmax=0.1).evaluate(EMT())  # fmt: skip
     found = values(section)
     assert found["barrier_own"] == pytest.approx(found["barrier_own_reverse"], abs=1e-3)

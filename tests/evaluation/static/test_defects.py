@@ -117,7 +117,7 @@ class Confined(EMT):
 def test_the_barrier_of_one_hop_is_measured_in_cells_of_several_sizes():
     atoms = bulk("Cu", a=3.59, cubic=True)
     section = size_transfer.SizeTransfer([atoms], repeat=(2, 1, 1), atoms=atoms, species="Cu", barrier_repeats=((2, 2, 1), (3, 2, 1)),
-                                     max_length=3.0, fmax=0.1).evaluate(EMT())  # fmt: skip
+                                     max_length_A=3.0, fmax=0.1).evaluate(EMT())  # fmt: skip
     found = [r for r in section.results if r.name == "barrier_by_size"]
     assert [r.conditions["atoms"] for r in found] == [16, 24]
     assert all(0.4 < r.value < 1.2 for r in found)
