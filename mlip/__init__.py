@@ -4,7 +4,7 @@ potential = mlip.train("my.xyz", model={"network": "small"}, trainer={"max_steps
 atoms.calc = mlip.load_calculator(potential.folder / "model.pt")
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["Run", "evaluate", "load_calculator", "read", "sample", "train"]
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlip.api import Run, evaluate, load_calculator, read, sample, train
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'mlip' has no attribute {name!r}")
     from mlip import api  # imported late: `import mlip` stays light for those who only want the formulas

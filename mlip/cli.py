@@ -14,8 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlip import commands
 from mlip.commands import VERBS
-from mlip.config import CONFIGS, check_complete, compose, nearest, options
+from mlip.config import CONFIGS, check_complete, compose, nearest
 from mlip.errors import InputError, MissingFileError, MlipError
+from mlip.help import group_help, overview, verb_help
 
 OURS = (
     "mlip: this is a defect of mlip, not of your input. Please send the traceback below, the command and the config "
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="mlip", add_help=False, usage="mlip VERB [key=value ...] [-h] [-m] [--config-dir DIR]"
     )
     parser.add_argument("words", nargs="*")
-    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-h", "--help", nargs="?", const="", metavar="GROUP")
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--config-dir", type=Path)
     asked = parser.parse_intermixed_args(arguments)
@@ -49,12 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
         raise
 
 
-def dispatch(words: list[str], help: bool, multirun: bool, config_dir: Path | None) -> int:
+def dispatch(words: list[str], group: str | None, multirun: bool, config_dir: Path | None) -> int:
     """Finds the verb, composes its config (one per point of a sweep with -m) and runs it."""
+    if not words and group in VERBS:  # mlip --help train
+        words, group = [group], ""
     verb = words[0] if words else ""
-    if verb == "data" and (words[1:2] == ["check"] or help):
+    if verb == "data" and (words[1:2] == ["check"] or group is not None):
         words, verb = words[1:], "data check"
-    if verb not in VERBS and (help or not verb):
+    if verb not in VERBS and (group is not None or not verb):
         print(overview())
         return 0
     if verb not in VERBS:
@@ -62,8 +65,8 @@ def dispatch(words: list[str], help: bool, multirun: bool, config_dir: Path | No
     if config_dir is not None and not config_dir.is_dir():
         raise MissingFileError(f"--config-dir needs a folder with configs of yours, got {config_dir}")
     config_dirs = [CONFIGS] if config_dir is None else [config_dir.resolve(), CONFIGS]
-    if help:
-        print(verb_help(verb, config_dirs))
+    if group is not None:
+        print(group_help(verb, group) if group else verb_help(verb, config_dirs))
         return 0
     overrides = [re.sub(r"^\+experiment=", "experiment=", word) for word in words[1:] if "=" in word or word[0] == "~"]
     fixed = assign(verb, [word for word in words[1:] if "=" not in word and word[0] != "~"])
@@ -103,52 +106,15 @@ def assign(verb: str, words: list[str]) -> dict:
 
 def sweep(overrides: list[str]) -> list[tuple[list[str], str]]:
     """Every combination of `key=a,b` as (overrides, name of its folder)."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
     parsed = OverridesParser.create().parse_overrides(overrides)
     swept = {override.get_key_element() for override in parsed if override.is_sweep_override()}
-    jobs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+    choices = [
+        [f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()] if one.is_sweep_override()
+        else [one.input_line] for one in parsed
+    ]  # fmt: skip
+    jobs = [list(job) for job in itertools.product(*choices)]
     # model/head=qeq is a folder head=qeq
     return [
         (job, ",".join(word[word.rfind("/", 0, word.find("=")) + 1 :] for word in job if word.split("=")[0] in swept))
         for job in jobs
     ]
-
-
-def overview() -> str:
-    """What `mlip --help` says."""
-    lines = [f"  {verb:12}{description(verb)[0]}" for verb in VERBS]
-    return "\n".join([
-        "mlip: interatomic potentials for solid electrolytes", "", "mlip VERB [key=value ...]", "", *lines, "",
-        "mlip VERB --help    keys, groups and examples of a verb",
-        "-m                  a run for every combination of key=a,b",
-        "--config-dir DIR    your own configs; searched before the shipped ones",
-        "MLIP_TRACEBACK=1    shows where an error came from",
-    ])  # fmt: skip
-
-
-def description(verb: str) -> list[str]:
-    """Comment at the head of a verb's config: a summary, examples."""
-    lines = (CONFIGS / f"{verb.replace(' ', '_')}.yaml").read_text(encoding="utf-8").splitlines()
-    return [
-        line.removeprefix("#").removeprefix(" ")
-        for line in itertools.takewhile(lambda line: line.startswith("#"), lines)
-    ]
-
-
-def verb_help(verb: str, config_dirs: list[Path]) -> str:
-    """Examples, groups with their options, keys with their defaults."""
-    cfg = compose(verb, [], config_dirs, return_hydra_config=True)
-    chosen = {
-        group: name for group, name in cfg.hydra.runtime.choices.items() if not group.startswith(("hydra", "property@"))
-    }
-    lines = description(verb)
-    if chosen:
-        lines += ["", "groups, chosen with group=NAME (* is the default)"]
-    for group in sorted(chosen):
-        names = [f"*{name}" if name == chosen[group] else name for name in options(group, config_dirs)]
-        lines.append(f"  {group:14}{' '.join(names)}")
-    shown = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
-    return "\n".join(
-        [*lines, "", "keys, set with key=value or key.below=value (??? must be given)", OmegaConf.to_yaml(shown)]
-    )

@@ -131,7 +131,9 @@ def leaves(config, prefix: str = "") -> list[str]:
     """Every key of a config, dotted, branches too."""
     if not isinstance(config, DictConfig):
         return []
-    return [name for key in config for name in (prefix + str(key), *leaves(config._get_node(key), f"{prefix}{key}."))]
+    return [
+        name for key in map(str, config) for name in (prefix + key, *leaves(config._get_node(key), f"{prefix}{key}."))
+    ]
 
 
 def nodes_with(mark: str, tree: DictConfig, prefix: str = "") -> dict[str, DictConfig]:
@@ -139,7 +141,8 @@ def nodes_with(mark: str, tree: DictConfig, prefix: str = "") -> dict[str, DictC
     nodes = {}
     for key, node in tree.items():
         if isinstance(node, DictConfig):
-            nodes |= {f"{prefix}{key}": node} if mark in node else nodes_with(mark, node, f"{prefix}{key}.")
+            name = prefix + str(key)
+            nodes |= {name: node} if mark in node else nodes_with(mark, node, f"{name}.")
     return nodes
 
 

@@ -1,6 +1,7 @@
 """The command: what a person types, and what comes back."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -45,7 +46,18 @@ def test_help_of_every_verb_has_an_example_and_its_keys(verb, capsys):
     code, said = answer(capsys, *verb.split(), "--help")
     assert code == 0 and f"mlip {verb}" in said
     for key in yaml.safe_load((config.CONFIGS / f"{verb.replace(' ', '_')}.yaml").read_text()):
-        assert key == "defaults" or f"{key}:" in said
+        assert key == "defaults" or re.search(rf"^  {key}\b", said, re.MULTILINE)
+    lines = said.splitlines()
+    assert len(lines) <= 100 and max(map(len, lines)) <= 120 and not re.search(r"^  \S*_target_", said, re.M)
+
+
+def test_help_of_a_group_has_the_keys_of_its_choices_with_their_comments(capsys):
+    code, said = answer(capsys, "train", "--help=scheduler")
+    assert code == 0 and "scheduler=cosine" in said and "warmup" in said and "_partial_" not in said
+    assert "property/cost" in answer(capsys, "evaluate", "--help")[1]
+    assert "timestep_fs" in answer(capsys, "evaluate", "--help=property/cost")[1]
+    code, said = answer(capsys, "train", "--help=trianer")
+    assert code == 2 and "has no group 'trianer'" in said and "trainer" in said
 
 
 def test_help_names_all_verbs_and_all_options_of_a_group(capsys):

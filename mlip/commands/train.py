@@ -23,13 +23,13 @@ def train(cfg: DictConfig) -> None:
     config, overwrite, folder = run_config(cfg), cfg.overwrite, Path(cfg.folder)
     if cfg.get("hold_out"):
         ranking.read_hold_out(cfg.hold_out)  # a sweep must not end with a file that cannot rank it
-    if rank_zero_only.rank == 0:  # with several devices, Lightning starts this command once for each
+    if is_first_process():
         check_run_folder(folder, config, overwrite)
     pl.seed_everything(cfg.seed, verbose=False)
     previous = Run(cfg.checkpoint).statistics if cfg.checkpoint else None
     data = make(cfg.data, cutoff=cfg.model.network.cutoff, statistics=previous)
     data.setup("fit")
-    if rank_zero_only.rank == 0:
+    if is_first_process():
         write_run_inputs(folder, config, data)
     if cfg.checkpoint:
         potential, statistics = fine_tune(
@@ -44,10 +44,15 @@ def train(cfg: DictConfig) -> None:
         ema_decay=cfg.ema_decay, statistics=statistics, config=config, config_types=data.config_types, log_every=cfg.log_every,
     )  # fmt: skip
     make(cfg.trainer)(module, data, folder, resume=True)
-    if rank_zero_only.rank == 0:
+    if is_first_process():
         for level in statistics["levels"]:
             name = "model.pt" if len(statistics["levels"]) == 1 else f"model_{level}.pt"
             Run(folder).export(folder / name, level, max_fall_eV=cfg.max_fall_eV)
+
+
+def is_first_process() -> bool:
+    """True in the process that writes: with several devices, Lightning starts this command once for each."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def run_config(cfg: DictConfig) -> dict:

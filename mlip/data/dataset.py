@@ -222,7 +222,9 @@ class GraphDataset(torch.utils.data.Dataset):
         self.indices = np.arange(total) if indices is None else np.asarray(indices, dtype=np.int64)
         self.n_edges = self.column("n_edges")
         self.memory, self._kept = memory, {}
-        self._file, self._tables, self._process = None, {}, None
+        self._file: h5py.File | None = None
+        self._tables: dict[str, h5py.Dataset] = {}
+        self._process: int | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -287,8 +289,8 @@ class GraphDataset(torch.utils.data.Dataset):
     def _open(self) -> dict[str, h5py.Dataset]:
         if self._file is None or self._process != os.getpid():  # a forked worker must not share its parent's handle
             # looking a data set up costs as much as reading a frame from it: done once
-            self._file, self._process = h5py.File(self.path, "r"), os.getpid()
-            self._tables = dict(self._file.items())
+            file = h5py.File(self.path, "r")
+            self._file, self._process, self._tables = file, os.getpid(), dict(file.items())
         return self._tables
 
     def _read(self, frame: int) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ class VerletList:
         self.cutoff, self.skin = cutoff, skin
         self.n_builds = 0
         self.pbc = None
+        self.shifted_cell: np.ndarray | None = None
 
     def pairs(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """edge_index [2, n_edges], edge_shift [n_edges, 3], squared distances [n_edges] Å^2 of the pairs in the cutoff.

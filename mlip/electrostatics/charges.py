@@ -32,6 +32,8 @@ class FormalCharges(nn.Module):
     """
 
     dipoles: Final[bool]
+    lookup: Tensor
+    formal: Tensor
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class EquilibratedCharges(nn.Module):
     """
 
     dipoles: Final[bool]
+    lookup: Tensor
 
     def __init__(
         self,
@@ -161,6 +164,9 @@ class SplitCharges(nn.Module):
     A total_charge other than the sum of formal charges is shared evenly by the references.
     """
 
+    lookup: Tensor
+    formal: Tensor
+
     def __init__(
         self,
         statistics: dict[str, Any],
@@ -193,13 +199,13 @@ class SplitCharges(nn.Module):
         """
         if keys.CHARGE_GROUP in graph:
             raise InputError(
-                "split charges take no charge groups: charge flows along bonds only; use model=qeq for groups"
+                "split charges take no charge groups: charge flows along bonds only; use model/head=qeq for groups"
             )
         if keys.FIELD in graph:
             strongest = float(graph[keys.FIELD].abs().max())
             if strongest > 0:
                 raise InputError(
-                    f"split charges take no electric field, got {strongest} V/Å: use model=formal_dipoles, or F = Z* E"
+                    f"split charges take no electric field, got {strongest} V/Å: use model/head=formal_dipoles, or F = Z* E"
                 )
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
         hardness, width, formal = self.hardness(species), self.width(species), self.formal.to(torch.float64)[species]

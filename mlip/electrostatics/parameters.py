@@ -52,6 +52,8 @@ class Electronegativity(nn.Module):
     them drift slowly from there, for forces hardly decide them (docs/benchmarks/charges.md).
     """
 
+    formal: Tensor
+
     def __init__(self, elements: list[int], formal: Tensor, n_features: int, n_hidden: int):
         super().__init__()
         self.register_buffer("formal", formal)

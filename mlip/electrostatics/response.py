@@ -4,9 +4,10 @@ Of charges as tensors, and (`model_...`) of the structures of a whole potential.
 """
 
 import math
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlip import keys, units
 from mlip.electrostatics.charges import EquilibratedCharges, FormalCharges, SplitCharges
@@ -186,17 +187,17 @@ def makov_payne(cell: Values, total_charge: float, dielectric: Values = 1.0) -> 
     return -coulomb_energy(torch.zeros(1, 3), scaled, True, one) * total_charge**2 / values.prod().sqrt()
 
 
-def electrostatic_term(potential: nn.Module) -> ChargeTerm:
+def electrostatic_term(potential: Any) -> ChargeTerm:
     """The term that makes the charges. Raises ValueError if there is none."""
     for term in potential.terms:
         if isinstance(term, ChargeTerm):
             return term
     raise InputError(
-        f"none of the terms {potential.term_names} makes charges: take a model with electrostatics, e.g. model=qeq"
+        f"none of the terms {potential.term_names} makes charges: take a model with electrostatics, e.g. model/head=qeq"
     )
 
 
-def model_born_charges(potential: nn.Module, graph: dict[str, Tensor], create_graph: bool = False) -> Tensor:
+def model_born_charges(potential: Any, graph: dict[str, Tensor], create_graph: bool = False) -> Tensor:
     """Born charges Z* of every atom of a batch, [n_atoms, 3, 3] e.
 
     With create_graph differentiable, for a loss on them.
@@ -224,7 +225,7 @@ def model_born_charges(potential: nn.Module, graph: dict[str, Tensor], create_gr
     return born if create_graph else born.detach()
 
 
-def model_dielectric_tensor(potential: nn.Module, graph: dict[str, Tensor]) -> Tensor:
+def model_dielectric_tensor(potential: Any, graph: dict[str, Tensor]) -> Tensor:
     """Electronic dielectric tensor eps_inf [3, 3] of one bulk structure.
 
     At fixed charges, or with charges that stay in compact groups (charge_group).
@@ -235,14 +236,17 @@ def model_dielectric_tensor(potential: nn.Module, graph: dict[str, Tensor]) -> T
     groups = graph.get(keys.CHARGE_GROUP)
     through_bonds = isinstance(term, SplitCharges)
     if through_bonds:
-        raise InputError("eps_inf of split charges is not offered: take model=formal_dipoles, or differentiate charges")
+        raise InputError(
+            "eps_inf of split charges is not offered: take model/head=formal_dipoles, or differentiate charges"
+        )
     if isinstance(term, EquilibratedCharges) and (groups is None or not term.dipoles):
         raise InputError(WHY_NO_DIELECTRIC)
     if not term.dipoles:
         return torch.eye(3, dtype=torch.float64)  # nothing responds at fixed ions
     system = (graph[keys.POSITIONS], graph[keys.CELL][0])
     with torch.no_grad():
-        polarizability = term.dipole_head.polarizability_of(species)
+        head: Any = term.dipole_head
+        polarizability = head.polarizability_of(species)
         if isinstance(term, FormalCharges):
             return dielectric_tensor(*system, term.width, polarizability)
         return dielectric_tensor(*system, term.width(species), polarizability, term.hardness(species), groups)

@@ -168,7 +168,7 @@ def summarised(calculator, atoms: Atoms, rows: list[dict], device: torch.device,
     scaling, student = fit(n_atoms, seconds, errors), float(t_law.ppf(0.5 + TWO_SIGMA / 2, N_BLOCKS - 1))
     results = []
     for n, t, error in zip(n_atoms, seconds, student * errors, strict=True):
-        where = {"n_atoms": int(n)}
+        where: dict[str, float | str] = {"n_atoms": int(n)}
         fast, slow = max(t - error, 1e-2 * t), t + error
         results.append(
             Result("time_per_atom_step", 1e6 * t / n, "µs", 1e6 * fast / n, 1e6 * slow / n, conditions=where)
@@ -180,7 +180,8 @@ def summarised(calculator, atoms: Atoms, rows: list[dict], device: torch.device,
     fitted = ("p is 1 by choice: it takes three sizes to fit it",) if len(rows) < 3 else ()
     results.append(Result("scaling_exponent", scaling.p, "", *ends, notes=(*fitted, "t = t0 + c N^p")))
     results.append(Result("time_of_an_empty_step", 1e3 * scaling.t0, "ms"))
-    notes, data = [], {"rows": rows, "t0_s": scaling.t0, "c_s": scaling.c, "p": scaling.p, "timestep_fs": timestep_fs}
+    notes: list[str] = []
+    data: dict = {"rows": rows, "t0_s": scaling.t0, "c_s": scaling.c, "p": scaling.p, "timestep_fs": timestep_fs}
     memory = np.array([row["memory_bytes"] or 0 for row in rows], dtype=float)
     if (memory > 0).all() and len(rows) > 1:
         per_atom = float(np.polyfit(n_atoms, memory, 1)[0])

@@ -51,11 +51,12 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
     if not hop_length_A > 0:
         raise InputError(f"hop_length_A must be positive, got {hop_length_A} Å")
     ions, interval = trajectory.ions, trajectory.interval_ps
-    n_ions, where = ions.shape[1], {"species": trajectory.mobile, "temperature_K": float(temperature_K)}
+    n_ions = ions.shape[1]
+    where: dict[str, float | str] = {"species": trajectory.mobile, "temperature_K": float(temperature_K)}
     tracer = estimate(ions, interval)
     lags, msd, msd_error = mean_square_displacement(ions, interval)
     settled = settled_displacements(ions, interval, hop_length_A / 2)
-    framework = framework_intact(trajectory, **where)
+    framework = framework_intact(trajectory, species=trajectory.mobile, temperature_K=float(temperature_K))
     results = [framework, Result("settled_displacements", settled.sum(), "", conditions=where)]
 
     def sigma(name: str, d: Result) -> Result:
@@ -159,11 +160,11 @@ def mean_square_displacement(
     """lags [n_lags] ps up to 70 % of the trajectory, MSD [n_lags] Å^2 over all origins, its jackknife error over ions."""
     longest = max(1, int(0.7 * (len(ions) - 1)))
     lags = np.unique(np.linspace(1, longest, n_lags).round().astype(int))
-    each = []
-    for lag in lags:
-        every = max(1, lag // 8)
-        each.append(((ions[lag::every] - ions[:-lag:every]) ** 2).sum(axis=-1).mean(axis=0))
-    each = np.array(each)
+    strides = [max(1, lag // 8) for lag in lags]
+    each = np.array([
+        ((ions[lag::every] - ions[:-lag:every]) ** 2).sum(axis=-1).mean(axis=0)
+        for lag, every in zip(lags, strides, strict=True)
+    ])  # fmt: skip
     n_ions = each.shape[1]
     error = each.std(axis=1, ddof=1) / np.sqrt(n_ions) if n_ions > 1 else np.full(len(lags), np.nan)
     return lags * interval_ps, each.mean(axis=1), error

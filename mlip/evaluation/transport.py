@@ -55,7 +55,8 @@ class TransportAnalysis:
     def section(self, runs: Sequence[tuple[float, Trajectory]]) -> Section:
         """Analyse trajectories at their temperatures in K, and fit Arrhenius lines through them."""
         runs = sorted(runs, key=lambda run: run[0])
-        results, data = [], {"runs": [], "arrhenius": {}, "literature": [], "extrapolate_to_K": self.extrapolate_to_K}
+        results: list[Result] = []
+        data: dict = {"runs": [], "arrhenius": {}, "literature": [], "extrapolate_to_K": self.extrapolate_to_K}
         for temperature, trajectory in runs:
             of_run, curves = self.at_temperature(temperature, trajectory)
             results += of_run

@@ -55,8 +55,9 @@ def criteria(rounds: Sequence[RoundRecord], limits: Limits) -> list[Criterion]:
         out.append(Criterion("largest sigma of a barrier", None, limits.barrier_sigma_eV, " eV"))  # no hop is known
     if last.barriers:
         sigmas = [path.sigma for path in last.paths if path.barrier is not None]
-        if None not in sigmas:
-            out.append(Criterion("largest sigma of a barrier", max(sigmas), limits.barrier_sigma_eV, " eV"))
+        known = [sigma for sigma in sigmas if sigma is not None]
+        if len(known) == len(sigmas):
+            out.append(Criterion("largest sigma of a barrier", max(known), limits.barrier_sigma_eV, " eV"))
         out.append(Criterion("largest change of a barrier", largest_change(rounds), limits.barrier_change_eV, " eV"))
         errors = [abs(last.saddle_errors[hop]) for hop in last.barriers if hop in last.saddle_errors]
         largest = max(errors) if len(errors) == len(last.barriers) else None

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mlip.evaluation import html
 from mlip.evaluation.plots import BLUE, GREEN, MARKERS, ORANGE, RED, canvas, colours, legend
@@ -150,7 +151,7 @@ def plot_saddle_errors(records: Sequence[RoundRecord], limits: Limits) -> Figure
         ]
         if points:
             axis.plot(*zip(*points, strict=True), f"-{marker}", color=colour, label=label)
-    axis.axhline(1e3 * limits.saddle_error, color="0.6", linewidth=0.8, linestyle="--")
+    axis.axhline(1e3 * limits.saddle_error_eV, color="0.6", linewidth=0.8, linestyle="--")
     axis.set_ylim(0, None)
     return integer_ticks(legend(figure))
 
@@ -169,5 +170,5 @@ def plot_labels_by_kind(records: Sequence[RoundRecord]) -> Figure:
 
 def integer_ticks(figure: Figure) -> Figure:
     """Sets the ticks of the round axis to integers."""
-    figure.axes[0].xaxis.get_major_locator().set_params(integer=True)
+    figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure

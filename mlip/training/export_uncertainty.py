@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytorch_lightning as pl
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
+from mlip.data.datamodule import DataModule
 from mlip.data.graph import to_graph
 from mlip.data.splits import TRAIN, VALIDATION
 from mlip.data.structures import read
@@ -30,10 +30,8 @@ def export_with_uncertainty(runs: Sequence[Run], path: Path, n_draws: int, calib
         data = runs[0].data()
     held_out = frames_for(first, calibration_files) if calibration_files is not None else unseen(runs, data)
     if len(runs) > 1:
-        potential, about = (
-            Committee(potentials).eval(),
-            {"kind": "committee", "members": [str(run.folder) for run in runs]},
-        )
+        potential = Committee(potentials).eval()
+        about: dict = {"kind": "committee", "members": [str(run.folder) for run in runs]}
     else:
         potential = last_layer(first, data.train_dataloader(), n_draws)
         about = {"kind": "last_layer", "n_draws": n_draws}
@@ -47,7 +45,7 @@ def frames_for(potential: nn.Module, files) -> list[dict[str, Tensor]]:
     return [to_graph(atoms, potential.cutoff, potential.levels) for atoms in read(files)]
 
 
-def unseen(runs: Sequence[Run], data: pl.LightningDataModule) -> list[dict[str, Tensor]]:
+def unseen(runs: Sequence[Run], data: DataModule) -> list[dict[str, Tensor]]:
     """The validation frames of the first run, which no run may have been trained on."""
     chosen = data.sets[VALIDATION]
     if len(chosen) == 0:

@@ -66,12 +66,12 @@ def shifted(
     table: list[list[float]], chosen: Iterable[int], compositions: np.ndarray, residuals: np.ndarray, levels: np.ndarray
 ) -> list[list[float]]:
     """The table of atomic energies [level, element] eV with the residuals [n] eV of the chosen levels fitted too."""
-    table = np.array(table, dtype=np.float64)
+    energies = np.array(table, dtype=np.float64)
     for level in chosen:
         mine = levels == level
         if mine.any():
-            table[level] += fit_atomic_energies(compositions[mine], residuals[mine])
-    return table.tolist()
+            energies[level] += fit_atomic_energies(compositions[mine], residuals[mine])
+    return energies.tolist()
 
 
 def copy_weights(weights: dict[str, Tensor], old_elements: list[int], potential: nn.Module) -> nn.Module:
@@ -128,7 +128,9 @@ def unexplained(
         np.add.at(counts, (owner, [columns[z] for z in graph[keys.ATOMIC_NUMBERS].tolist()]), 1)
         level = graph[keys.LEVEL].numpy()
         chosen = np.isin(level, list(levels)) & np.isfinite(residual)
-        compositions.append(counts[chosen]), residuals.append(residual[chosen]), found.append(level[chosen])
+        compositions.append(counts[chosen])
+        residuals.append(residual[chosen])
+        found.append(level[chosen])
         if sum(map(len, found)) >= max_structures:
             break
     potential.train(was_training)

@@ -8,11 +8,11 @@ import torch
 
 def random_state() -> dict:
     """States of torch (CPU and GPUs), NumPy and Python."""
-    name, numbers, *rest = np.random.get_state()
+    name, numbers, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [name, numbers.tolist(), *rest],
+        "numpy": [name, np.asarray(numbers).tolist(), *rest],
         "python": random.getstate(),
     }
 

@@ -1,10 +1,22 @@
 """Training batches without end, one epoch after another, that go on from any batch."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
+
+
+class StatefulLoader(Protocol):
+    """Loader of batches that continues from any of them; its state has the "epoch" and "position" of the last batch."""
+
+    dataset: Any
+    batch_sampler: Any
+
+    def __iter__(self) -> Iterator[Any]: ...
+    def __len__(self) -> int: ...
+    def state_dict(self) -> dict[str, int]: ...
+    def load_state_dict(self, state: dict[str, int]) -> None: ...
 
 
 class Stream:
@@ -14,7 +26,7 @@ class Stream:
     (not of the last one read: workers read ahead), and goes on from there
     """
 
-    def __init__(self, loader: DataLoader):
+    def __init__(self, loader: StatefulLoader):
         self.loader = loader
 
     def __iter__(self) -> Iterator[Any]:

@@ -105,18 +105,18 @@ def calibrate(potential: nn.Module, graphs: Iterable[dict[str, Tensor]]) -> dict
     Forces by element; an element without labels takes the scale of all. Returns the scales, plain.
     """
     element, force_sigma, force_error, energy_sigma, energy_error = [], [], [], [], []
-    potential.energy_scale.fill_(1.0), potential.force_scale.fill_(1.0)
+    potential.energy_scale.fill_(1.0)
+    potential.force_scale.fill_(1.0)
     for graph in graphs:
         results = potential(graph)
         error = (results[keys.FORCES] - graph[keys.REF_FORCES]).detach()
         labelled = error.isfinite().all(dim=1)
-        element.append(graph[keys.ATOMIC_NUMBERS][labelled]), force_error.append(error[labelled])
+        element.append(graph[keys.ATOMIC_NUMBERS][labelled])
+        force_error.append(error[labelled])
         force_sigma.append(results[keys.FORCE_SIGMA].detach()[labelled])
         error = (results[keys.ENERGY] - graph[keys.REF_ENERGY]).detach()
-        (
-            energy_error.append(error[error.isfinite()]),
-            energy_sigma.append(results[keys.ENERGY_SIGMA].detach()[error.isfinite()]),
-        )
+        energy_error.append(error[error.isfinite()])
+        energy_sigma.append(results[keys.ENERGY_SIGMA].detach()[error.isfinite()])
     if not element:
         raise InputError("calibration needs held-out frames with labels, got none")
     freedom = float(potential.spread_freedom)

@@ -40,7 +40,8 @@ class MinimumModeCalculator(Calculator):
     def __init__(self, calculator, mode: np.ndarray, turns: int):
         super().__init__()
         self.calculator, self.mode, self.turns = calculator, mode, turns
-        self.curvature, self.calls, self.answer = np.nan, 0, None
+        self.curvature, self.calls = np.nan, 0
+        self.answer: Atoms
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)

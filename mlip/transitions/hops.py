@@ -222,8 +222,10 @@ def hop_of(
     """A hop with its middle and times."""
     way = progress_of(ions[frames[0] : frames[1] + 1, ion], origin, target - origin)
     middle = frames[0] + int(np.abs(way).argmin())
-    times = [frame * interval_ps for frame in (frames[0], middle, frames[1])]
-    return Hop(ion, *sites, frames[0], middle, frames[1], *times, origin, target - origin)
+    start_ps, middle_ps, end_ps = (frame * interval_ps for frame in (frames[0], middle, frames[1]))
+    return Hop(
+        ion, sites[0], sites[1], frames[0], middle, frames[1], start_ps, middle_ps, end_ps, origin, target - origin
+    )
 
 
 def progress_of(path: np.ndarray, origin: np.ndarray, vector: np.ndarray) -> np.ndarray:

@@ -55,10 +55,10 @@ def hessian_modes(atoms: Atoms, calculator, among: Sequence[int], step: float = 
 
     Holding atoms raises curvatures (Cauchy's interlacing): a negative one is real, a missing one may need more atoms.
     """
-    among = np.asarray(among)
-    vectors = np.zeros((len(among) * 3, len(atoms), 3))
-    vectors[np.arange(len(vectors)), among.repeat(3), np.tile([0, 1, 2], len(among))] = 1.0
-    rows = hessian_times(atoms, calculator, vectors, step=step)[:, among].reshape(len(vectors), -1)
+    moved = np.asarray(among)
+    vectors = np.zeros((len(moved) * 3, len(atoms), 3))
+    vectors[np.arange(len(vectors)), moved.repeat(3), np.tile([0, 1, 2], len(moved))] = 1.0
+    rows = hessian_times(atoms, calculator, vectors, step=step)[:, moved].reshape(len(vectors), -1)
     values, modes = np.linalg.eigh(0.5 * (rows + rows.T))
     return Modes(values, np.einsum("km,kai->mai", modes, vectors), np.zeros(len(values)))
 
