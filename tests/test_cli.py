@@ -48,7 +48,7 @@ def test_help_of_every_verb_has_an_example_and_its_keys(verb, capsys):
     for key in yaml.safe_load((config.CONFIGS / f"{verb.replace(' ', '_')}.yaml").read_text()):
         assert key == "defaults" or re.search(rf"^  {key}\b", said, re.MULTILINE)
     lines = said.splitlines()
-    assert len(lines) <= 100 and max(map(len, lines)) <= 120 and not re.search(r"^  \S*_target_", said, re.M)
+    assert len(lines) <= 100 and max(map(len, lines)) <= 120 and not re.search(r"^  \S*_target_", said, re.MULTILINE)
 
 
 def test_help_of_a_group_has_the_keys_of_its_choices_with_their_comments(capsys):

@@ -83,7 +83,7 @@ class RandomMD:
     """
 
     dynamics: Dynamics
-    frames: int = 200
+    frames: int = 500
     kind: str = "md"
 
     def propose(self, context: SamplingContext) -> Proposal:

@@ -103,7 +103,7 @@ class WeightedSum:
                   learning rate is small (MACE's second stage does the same)
     """
 
-    def __init__(self, parts: Mapping[str, Callable], weights: Mapping[str, Weight], second_stage: float = 1.0):
+    def __init__(self, parts: Mapping[str, Callable], weights: Mapping[str, Weight], second_stage: float = 0.7):
         if set(parts) != set(weights):
             raise InputError(f"every part of the loss needs a weight: parts {sorted(parts)}, weights {sorted(weights)}")
         pairs = {name: (w, w) if isinstance(w, (int, float)) else tuple(w) for name, w in weights.items()}

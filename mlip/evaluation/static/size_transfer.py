@@ -34,7 +34,7 @@ class SizeTransfer:
     """
 
     structures: Sequence[Atoms]
-    repeat: Sequence[int] = (2, 2, 2)
+    repeat: Sequence[int] = (2, 1, 1)
     labelled: Sequence[Atoms] = ()
     atoms: Atoms | None = None
     species: str | None = None
