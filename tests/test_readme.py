@@ -1,4 +1,4 @@
-"""What the README says works: its commands, its folders, its Python."""
+"""What the README and the documentation say works: commands, folders, Python."""
 
 import re
 import shlex
@@ -12,9 +12,13 @@ from mlip import cli
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 README = (CHECKOUT / "README.md").read_text()
-LINES = [
-    line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line.strip()
-]
+PAGES = "\n".join(
+    [README, *(path.read_text() for path in sorted((CHECKOUT / "docs").rglob("*.md")) if "_" not in path.parts[-2])]
+)
+LINES = list(dict.fromkeys(
+    line for block in re.findall(r"```bash\n(.*?)```", PAGES, re.DOTALL) for line in block.replace("\\\n", "").splitlines()
+    if line.strip() and "$" not in line  # variables of a benchmark
+))  # fmt: skip
 
 
 def commands(name):
