@@ -55,6 +55,6 @@ def unseen(runs: Sequence[Run], data: DataModule) -> list[dict[str, Tensor]]:
     for run in runs[1:]:
         seen = wanted & set(run.split["frames"][TRAIN])
         if seen:
-            raise InputError(f"{run.folder} was trained on {len(seen)} frames that validate {runs[0].folder}, {min(seen)} among them: "
-                             "train all members with the same data.split, or give calibrate=FILE")  # fmt: skip
+            raise InputError(f"{run.folder} was trained on {len(seen)} of the frames that validate {runs[0].folder}, such as "
+                             f"{min(seen)}: train all members with the same data.split, or give calibrate=FILE")  # fmt: skip
     return [chosen[i] for i in range(len(chosen))]
