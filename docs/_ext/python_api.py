@@ -23,9 +23,7 @@ def packages() -> dict[str, list[str]]:
 
 def page(package: str, modules: list[str]) -> str:
     """One page: the docstring of the package, then every module."""
-    lines = [f"# {package}", "", "```{eval-rst}", f".. automodule:: {package}"]
-    lines += ["   :members:"] if package == "mlip" else ["   :no-members:"]
-    lines += ["```", ""]
+    lines = [f"# {package}", "", "```{eval-rst}", f".. automodule:: {package}", "   :no-members:", "```", ""]
     for module in modules:
         lines += [
             f"## {module.removeprefix('mlip.')}",
