@@ -173,7 +173,7 @@ class ExportedCalculator(Calculator):
             foreign = sorted({chemical_symbols[z] for z in atoms.numbers[~self.known[atoms.numbers]]})
             known = [chemical_symbols[z] for z in np.flatnonzero(self.known)]
             raise InputError(
-                f"the model does not know {', '.join(foreign)}; it knows {', '.join(known)}. Train or fine-tune it"
+                f"the model has no parameters for {', '.join(foreign)}, only for {', '.join(known)}. Train or fine-tune it"
             )
         if not np.isfinite(atoms.positions).all():
             atom = int(np.argwhere(~np.isfinite(atoms.positions))[0, 0])

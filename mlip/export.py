@@ -208,9 +208,9 @@ def check_parity(
 def level_index(levels: list[str], level: str | None) -> int:
     """Position of the level of theory whose energy shifts go into the file."""
     if level is None and len(levels) > 1:
-        raise InputError(f"the potential knows several levels of theory: choose level= one of {levels}")
+        raise InputError(f"the potential has several levels of theory: choose level= one of {levels}")
     if level is not None and level not in levels:
-        raise InputError(f"no level of theory {level!r}; the potential knows {levels}")
+        raise InputError(f"no level of theory {level!r}; the potential has {levels}")
     return 0 if level is None else levels.index(level)
 
 
@@ -228,7 +228,7 @@ def export(
     metadata        JSON-able: training-set hash, config, ...; elements, cutoff, units, dtype, versions are added
     example_graphs  training frames on which the reloaded file must give the live potential's numbers
     dtype           casts the network; None keeps its own. float64 for phonons and tight relaxations
-    level           level of theory, needed where the potential knows several
+    level           level of theory, needed if the potential has several
 
     The caller's potential is not changed. Raises ValueError, and leaves no file, where the reloaded file differs
     from the live potential, misses a result, or a term was lost.

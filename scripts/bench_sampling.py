@@ -107,7 +107,7 @@ def given_hop(folder: Path, number: int, hop, oracle) -> str:
 
 
 def test_hop(folder: Path, number: int, hop, oracle) -> str:
-    """The relaxed band of a hop that no sampler is told of."""
+    """The relaxed band of a hop that no sampler is given."""
     start, end = quench_ends(hop.start, hop.end, oracle, fmax=FMAX)
     path = neb(start, end, oracle, n_images=7, fmax=2 * FMAX)
     if not (path.converged and 0 < path.saddle_index < 6):

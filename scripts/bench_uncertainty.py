@@ -2,10 +2,10 @@
 """Calibration of exported uncertainties on held-out frames, before (scales of 1) and after, by config_type.
 
     for k in 0 1 2 3; do mlip train experiment=li3incl6 model=small trainer.max_steps=null trainer.max_seconds=40 seed=$k \
-        'data.split={method: block, validation: 0.2, test: [md_1100K, rattle_strain]}' folder=runs/doubt/$k; done
-    mlip export 'run=[runs/doubt/0,runs/doubt/1,runs/doubt/2,runs/doubt/3]'
-    mlip export runs/doubt/0 uncertainty=last_layer
-    scripts/bench_uncertainty.py datasets/li3incl6/li3incl6_gpaw.xyz runs/doubt/0 runs/doubt/committee.pt runs/doubt/0/last_layer.pt
+        'data.split={method: block, validation: 0.2, test: [md_1100K, rattle_strain]}' folder=runs/uncertainty/$k; done
+    mlip export 'run=[runs/uncertainty/0,runs/uncertainty/1,runs/uncertainty/2,runs/uncertainty/3]'
+    mlip export runs/uncertainty/0 uncertainty=last_layer
+    scripts/bench_uncertainty.py datasets/li3incl6/li3incl6_gpaw.xyz runs/uncertainty/0 runs/uncertainty/committee.pt runs/uncertainty/0/last_layer.pt
 
 alpha: rms of |error| / sigma (1 is calibrated); area: miscalibration (0); rho: Spearman's correlation of sigma and |error|.
 """

@@ -34,7 +34,7 @@ def check_elements(atomic_numbers: Tensor, lookup: Tensor) -> None:
         known = [chemical_symbols[z] for z in range(len(lookup)) if lookup[z] >= 0]
         names = [chemical_symbols[z] for z in missing]
         raise InputError(
-            f"no parameters for {names}; the model knows {known}: train or fine-tune it with these elements"
+            f"no parameters for {names}; the model has parameters for {known}: train or fine-tune it with these elements"
         )
 
 

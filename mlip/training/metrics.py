@@ -36,7 +36,7 @@ class Errors:
     """Streaming errors: `update(results, graph)` for each batch, `reduce()` over processes, `compute()` at the end.
 
     Energies per atom; forces, stresses and Born charges by component; structures without a label do not count.
-    A charge model fitted to neutral systems without charge labels knows its charges up to one global sign, so
+    A charge model fitted to neutral systems without charge labels has its charges up to one global sign, so
     charges are also compared with the opposite sign, and the better of the two is reported.
     config_types: names that `graph["config_type"]` indexes; -1 there counts as "other"
     """
