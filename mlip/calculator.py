@@ -16,6 +16,8 @@ from torch import Tensor
 
 from mlip import keys
 from mlip.data.graph import collate, geometry
+from mlip.data.structure_check import SHORTEST_DISTANCE, complaint, overlap
+from mlip.data.total_charge import total_charge
 from mlip.data.verlet import VerletList
 from mlip.errors import ConvergenceError, InputError
 from mlip.export import arguments, load
@@ -56,7 +58,6 @@ class ExportedCalculator(Calculator):
 
     name = "mlip"
     default_parameters: ClassVar[dict] = {keys.TOTAL_CHARGE: 0.0, keys.FIELD: None}
-    smallest_distance = 0.2  # Å; no bond is that short
 
     def __init__(self, model, metadata: dict, path: Path, device: torch.device, skin: float, **parameters):
         unknown = sorted(set(parameters) - set(self.default_parameters))
@@ -149,13 +150,9 @@ class ExportedCalculator(Calculator):
         graph = geometry(atoms)
         positions, cell = graph[keys.POSITIONS].numpy(), graph[keys.CELL][0].numpy()
         graph[keys.EDGE_INDEX], graph[keys.EDGE_SHIFT], square = verlet.pairs(positions, cell, atoms.pbc)
-        if len(square) and float(square.min()) < self.smallest_distance**2:
+        if len(square) and float(square.min()) < SHORTEST_DISTANCE**2:
             edge = int(square.argmin())
-            i, j = graph[keys.EDGE_INDEX][:, edge].tolist()
-            raise InputError(
-                f"atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) overlap: {float(square[edge]) ** 0.5:.3f} Å "
-                f"apart, less than {self.smallest_distance} Å; look at the structure, or at the step that led to it"
-            )
+            raise InputError(overlap(atoms, *graph[keys.EDGE_INDEX][:, edge].tolist(), float(square[edge]) ** 0.5))
         inputs = {key: value for key, value in self.parameters.items() if value is not None} | inputs_of(atoms)
         graph[keys.TOTAL_CHARGE] = torch.tensor([float(inputs[keys.TOTAL_CHARGE])], dtype=torch.float64)
         if keys.FIELD in inputs:
@@ -167,22 +164,13 @@ class ExportedCalculator(Calculator):
 
     def check_structure(self, atoms: Atoms) -> None:
         """ValueError for a structure that has no answer."""
-        if len(atoms) == 0:
-            raise InputError("a structure needs at least one atom, got none")
+        if problem := complaint(atoms, pairs=False):
+            raise InputError(problem)
         if not self.known[atoms.numbers].all():
             foreign = sorted({chemical_symbols[z] for z in atoms.numbers[~self.known[atoms.numbers]]})
             known = [chemical_symbols[z] for z in np.flatnonzero(self.known)]
             raise InputError(
                 f"the model has no parameters for {', '.join(foreign)}, only for {', '.join(known)}. Train or fine-tune it"
-            )
-        if not np.isfinite(atoms.positions).all():
-            atom = int(np.argwhere(~np.isfinite(atoms.positions))[0, 0])
-            raise InputError(f"positions must be finite; atom {atom} is at {atoms.positions[atom].tolist()} Å")
-        periodic = atoms.cell.array[atoms.pbc]
-        if len(periodic) and not (np.isfinite(periodic).all() and np.linalg.matrix_rank(periodic) == len(periodic)):
-            raise InputError(
-                f"pbc {atoms.pbc.tolist()} needs an independent lattice vector in each periodic direction, got the cell "
-                f"{atoms.cell.array.tolist()} Å; set the cell, or pbc=False"
             )
         has_group, has_charge = keys.CHARGE_GROUP in atoms.arrays, keys.GROUP_CHARGE in atoms.info
         if has_group != has_charge:
@@ -193,6 +181,9 @@ class ExportedCalculator(Calculator):
             has_group or (keys.FIELD in atoms.info or self.parameters[keys.FIELD])
         ):
             raise InputError("charge groups and an electric field need a model with charges; this one has none")
+        for key in (keys.FIELD, keys.GROUP_CHARGE):
+            if atoms.info.get(key) is not None and not np.isfinite(np.asarray(atoms.info[key], dtype=float)).all():
+                raise InputError(f"{key} must be finite numbers, got {atoms.info[key]}")
 
 
 def calculate_many(calculator, structures: Sequence[Atoms]) -> list[Atoms]:
@@ -226,6 +217,9 @@ def extrapolated(last: list[np.ndarray]) -> np.ndarray:
 def inputs_of(atoms: Atoms) -> dict:
     """What the atoms ask of the electrons: total charge, groups, field."""
     inputs = {key: atoms.info[key] for key in STRUCTURE_INPUTS if atoms.info.get(key) is not None}
+    charge = total_charge(atoms.info)
+    if charge is not None:
+        inputs[keys.TOTAL_CHARGE] = charge
     if keys.CHARGE_GROUP in atoms.arrays:
         inputs[keys.CHARGE_GROUP] = atoms.arrays[keys.CHARGE_GROUP]
     return inputs

@@ -15,6 +15,7 @@ from rich.console import Console
 import mlip
 from mlip.commands.report import in_order, report
 from mlip.config import make
+from mlip.data.structures import read_one
 from mlip.errors import InputError, MissingFileError
 from mlip.evaluation.evaluate import evaluate as evaluate_properties
 from mlip.evaluation.evaluate import file_hash, file_hashes, is_failed
@@ -32,6 +33,8 @@ def evaluate(cfg: DictConfig) -> int:
     """Evaluate the properties of a model or calculator, and write the report."""
     if cfg.compare:
         return report(cfg)
+    if cfg.structure:
+        read_one(cfg.structure)  # a structure that cannot be one is refused before the first property
     subject = subject_of(cfg)
     nodes = in_order(cfg.properties)
     needs = {name: missing(cfg, nodes[name]) for name in selected(nodes, cfg.only, cfg.evaluation)}

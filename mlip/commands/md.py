@@ -1,10 +1,10 @@
 """Molecular dynamics with an exported model."""
 
-import ase.io
 from omegaconf import DictConfig, OmegaConf
 
 import mlip
 from mlip.config import make
+from mlip.data.structures import read_one
 from mlip.md.plots import plot
 from mlip.md.run import run
 
@@ -16,7 +16,7 @@ def md(cfg: DictConfig) -> None:
                 "state_every"]  # fmt: skip
     settings = {name: OmegaConf.to_container(cfg)[name] for name in settings}
     summary = run(
-        ase.io.read(cfg.structure), calculator, cfg.folder, make(cfg.ensemble), guard=make(cfg.guard), **settings
+        read_one(cfg.structure), calculator, cfg.folder, make(cfg.ensemble), guard=make(cfg.guard), **settings
     )
     plot(cfg.folder)
     print(f"{cfg.folder}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items() if value is not None))

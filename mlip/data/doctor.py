@@ -10,7 +10,9 @@ from rich.table import Table
 
 from mlip.data import diagnosis, splits
 from mlip.data.diagnosis import ERROR, OK, WARN, Finding, Summary
+from mlip.data.label_check import label_complaint
 from mlip.data.statistics import fit_atomic_energies
+from mlip.data.structure_check import complaint
 from mlip.data.structures import Source, frames, sources
 
 
@@ -69,14 +71,26 @@ def _sources(given) -> tuple[list[Source], list[Finding]]:
 
 
 def _read(source: Source, remove_net_force: bool) -> tuple[Summary | None, list[Finding]]:
-    summary = Summary(source)
+    summary, problems = Summary(source), {}
     try:
-        for atoms in frames(source, remove_net_force or source.remove_net_force):
-            summary.add(atoms)
+        for atoms in frames(source, remove_net_force or source.remove_net_force, checked=False):
+            found = {"geometry": complaint(atoms), "labels": label_complaint(atoms)}
+            found = {check: f"{atoms.info['source']}: {text}" for check, text in found.items() if text}
+            for check, text in found.items():
+                problems.setdefault(check, []).append(text)
+            if not found:
+                summary.add(atoms)
     except (ValueError, KeyError, OSError) as error:
-        problem = Finding(ERROR, "reading", source.path, str(error.args[0] if error.args else error))
-        return (summary if len(summary) else None), [problem]
-    return summary, []
+        problems["reading"] = [str(error.args[0] if error.args else error)]
+    return (summary if len(summary) else None), [
+        _listed(check, source.path, texts) for check, texts in problems.items()
+    ]
+
+
+def _listed(check: str, path: str, texts: list[str], most: int = 3) -> Finding:
+    """The first complaints of a kind, and how many more there are."""
+    more = f"; and {len(texts) - most} frames more" if len(texts) > most else ""
+    return Finding(ERROR, check, path, "; ".join(texts[:most]) + more, "training refuses these frames")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from ase.data import atomic_numbers as number_of
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from mlip import keys
+from mlip.data.total_charge import set_total_charge, total_charge
 from mlip.errors import InputError, UnknownNameError
 
 PER_STRUCTURE = {keys.REF_ENERGY: (), keys.REF_STRESS: (3, 3)}
@@ -94,7 +95,7 @@ def _with_labels(atoms, labels, found, where) -> Atoms:
         if name.lower() not in known | {"numbers", "positions"}:
             clean.set_array(name, array)
     for key, value in labels.items():
-        if value is None:
+        if value is None or is_missing(value, key, where):
             continue
         if key == keys.REF_STRESS:
             clean.info[key] = stress_matrix(value, where)
@@ -102,8 +103,20 @@ def _with_labels(atoms, labels, found, where) -> Atoms:
             clean.info[key] = float(value)
         else:
             clean.set_array(key, per_atom(key, value, len(atoms), where))
-    clean.info[keys.TOTAL_CHARGE] = float(found.get(keys.TOTAL_CHARGE, found.get("charge", 0.0)))
+    try:
+        set_total_charge(clean.info, total_charge(found) or 0.0)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
     return clean
+
+
+def is_missing(value, key: str, where: str) -> bool:
+    """Whether a label is NaN as a whole, which is how files with one column for all frames leave it out."""
+    try:
+        numbers = np.asarray(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{key.removeprefix('ref_')} of {where} must be numbers, got {value!r}") from error
+    return numbers.size > 0 and bool(np.isnan(numbers).all())
 
 
 def per_atom(key: str, value: np.ndarray, n_atoms: int, where: str) -> np.ndarray:

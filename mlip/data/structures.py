@@ -13,7 +13,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlip import keys, units
+from mlip.data.label_check import check_labels
 from mlip.data.labels import NAMES, SHORT, canonical, shifted
+from mlip.data.structure_check import check_structure
 from mlip.errors import InputError, MissingFileError, UnknownNameError
 from mlip.files import whole_file
 
@@ -122,8 +124,30 @@ def _is_output(path: Path) -> bool:
     return any(mark in beginning for mark in MARKS)
 
 
-def frames(source: Source, remove_net_force: bool = False) -> Iterator[Atoms]:
-    """Labelled frames of one file."""
+def read_one(file: str | os.PathLike) -> Atoms:
+    """The structure to start from: the last frame of a file, or the one of "start.xyz@3"; without labels.
+
+    Constraints, velocities and masses stay.
+    """
+    path, at, index = str(file).rpartition("@")
+    if not at or Path(file).exists():
+        path, index = str(file), "-1"
+    places = _expand(path)
+    source = Source(str(places[0]), index=index)
+    found = list(_ase_frames(source, _slice(source)))
+    if len(places) * len(found) != 1:
+        raise InputError(f"{file} names {len(places) * len(found)} structures, one is needed: start.xyz@0")
+    check_structure(found[0], str(file))
+    start = canonical(found[0], str(file), dict.fromkeys(SHORT))
+    start.set_constraint(found[0].constraints)
+    return start
+
+
+def frames(source: Source, remove_net_force: bool = False, checked: bool = True) -> Iterator[Atoms]:
+    """Labelled frames of one file.
+
+    checked   False for those who look at structures and labels themselves, and go on after a bad one
+    """
     slicing = _slice(source)
     start = slicing.start or 0
     step = slicing.step or 1
@@ -131,7 +155,11 @@ def frames(source: Source, remove_net_force: bool = False) -> Iterator[Atoms]:
     for count, atoms in enumerate(raw):
         # the number in the file, where it can be known without reading it twice
         where = f"{source.path}:{start + count * step if start >= 0 and step > 0 else count}"
+        if checked:
+            check_structure(atoms, where)
         atoms = canonical(atoms, where, source.keys)
+        if checked:
+            check_labels(atoms, where)
         if source.energy_shift:
             shifted(atoms, source.energy_shift)
         if remove_net_force and keys.REF_FORCES in atoms.arrays:

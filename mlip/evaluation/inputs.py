@@ -4,23 +4,19 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-import ase.io
 import numpy as np
 from ase import Atoms
 
-from mlip.data.structures import read
+from mlip.data.structures import read, read_one
 from mlip.errors import InputError
 
 
 def structure(file: str, repeat=(1, 1, 1), times: int = 1) -> Atoms:
     """The structure in a file, its last frame or the one of "start.xyz@3", repeated; `times` that along every axis."""
     repeat = tuple(times * n for n in repeat)
-    frame = ase.io.read(file)
-    if isinstance(frame, list):
-        raise InputError(f"{file} names {len(frame)} structures, one is needed: start.xyz@0")
+    frame = read_one(file)
     atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
-    if "total_charge" in frame.info:
-        atoms.info["total_charge"] = frame.info["total_charge"] * int(np.prod(repeat))
+    atoms.info["total_charge"] = frame.info["total_charge"] * int(np.prod(repeat))
     return atoms.repeat(repeat)
 
 

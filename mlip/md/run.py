@@ -11,6 +11,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import atomic_numbers
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mlip.data.total_charge import set_total_charge, total_charge
 from mlip.errors import ConvergenceError, GuardStop, InputError
 from mlip.files import write_json
 from mlip.md.ensemble import get_state, maxwell, set_state, temperature
@@ -149,8 +150,8 @@ def supercell(atoms: Atoms, repeat: Sequence[int], masses: Mapping[str, float] |
     large = atoms.repeat(tuple(int(n) for n in repeat))
     if len(large) < 2:
         raise InputError(f"dynamics needs at least two atoms, got {len(large)}; use repeat")
-    if "total_charge" in large.info:
-        large.info["total_charge"] = copies * atoms.info["total_charge"]
+    charge = total_charge(atoms.info)
+    set_total_charge(large.info, None if charge is None else copies * charge)
     for symbol, mass in (masses or {}).items():
         chosen = large.numbers == atomic_numbers.get(symbol, 0)
         if not chosen.any() or not mass > 0:
