@@ -49,10 +49,8 @@ class Dynamics:
         start = atoms
         try:
             if self.npt_ps:
-                check_same(folder / "npt", atoms, calculator)
                 run(atoms, calculator, folder / "npt", NPT(temperature_K), steps=self.steps(self.npt_ps), **settings)
                 start = in_mean_cell(folder / "npt", atoms)
-            check_same(folder / "nvt", start, calculator)
             n_steps = self.steps(self.equilibration_ps) + self.steps(self.production_ps)
             run(
                 start,
@@ -143,23 +141,6 @@ def in_mean_cell(folder: Path, atoms: Atoms) -> Atoms:
     last = Atoms(last.numbers, last.positions, cell=last.cell, pbc=last.pbc, info=atoms.info)
     last.set_cell(cells.mean(axis=0), scale_atoms=True)
     return last
-
-
-def check_same(folder: Path, atoms: Atoms, calculator) -> None:
-    """Raise ValueError if the folder holds dynamics of another start or another potential, which must not be resumed."""
-    file = folder / "trajectory.traj"
-    if not (folder / "state.npz").exists():
-        return
-    with AseTrajectory(str(file)) as frames:
-        first = frames[0]
-    message = f"{folder} holds dynamics of another %s: delete it, or choose another folder"
-    same_atoms = len(first) == len(atoms) and np.allclose(first.positions, atoms.positions, atol=1e-6)
-    if not (same_atoms and np.allclose(first.cell.array, atoms.cell.array, atol=1e-6)):
-        raise InputError(message % "start")
-    fresh = atoms.copy()
-    fresh.calc = calculator
-    if abs(fresh.get_potential_energy() - first.get_potential_energy()) > 1e-5 * len(atoms):
-        raise InputError(message % "potential")
 
 
 def production_frames(

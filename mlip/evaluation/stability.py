@@ -10,7 +10,6 @@ from ase.io.trajectory import Trajectory as AseTrajectory
 from matplotlib.figure import Figure
 
 from mlip.errors import GuardStop, InputError
-from mlip.evaluation.dynamics import check_same
 from mlip.evaluation.plots import BLUE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
@@ -67,7 +66,6 @@ class Stability:
         folder = Path(self.folder)
         n_settle, n_steps = (round(ps * 1e3 / self.timestep_fs) for ps in (self.settle_ps, self.time_ps))
         settings = {"timestep_fs": self.timestep_fs, "guard": self.guard or Guard(), "seed": self.seed}
-        check_same(folder / "nvt", self.atoms, calculator)
         thermostat = Bussi(self.temperature_K, damping_fs=50.0)
         run(self.atoms, calculator, folder / "nvt", thermostat, steps=n_settle, frame_every=n_settle, **settings)
         with AseTrajectory(str(folder / "nvt" / "trajectory.traj")) as frames:

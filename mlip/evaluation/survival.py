@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from scipy.stats import chi2
 
 from mlip.errors import GuardStop
-from mlip.evaluation.dynamics import check_same
 from mlip.evaluation.plots import BLUE, RED, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
@@ -63,7 +62,6 @@ class Survival:
     def run(self, calculator, temperature_K: float, replica: int) -> GuardStop | None:
         """Run or resume one replica; returns what stopped it."""
         folder = Path(self.folder) / f"{temperature_K:g}K" / str(replica)
-        check_same(folder, self.atoms, calculator)
         steps = round(1e3 * self.time_ps / self.timestep_fs)
         try:
             run(self.atoms, calculator, folder, Bussi(temperature_K), steps=steps, timestep_fs=self.timestep_fs,

@@ -1,6 +1,7 @@
 """Files of a run that survive a kill: trajectory.traj, thermo.csv, and state.npz, which says how much of both counts."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +9,25 @@ from ase import Atoms
 from ase.io.trajectory import TrajectoryWriter
 from ase.io.ulm import writeint
 
-from mlip.files import whole_file
+from mlip.files import lock, whole_file
 
 N_ITEMS = 32  # byte of the number of frames in a .traj file: tag 24, version 8, then this
 
 
 class Files:
-    """Appends frames and rows; `save` makes what has been written so far count; a restart forgets the rest."""
+    """Appends frames and rows; `save` makes what has been written so far count; a restart forgets the rest.
+
+    Holds the folder for this process until `close`. Raises FolderInUseError while another one does.
+    """
 
     def __init__(self, folder: Path, columns: list[str]):
         self.folder, self.columns = folder, columns
         self.state_file = folder / "state.npz"
-        folder.mkdir(parents=True, exist_ok=True)
+        self.held = ExitStack()
+        self.held.enter_context(
+            lock(folder / "lock", f"another process runs dynamics in {folder}: wait for it, or choose another folder")
+        )
+        self.trajectory = self.thermo = None
 
     def state(self) -> dict[str, np.ndarray] | None:
         """What a run that is in the folder has saved; None for a new one."""
@@ -59,5 +67,8 @@ class Files:
             np.savez(file, n_frames=len(self.trajectory), thermo_bytes=self.thermo.tell(), **state)
 
     def close(self) -> None:
-        self.trajectory.close()
-        self.thermo.close()
+        """Closes what is open, and lets the folder go."""
+        for file in (self.trajectory, self.thermo):
+            if file is not None:
+                file.close()
+        self.held.close()

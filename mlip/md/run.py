@@ -17,6 +17,7 @@ from mlip.files import write_json
 from mlip.md.ensemble import get_state, maxwell, set_state, temperature
 from mlip.md.files import Files
 from mlip.md.guard import Guard, keep_frames
+from mlip.md.identity import begin, identity
 
 COLUMNS = [
     "step", "time_fs", "temperature_K", "potential_energy_eV", "kinetic_energy_eV", "total_energy_eV",
@@ -58,33 +59,34 @@ def run(
     guard = guard or Guard()
     rng = np.random.default_rng(seed)
     atoms = supercell(atoms, repeat, masses)
+    settings = identity(atoms, calculator, ensemble, timestep_fs=timestep_fs, seed=seed, frame_every=frame_every,
+                        thermo_every=thermo_every, masses=atoms.get_masses().tolist())  # fmt: skip
     start_temperature = ensemble.temperature_K if initial_temperature_K is None else initial_temperature_K
     set_velocities(atoms, start_temperature, ensemble.removed, rng)
-    settings = json.dumps(
-        {"ensemble": repr(ensemble), "timestep_fs": timestep_fs, "atoms": str(atoms.symbols), "seed": seed,
-         "frame_every": frame_every, "thermo_every": thermo_every, "masses": atoms.get_masses().tolist()}
-    )  # fmt: skip
-
     files = Files(folder, COLUMNS)
-    state = files.state()
-    if state is not None:
-        check_settings(json.loads(str(state["settings"])), json.loads(settings), folder)
-        atoms.set_cell(state["cell"])
-        atoms.set_positions(state["positions"])
-        atoms.set_momenta(state["momenta"])
-    atoms.calc = calculator
-    dynamics = ensemble.start(atoms, timestep_fs * units.fs, rng)
-    first, wall = 0, 0.0
-    if state is not None:
-        set_state(dynamics, {name: state[f"dynamics/{name}"] for name in ensemble.state})
-        rng.bit_generator.state = json.loads(str(state["rng"]))
-        first, wall = int(state["step"]), float(state["wall_s"])
-    begin = time.perf_counter() - wall
-    shortest = getattr(calculator, "metadata", {}).get("shortest_distances_A")  # of the data behind a potential of ours
-
-    files.open(state)
-    good = None
     try:
+        state = files.state()
+        begin(folder, settings, None if state is None else str(state["settings"]))
+        if state is not None:
+            if int(state["step"]) > steps:
+                raise InputError(f"{folder} holds {int(state['step'])} steps, asked are steps={steps}: ask for as many or more, or "
+                                 "choose another folder")  # fmt: skip
+            atoms.set_cell(state["cell"])
+            atoms.set_positions(state["positions"])
+            atoms.set_momenta(state["momenta"])
+        atoms.calc = calculator
+        dynamics = ensemble.start(atoms, timestep_fs * units.fs, rng)
+        first, wall = 0, 0.0
+        if state is not None:
+            set_state(dynamics, {name: state[f"dynamics/{name}"] for name in ensemble.state})
+            rng.bit_generator.state = json.loads(str(state["rng"]))
+            first, wall = int(state["step"]), float(state["wall_s"])
+        began = time.perf_counter() - wall
+        # of the data behind a potential of ours
+        shortest = getattr(calculator, "metadata", {}).get("shortest_distances_A")
+
+        files.open(state)
+        good = None
         with Progress(
             TextColumn("MD"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
             refresh_per_second=2, disable=not progress,
@@ -110,7 +112,7 @@ def run(
                     files.frame(atoms)
                 if is_new and step % thermo_every == 0:
                     files.row([step, step * timestep_fs, *thermo(atoms, dynamics, ensemble)])
-                    rate = (step - first) * timestep_fs * 1e-6 * 86400 / (time.perf_counter() - begin - wall)
+                    rate = (step - first) * timestep_fs * 1e-6 * 86400 / (time.perf_counter() - began - wall)
                     bar.update(
                         task, completed=step, rate=f"{temperature(atoms, ensemble.removed):.0f} K  {rate:.2f} ns/day"
                     )
@@ -120,15 +122,15 @@ def run(
                         positions=atoms.positions,
                         momenta=atoms.get_momenta(),
                         cell=atoms.cell.array,
-                        settings=settings,
+                        settings=json.dumps(settings),
                         rng=json.dumps(rng.bit_generator.state),
-                        wall_s=time.perf_counter() - begin,
+                        wall_s=time.perf_counter() - began,
                         **{f"dynamics/{name}": value for name, value in get_state(dynamics, ensemble.state).items()},
                     )
             bar.update(task, completed=steps)
     finally:
         files.close()
-    summary = summarise(folder, len(atoms), steps, timestep_fs, time.perf_counter() - begin)
+    summary = summarise(folder, len(atoms), steps, timestep_fs, time.perf_counter() - began)
     write_json(folder / "summary.json", summary)
     return summary
 
@@ -170,16 +172,6 @@ def set_velocities(atoms: Atoms, temperature_K: float, removed: int, rng: np.ran
         atoms.set_momenta(momenta - masses / masses.sum() * momenta.sum(0))
     else:
         atoms.set_momenta(maxwell(atoms, temperature_K, removed, rng))
-
-
-def check_settings(before: dict, now: dict, folder: Path) -> None:
-    """ValueError when the folder holds a run of something else."""
-    for name, value in before.items():
-        if now[name] != value:
-            raise InputError(
-                f"{folder} holds a run with {name} {value}, asked is {now[name]}: continue with the same settings "
-                "(only steps may grow), or choose another folder"
-            )
 
 
 def thermo(atoms: Atoms, dynamics, ensemble) -> list[float]:
