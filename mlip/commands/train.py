@@ -11,11 +11,12 @@ from rich.console import Console
 
 import mlip
 from mlip.config import build, make
+from mlip.files import lock
 from mlip.sampling import ranking
 from mlip.training.finetune import fine_tune, with_fitted_atomic_energies
 from mlip.training.module import TrainingModule
 from mlip.training.run import Run
-from mlip.training.run_folder import check_run_folder, write_run_inputs
+from mlip.training.run_folder import check_run_folder, check_same_data, move_aside, write_run_inputs
 
 
 def train(cfg: DictConfig) -> None:
@@ -29,8 +30,22 @@ def train(cfg: DictConfig) -> None:
     previous = Run(cfg.checkpoint).statistics if cfg.checkpoint else None
     data = make(cfg.data, cutoff=cfg.model.network.cutoff, statistics=previous)
     data.setup("fit")
-    if is_first_process():
+    if not is_first_process():
+        fit(cfg, config, folder, data)
+        return
+    # all has been read: only now may an earlier run make room
+    if overwrite:
+        aside = move_aside(folder)
+        if aside:
+            print(f"the earlier run is kept in {aside}")
+    with lock(folder / "lock", f"another process trains in {folder}: wait for it, or choose another name=..."):
+        check_same_data(folder, data.training_hash)
         write_run_inputs(folder, config, data)
+        fit(cfg, config, folder, data)
+
+
+def fit(cfg: DictConfig, config: dict, folder: Path, data) -> None:
+    """Build or fine-tune the potential, train it, and export it."""
     if cfg.checkpoint:
         potential, statistics = fine_tune(
             cfg.checkpoint, partial(build, config), data.statistics, data.train_dataloader()

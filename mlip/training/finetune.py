@@ -35,7 +35,14 @@ def fine_tune(
     if lost := set(old["elements"]) - set(statistics["elements"]):
         raise InputError(f"elements {sorted(lost)} of {path} are missing: make the statistics with those of that run")
     weights = averaged_weights(checkpoint)
-    potential = copy_weights(weights, old["elements"], build(statistics))
+    potential = build(statistics)
+    cutoff = checkpoint["mlip"].get("config", {}).get("model", {}).get("network", {}).get("cutoff")
+    if cutoff is not None and cutoff != potential.cutoff:
+        raise InputError(
+            f"the cutoff of {path} is {cutoff} Å, here it is {potential.cutoff} Å: its weights mean other distances. "
+            f"Give model.network.cutoff={cutoff}"
+        )
+    potential = copy_weights(weights, old["elements"], potential)
     new_levels = [i for i, level in enumerate(statistics["levels"]) if level not in old["levels"]]
     if not new_levels:
         return potential, statistics

@@ -1,6 +1,6 @@
 """Inputs of a run in its folder: who may write there, and what is kept to export it without the data."""
 
-import shutil
+import itertools
 from pathlib import Path
 
 import yaml
@@ -12,15 +12,18 @@ from mlip.errors import FolderInUseError
 from mlip.files import whole_file
 from mlip.training.run import Run
 
+# what a run that was killed at once may leave; "lock" holds nothing
+LEFT_BY_A_KILL = {"config.yaml", "config.yaml.part", "split.json.part", "lock"}
+
 
 def check_run_folder(folder: Path, config: dict, overwrite: bool) -> None:
-    """Check that a run may use this folder: new, or left by the same run when it was cut off.
+    """Check that a run may use this folder: new, or left by the same run when it was cut off. Nothing is touched.
 
-    config     resolved, plain. overwrite deletes an earlier run
+    config     resolved, plain. overwrite allows an earlier run, which `move_aside` keeps under another name
     Raises FolderInUseError for a finished run, for an unfinished one of another config, for what is no run at all.
     """
-    if overwrite and (folder / "config.yaml").exists():
-        shutil.rmtree(folder)
+    if overwrite and is_run(folder):
+        return
     if Run(folder).has_ended:
         raise FolderInUseError(f"{folder} holds a finished run: choose another name=..., or overwrite=true")
     if (folder / "checkpoints" / "last.ckpt").exists():
@@ -30,8 +33,34 @@ def check_run_folder(folder: Path, config: dict, overwrite: bool) -> None:
                 f"{folder} holds an unfinished run with another {changed}: repeat its command to resume it, "
                 "choose another name=..., or overwrite=true"
             )
-    elif folder.is_dir() and not (folder / "config.yaml").exists() and any(folder.iterdir()):
-        raise FolderInUseError(f"{folder} exists and is no run of mlip: choose another name=...")
+    elif folder.is_dir() and not is_run(folder) and any(path.name not in LEFT_BY_A_KILL for path in folder.iterdir()):
+        raise FolderInUseError(
+            f"{folder} exists and is no run of mlip: choose another name=...; nothing in it was touched"
+        )
+
+
+def is_run(folder: Path) -> bool:
+    """True for a folder that `write_run_inputs` has begun to fill: a config.yaml alone may be anybody's."""
+    return (folder / "config.yaml").is_file() and (
+        (folder / "split.json").is_file() or {path.name for path in folder.iterdir()} <= LEFT_BY_A_KILL
+    )
+
+
+def move_aside(folder: Path) -> Path | None:
+    """Rename an earlier run to NAME.old-1, NAME.old-2, ...; returns its new place, None if there was none."""
+    if not is_run(folder):
+        return None
+    number = next(n for n in itertools.count(1) if not folder.with_name(f"{folder.name}.old-{n}").exists())
+    return folder.rename(folder.with_name(f"{folder.name}.old-{number}"))
+
+
+def check_same_data(folder: Path, training_hash: str) -> None:
+    """Raise FolderInUseError if the run in the folder was begun with other training frames."""
+    if (folder / "split.json").is_file() and Run(folder).split["training_hash"] != training_hash:
+        raise FolderInUseError(
+            f"the training frames are not those that {folder} was begun with: its files have changed since. Restore them, "
+            "choose another name=..., or overwrite=true"
+        )
 
 
 def write_run_inputs(folder: Path, config: dict, data) -> None:
