@@ -1,10 +1,14 @@
 """The command `mlip VERB key=value ...`: configs in, one folder with everything out."""
 
 import argparse
+import contextlib
 import itertools
 import os
 import re
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,8 +29,35 @@ OURS = (
 NOT_SHIPPED = ". This data set is not ours to ship: put shared/ beside the checkout, or its path into MLIP_SHARED"
 
 
+class Stopped(BaseException):
+    """Signal that ends the command; no Exception, so that nothing on the way takes it for a failure."""
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """SIGTERM and SIGINT become Stopped, wherever the command is; files are closed on the way out."""
+
+    def stop(number, frame):
+        signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the closing
+        raise Stopped(signal.Signals(number))
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point. Returns 0, 1 where `mlip data check` found errors, 2 for what the user can mend."""
+    """Entry point.
+
+    Returns 0; 1 if `mlip data check` found errors, or a sampling ended before it converged; 2 for what the user can
+    mend; 128 + the number of the signal that stopped it (130, 143).
+    """
     parser = argparse.ArgumentParser(
         prog="mlip", add_help=False, usage="mlip VERB [key=value ...] [-h] [-m] [--config-dir DIR]"
     )
@@ -36,7 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config-dir", type=Path)
     asked = parser.parse_intermixed_args(arguments)
     try:
-        return dispatch(asked.words, asked.help, asked.multirun, asked.config_dir)
+        with stopping():
+            return dispatch(asked.words, asked.help, asked.multirun, asked.config_dir)
+    except Stopped as stop:
+        print(f"mlip: stopped by {stop.args[0].name}; repeat the command to resume it", file=sys.stderr)
+        return 128 + stop.args[0]
     except (MlipError, OSError, OmegaConfBaseException, HydraException) as error:
         if os.environ.get("MLIP_TRACEBACK") == "1":
             raise
