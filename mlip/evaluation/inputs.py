@@ -1,13 +1,13 @@
 """Inputs of an evaluation: one structure, labelled frames, the test frames of a training."""
 
 import json
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import yaml
 from ase import Atoms
 
-from mlip.data.structures import read, read_one
+from mlip.data.structures import frames, read, read_one, sources
 from mlip.errors import InputError
 
 
@@ -38,18 +38,24 @@ def labelled(files, max_frames: int | None = None) -> list[Atoms]:
 
 
 def held_out(run: Path) -> list[Atoms]:
-    """The test frames of a training, in the order of its split.json. Raises ValueError if it held none out."""
-    split = json.loads((run / "split.json").read_text())
-    wanted = defaultdict(list)
-    for source in split["frames"].get("test", []):
-        file, _, index = source.rpartition(":")
-        wanted[file].append(int(index))
+    """The test frames of a training, read as the training read them, in the order of its split.json.
+
+    Keys, index, level, energy shift, format and net forces are those of its data.files. Raises InputError if it held none
+    out, or if its files no longer hold them.
+    """
+    wanted = json.loads((run / "split.json").read_text())["frames"].get("test", [])
     if not wanted:
         raise InputError(
             f"{run} held out no frames to test: name labelled frames that it never saw, data.files=other.xyz"
         )
-    structures = []
-    for file, indices in wanted.items():
-        frames = read(file)
-        structures += [frames[index] for index in indices]
-    return structures
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"]
+    net = config.get("remove_net_force", False)
+    found: dict[str, Atoms] = {}
+    for files in filter(None, (config["files"], config.get("test_files"))):
+        for source in sources(files):
+            for atoms in frames(source, net or source.remove_net_force):
+                found.setdefault(atoms.info["source"], atoms)
+    lost = [name for name in wanted if name not in found]
+    if lost:
+        raise InputError(f"{run} held out {lost[0]}, which its files no longer hold: restore them, or give data.files")
+    return [found[name] for name in wanted]
