@@ -118,11 +118,17 @@ class DataModule(LightningDataModule):
         for part in (VALIDATION, TEST):
             if self.files[part] is not None:
                 settings[part] = 0  # files were given, nothing is taken from the training files
-        inside = np.flatnonzero(part_of == TRAIN)
+        # isolated atoms are reference energies: held out, they would leave a fit of total energies in their place
+        alone = (whole.column("n_atoms") == 1) & (whole.n_edges == 0)
+        references = np.flatnonzero((part_of == TRAIN) & alone)
+        inside = np.flatnonzero((part_of == TRAIN) & ~alone)
+        if len(inside) == 0:  # nothing but isolated atoms
+            references, inside = inside, references
         parts = splits.split(whole.column("trajectory")[inside], whole.column("order")[inside], config_types[inside],
                              **settings)  # fmt: skip
         parts = {part: np.concatenate([inside[chosen], np.flatnonzero(part_of == part)]) if part != TRAIN
                  else inside[chosen] for part, chosen in parts.items()}  # fmt: skip
+        parts[TRAIN] = np.concatenate([parts[TRAIN], references])
         return splits.without_repeats(parts, whole.column("geometry"))
 
     def _statistics(self) -> dict:

@@ -214,3 +214,20 @@ def test_a_resumed_lightning_run_sees_the_batches_the_uninterrupted_one_saw(file
     trainer.save_checkpoint(tmp_path / "end.ckpt")
     rest, _ = train(10, checkpoint=tmp_path / "end.ckpt")
     assert start + rest == whole, "ended, and prolonged"
+
+
+@pytest.mark.parametrize("method", ["random", "block"])
+def test_isolated_atoms_are_references_and_never_held_out(files, tmp_path, method):
+    frames = structures.read(files / "argon.xyz")
+    for number in range(6):
+        alone = frames[0][:1]
+        alone.pbc, alone.cell = False, None
+        alone.info = {keys.REF_ENERGY: -1.5 - 0.0 * number, "config_type": f"atom{number}"}
+        alone.positions += number
+        frames.append(alone)
+    structures.write(tmp_path / "with_atoms.xyz", frames)
+    data = module(tmp_path, tmp_path, files=str(tmp_path / "with_atoms.xyz"),
+                  split={"method": method, "validation": 0.4, "test": 0.3})  # fmt: skip
+    for part in ("validation", "test"):
+        assert len(data.sets[part]) > 0 and data.sets[part].column("n_atoms").min() > 1
+    assert data.statistics["atomic_energies"] == [[-1.5]]
