@@ -7,11 +7,26 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from mlip.data.total_charge import total_charge
+from mlip import keys
+from mlip.data.total_charge import set_total_charge, total_charge
 from mlip.errors import FolderInUseError, InputError
 from mlip.files import write_json
 
 NAME = "run.json"
+
+
+def bare(atoms: Atoms) -> Atoms:
+    """A copy with all that dynamics depends on and nothing else: labels of a start are none of its later frames."""
+    start = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    start.set_masses(atoms.get_masses())
+    if atoms.has("momenta"):
+        start.set_momenta(atoms.get_momenta())
+    if keys.CHARGE_GROUP in atoms.arrays:
+        start.set_array(keys.CHARGE_GROUP, atoms.arrays[keys.CHARGE_GROUP])
+    kept = (keys.FIELD, keys.GROUP_CHARGE)
+    start.info = {key: atoms.info[key] for key in kept if atoms.info.get(key) is not None}
+    set_total_charge(start.info, total_charge(atoms.info))
+    return start
 
 
 def identity(atoms: Atoms, calculator, ensemble, **settings) -> dict:

@@ -17,7 +17,7 @@ from mlip.files import write_json
 from mlip.md.ensemble import get_state, maxwell, set_state, temperature
 from mlip.md.files import Files
 from mlip.md.guard import Guard, keep_frames
-from mlip.md.identity import begin, identity
+from mlip.md.identity import bare, begin, identity
 
 COLUMNS = [
     "step", "time_fs", "temperature_K", "potential_energy_eV", "kinetic_energy_eV", "total_energy_eV",
@@ -60,7 +60,8 @@ def run(
     rng = np.random.default_rng(seed)
     atoms = supercell(atoms, repeat, masses)
     settings = identity(atoms, calculator, ensemble, timestep_fs=timestep_fs, seed=seed, frame_every=frame_every,
-                        thermo_every=thermo_every, masses=atoms.get_masses().tolist())  # fmt: skip
+                        thermo_every=thermo_every, masses=atoms.get_masses().tolist(),
+                        initial_temperature_K=initial_temperature_K)  # fmt: skip
     start_temperature = ensemble.temperature_K if initial_temperature_K is None else initial_temperature_K
     set_velocities(atoms, start_temperature, ensemble.removed, rng)
     files = Files(folder, COLUMNS)
@@ -149,7 +150,13 @@ def supercell(atoms: Atoms, repeat: Sequence[int], masses: Mapping[str, float] |
         raise InputError(f"repeat must be three positive numbers, got {list(repeat)}")
     if copies > 1 and "charge_group" in atoms.arrays:
         raise InputError("atoms with charge groups cannot be repeated: repeat first, then set the groups")
-    large = atoms.repeat(tuple(int(n) for n in repeat))
+    if atoms.constraints:
+        kinds = ", ".join(type(constraint).__name__ for constraint in atoms.constraints)
+        raise InputError(
+            f"the start has constraints ({kinds}, selective dynamics of a POSCAR), which the ensembles do not count as "
+            "degrees of freedom: temperatures would be wrong. Take them out of the structure: all atoms move"
+        )
+    large = bare(atoms).repeat(tuple(int(n) for n in repeat))
     if len(large) < 2:
         raise InputError(f"dynamics needs at least two atoms, got {len(large)}; use repeat")
     charge = total_charge(atoms.info)

@@ -4,6 +4,7 @@ import ase.io
 import pytest
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms
 from corpus import answer, crystal, one_line, write_model
 
 from mlip.errors import FolderInUseError, InputError
@@ -40,6 +41,7 @@ OTHERS = {
     "potential": ({"calculator": LennardJones(sigma=2.3, epsilon=0.1, rc=4.0)}, "another potential"),
     "ensemble": ({"ensemble": Bussi(300)}, "ensemble NVE"),
     "seed": ({"seed": 1}, "seed 0, asked is 1"),
+    "velocities": ({"initial_temperature_K": 900}, "initial_temperature_K None, asked is 900"),
     "timestep": ({"timestep_fs": 2.0}, "timestep_fs 1.0, asked is 2.0"),
     "steps": ({"steps": 10}, "holds 20 steps, asked are steps=10"),
 }
@@ -85,3 +87,19 @@ def test_two_processes_do_not_write_into_one_folder(tmp_path):
     with lock(tmp_path / "lock"), pytest.raises(FolderInUseError, match="another process runs dynamics"):
         run(copper(), EMT(), tmp_path, NVE(300), steps=5, progress=False)
     run(copper(), EMT(), tmp_path, NVE(300), steps=5, progress=False)
+
+
+def test_constraints_of_the_start_are_refused(model, tmp_path, capsys):
+    atoms = crystal()
+    atoms.set_constraint(FixAtoms([0, 1, 2, 3]))
+    ase.io.write(tmp_path / "POSCAR", atoms, format="vasp")
+    code, said = answer(capsys, "md", model, tmp_path / "POSCAR", f"folder={tmp_path / 'md'}", "steps=1")
+    assert code == 2 and "has constraints (FixAtoms" in one_line(said) and not (tmp_path / "md").exists()
+
+
+def test_frames_of_dynamics_carry_no_label_of_the_start(tmp_path):
+    atoms = copper()
+    atoms.info["REF_energy"] = -1.0
+    run(atoms, EMT(), tmp_path, NVE(300), steps=4, frame_every=2, progress=False)
+    for frame in ase.io.read(tmp_path / "trajectory.traj", ":"):
+        assert not [name for name in (*frame.info, *frame.arrays) if name.lower().startswith("ref")]
