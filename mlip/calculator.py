@@ -152,7 +152,8 @@ class ExportedCalculator(Calculator):
         graph[keys.EDGE_INDEX], graph[keys.EDGE_SHIFT], square = verlet.pairs(positions, cell, atoms.pbc)
         if len(square) and float(square.min()) < SHORTEST_DISTANCE**2:
             edge = int(square.argmin())
-            raise InputError(overlap(atoms, *graph[keys.EDGE_INDEX][:, edge].tolist(), float(square[edge]) ** 0.5))
+            i, j = graph[keys.EDGE_INDEX][:, edge].tolist()
+            raise InputError(overlap(atoms, i, j, float(square[edge]) ** 0.5))
         inputs = {key: value for key, value in self.parameters.items() if value is not None} | inputs_of(atoms)
         graph[keys.TOTAL_CHARGE] = torch.tensor([float(inputs[keys.TOTAL_CHARGE])], dtype=torch.float64)
         if keys.FIELD in inputs:

@@ -134,6 +134,21 @@ def squeezed_cell(atoms: Atoms, table: Mapping[str, float | None], n_steps: int)
     return Path("cell", tuple(atoms.numbers.tolist()), volumes, structures, volumes ** (1 / 3) * slack >= 1.0)
 
 
+def or_infinite(energies: Energies) -> Energies:
+    """The same energies, +inf for a structure that raises: atoms too close for a calculator, shells that do not relax."""
+
+    def halved(structures: list[Atoms]) -> np.ndarray:
+        try:
+            return energies(structures)
+        except (ValueError, RuntimeError):  # dynamics would stop there
+            half = len(structures) // 2
+            return (
+                np.concatenate([halved(structures[:half]), halved(structures[half:])]) if half else np.array([np.inf])
+            )
+
+    return halved
+
+
 def energies_along(path: Path, energies: Energies, atoms_per_call: int = 4000) -> np.ndarray:
     """Energies of a path's structures, [n] eV; +inf if there is no answer."""
     size = max(1, atoms_per_call // len(path.structures[0]))

@@ -1,6 +1,6 @@
 """Search of any calculator for holes: structures that are pushed together and whose energy falls."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from mlip.calculator import calculate_many
 from mlip.evaluation.plots import canvas, colours, legend
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
-from mlip.holes import energies_along, fall_of, path_name, search_paths, shortest_in, worst
+from mlip.holes import Energies, energies_along, fall_of, or_infinite, path_name, search_paths, shortest_in, worst
 
 KINDS = {
     "pair": "pair alone",
@@ -72,18 +72,8 @@ def note(fall) -> tuple[str, ...]:
     return (f"{fall.what} falls from {fall.begins_at:.2f} {unit} on, to {fall.lowest_eV:.3g} eV against the start",)
 
 
-def energies_of(calculator) -> Callable[[list[Atoms]], np.ndarray]:
+def energies_of(calculator) -> Energies:
     """Energies of structures by a calculator, [n] eV; +inf for one that it refuses."""
-
-    def energies(structures: list[Atoms]) -> np.ndarray:
-        try:
-            return np.array([one.get_potential_energy() for one in calculate_many(calculator, structures)])
-        except (ValueError, RuntimeError):  # atoms too close for it: dynamics would stop there
-            half = len(structures) // 2
-            return (
-                np.concatenate([energies(structures[:half]), energies(structures[half:])])
-                if half
-                else np.array([np.inf])
-            )
-
-    return energies
+    return or_infinite(
+        lambda structures: np.array([one.get_potential_energy() for one in calculate_many(calculator, structures)])
+    )

@@ -3,6 +3,7 @@
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from ase import Atoms
@@ -27,7 +28,8 @@ class Files:
         self.held.enter_context(
             lock(folder / "lock", f"another process runs dynamics in {folder}: wait for it, or choose another folder")
         )
-        self.trajectory = self.thermo = None
+        self.trajectory: TrajectoryWriter
+        self.thermo: TextIO
 
     def state(self) -> dict[str, np.ndarray] | None:
         """What a run that is in the folder has saved; None for a new one."""
@@ -68,7 +70,7 @@ class Files:
 
     def close(self) -> None:
         """Closes what is open, and lets the folder go."""
-        for file in (self.trajectory, self.thermo):
-            if file is not None:
-                file.close()
+        for name in ("trajectory", "thermo"):  # open from the first step on
+            if hasattr(self, name):
+                getattr(self, name).close()
         self.held.close()

@@ -1,6 +1,6 @@
 """No potential with a hole is written: its wall is raised until the energy rises along every path inwards."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 from mlip import keys
 from mlip.data.graph import collate, to_graph
 from mlip.errors import InputError
-from mlip.holes import Fall, Path, described, energies_along, fall_of, search_paths, worst
+from mlip.holes import Energies, Fall, Path, described, energies_along, fall_of, or_infinite, search_paths, worst
 from mlip.models.potential import Potential, strainable
 from mlip.models.wall import Wall
 from mlip.nn.scatter import segment_sum
@@ -27,25 +27,16 @@ def shortest_distances(potential: nn.Module) -> dict[str, float | None]:
     return {f"{a}-{b}": rows[i][j] for i, a in enumerate(names) for j, b in enumerate(names) if i <= j}
 
 
-def energies_of(potential: Potential) -> Callable[[list[Atoms]], np.ndarray]:
+def energies_of(potential: Potential) -> Energies:
     """Energies of structures by a live potential, [n] eV; +inf for one that it refuses to answer for."""
 
     def energies(structures: list[Atoms]) -> np.ndarray:
-        graphs = [to_graph(atoms, potential.cutoff, potential.levels) for atoms in structures]
-        graph = collate(graphs)
-        try:
-            with torch.no_grad():  # forces would double the time
-                energies_per_atom = potential.described(strainable(graph)[0])[1].double()
-            return segment_sum(energies_per_atom, graph[keys.BATCH], len(structures)).numpy()
-        except RuntimeError:  # shells that do not relax between overlapping cores: dynamics would stop there
-            half = len(structures) // 2
-            return (
-                np.concatenate([energies(structures[:half]), energies(structures[half:])])
-                if half
-                else np.array([np.inf])
-            )
+        graph = collate([to_graph(atoms, potential.cutoff, potential.levels) for atoms in structures])
+        with torch.no_grad():  # forces would double the time
+            per_atom = potential.described(strainable(graph)[0])[1].double()
+        return segment_sum(per_atom, graph[keys.BATCH], len(structures)).numpy()
 
-    return energies
+    return or_infinite(energies)
 
 
 def raise_wall(
