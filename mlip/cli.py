@@ -1,14 +1,11 @@
 """The command `mlip VERB key=value ...`: configs in, one folder with everything out."""
 
 import argparse
-import contextlib
 import itertools
 import os
 import re
-import signal
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,35 +18,14 @@ from mlip.commands import VERBS
 from mlip.config import CONFIGS, check_complete, compose, nearest
 from mlip.errors import InputError, MissingFileError, MlipError
 from mlip.help import group_help, overview, verb_help
+from mlip.signals import Stopped, stoppable
 
 OURS = (
     "mlip: this is a defect of mlip, not of your input. Please send the traceback below, the command and the config "
     "(folder/config.yaml) to the issue tracker"
 )
+CONTINUED = ("train", "sample", "md", "label", "evaluate")  # verbs that keep what is done
 NOT_SHIPPED = ". This data set is not ours to ship: put shared/ beside the checkout, or its path into MLIP_SHARED"
-
-
-class Stopped(BaseException):
-    """Signal that ends the command; no Exception, so that nothing on the way takes it for a failure."""
-
-
-@contextlib.contextmanager
-def stopping() -> Iterator[None]:
-    """SIGTERM and SIGINT become Stopped, wherever the command is; files are closed on the way out."""
-
-    def stop(number, frame):
-        signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the closing
-        raise Stopped(signal.Signals(number))
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,11 +43,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config-dir", type=Path)
     asked = parser.parse_intermixed_args(arguments)
     try:
-        with stopping():
+        with stoppable():
             return dispatch(asked.words, asked.help, asked.multirun, asked.config_dir)
     except Stopped as stop:
-        print(f"mlip: stopped by {stop.args[0].name}; repeat the command to resume it", file=sys.stderr)
-        return 128 + stop.args[0]
+        goes_on = asked.words[:1] and asked.words[0] in CONTINUED
+        print(f"mlip: stopped by {stop}{'; repeat the command to go on' if goes_on else ''}", file=sys.stderr)
+        if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+            sys.stderr.flush()
+            os._exit(stop.exit_code)  # Python would wait for the label in hand, which may take hours
+        return stop.exit_code
     except (MlipError, OSError, OmegaConfBaseException, HydraException) as error:
         if os.environ.get("MLIP_TRACEBACK") == "1":
             raise

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 import mlip
 from mlip import aoti, keys
-from mlip.errors import InputError, MissingFileError
+from mlip.archive import check_archive, first_line
+from mlip.errors import InputError
 from mlip.files import whole_file
 
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å^3", "charge": "e", "field": "V/Å"}
@@ -27,6 +28,8 @@ REQUIRED = [
     keys.POSITIONS, keys.ATOMIC_NUMBERS, keys.CELL, keys.PBC, keys.EDGE_INDEX, keys.EDGE_SHIFT, keys.BATCH
 ]  # fmt: skip
 OPTIONAL = [keys.TOTAL_CHARGE, keys.CHARGE_GROUP, keys.GROUP_CHARGE, keys.FIELD, keys.GUESS]
+
+EXPORT_AGAIN = "`mlip export RUN` writes one"
 
 # largest allowed |file - live|; energies in eV per atom, the others in their own unit
 TOLERANCE = {
@@ -120,10 +123,16 @@ def load_torchscript(path: Path, device: torch.device) -> tuple[Callable, dict]:
     extra = {"metadata.json": ""}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-        module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
+        try:
+            module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
+        except Exception as error:  # a checkpoint, a state dict: another archive of torch
+            raise InputError(f"{path} is no exported model ({first_line(error)}): {EXPORT_AGAIN}") from error
     if not extra["metadata.json"]:
         raise InputError(f"{path} holds no metadata.json: it was not written by mlip export")
-    return Interpreted(module), json.loads(extra["metadata.json"])
+    metadata = json.loads(extra["metadata.json"])
+    if lacking := {"elements", "cutoff", "outputs", "dtype", "level"} - metadata.keys():
+        raise InputError(f"{path} was not written by mlip export: its metadata lacks {', '.join(sorted(lacking))}")
+    return Interpreted(module), metadata
 
 
 class Interpreted(nn.Module):
@@ -148,8 +157,7 @@ def load(path, device="cpu", dtype: torch.dtype | None = None) -> tuple[Callable
     dtype casts the weights after loading; None keeps the file's. A compiled package has one dtype and one device.
     """
     path, device = Path(path), torch.device(device)
-    if not path.is_file():
-        raise MissingFileError(f"no exported model at {path}; `mlip export` writes one")
+    check_archive(path, "exported model", EXPORT_AGAIN)
     if path.suffix == ".pt2":
         model, metadata = aoti.load(path, device)
     else:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlip.errors import FolderInUseError
+from mlip.errors import FolderInUseError, InputError
 
 
 @contextlib.contextmanager
@@ -35,6 +35,14 @@ def write_json(path: str | Path, content, **options) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False, **options)
     with whole_file(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path):
+    """Content of a JSON file. Raises InputError with its name for a damaged one."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON, or of the encoding
+        raise InputError(f"{path} is damaged, it holds no JSON ({error}): repeat the command that wrote it") from error
 
 
 @contextlib.contextmanager

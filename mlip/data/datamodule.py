@@ -67,7 +67,9 @@ class DataModule(LightningDataModule):
         self.parts: dict[str, np.ndarray] = {}
 
     def prepare_data(self) -> None:
-        """Reads the files and writes the processed set, unless it is there."""
+        """Reads the files and writes the processed set, unless it is there and whole; does nothing after `setup`."""
+        if self.parts:
+            return
         self.sources, self._part_of_file = [], []
         for part, files in self.files.items():
             if files is not None:
@@ -76,10 +78,10 @@ class DataModule(LightningDataModule):
                 self._part_of_file += [part] * len(found)
         self.cache_file = dataset.cache_file(self.cache, self.sources, self.cutoff,
                                              {"remove_net_force": self.remove_net_force})  # fmt: skip
-        if self.cache_file.exists():
+        if dataset.is_whole(self.cache_file):
             return
         with lock(self.cache_file.with_suffix(".lock")):  # one process builds the set, others wait
-            if not self.cache_file.exists():
+            if not dataset.is_whole(self.cache_file):
                 levels = list(dict.fromkeys(source.level for source in self.sources))
                 dataset.build(self.cache_file, self._frames(), self.cutoff, levels)
 

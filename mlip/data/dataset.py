@@ -58,6 +58,32 @@ def build(path: Path, frames: Iterable[tuple[int, Atoms]], cutoff: float, levels
         for number, atoms in frames:
             writer.append(number, atoms)
         writer.finish()
+    with whole_file(checksum_file(path)) as part:
+        part.write_text(checksum(path), encoding="utf-8")
+
+
+def checksum_file(path: Path) -> Path:
+    """Where the checksum of a processed set stands."""
+    return path.with_suffix(".sha256")
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a processed set is as it was written; sets of older versions, without a checksum, must open."""
+    if not path.is_file():
+        return False
+    if checksum_file(path).is_file():
+        return checksum_file(path).read_text(encoding="utf-8", errors="replace") == checksum(path)
+    try:
+        with h5py.File(path, "r") as file:
+            return "cutoff" in file.attrs and len(file["frames"]) > 0 and "levels" in file
+    except (OSError, KeyError):
+        return False
 
 
 class _Writer:

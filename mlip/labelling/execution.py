@@ -16,12 +16,13 @@ HEARTBEAT, LOST = 10, 60  # s; workers without a hub end
 @contextlib.contextmanager
 def in_process() -> Iterator[Executor]:
     """One label after the other, here."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        yield pool
+    except BaseException:  # the label in hand, which may take hours, is not waited for
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ def attempt(engine: Engine, atoms: Atoms) -> Outcome:
         return Outcome(
             None, time.perf_counter() - started, str(error), isinstance(error, LabelPending), error.retryable
         )
-    except Exception as error:  # noqa: BLE001  an engine may fail in any way; the others go on
+    except (Exception, SystemExit) as error:  # noqa: BLE001  an engine may fail in any way; the others go on
         return Outcome(None, time.perf_counter() - started, f"{type(error).__name__}: {error}", retryable=True)
     return Outcome(labelled, time.perf_counter() - started)
 

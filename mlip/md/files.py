@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.io.trajectory import TrajectoryWriter
 from ase.io.ulm import writeint
 
+from mlip.errors import InputError, MissingFileError
 from mlip.files import lock, whole_file
 
 N_ITEMS = 32  # byte of the number of frames in a .traj file: tag 24, version 8, then this
@@ -35,13 +36,36 @@ class Files:
         """What a run that is in the folder has saved; None for a new one."""
         if not self.state_file.exists():
             return None
-        with np.load(self.state_file, allow_pickle=False) as file:
-            return dict(file)
+        try:
+            with open(self.state_file, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+                state = dict(file)
+            lacking = {
+                "step",
+                "positions",
+                "momenta",
+                "cell",
+                "rng",
+                "n_frames",
+                "thermo_bytes",
+                "settings",
+            } - state.keys()
+            if lacking:
+                raise KeyError(", ".join(sorted(lacking)))
+            return state
+        except Exception as error:  # a damaged archive fails in many ways
+            raise InputError(
+                f"{self.state_file} is damaged ({error}): move it away to begin again, or choose another folder"
+            ) from error
 
     def open(self, state: dict[str, np.ndarray] | None) -> None:
         """Trajectory and table, cut back to the state; empty without one."""
         trajectory, thermo = self.folder / "trajectory.traj", self.folder / "thermo.csv"
         if state is not None:
+            for file in (trajectory, thermo):
+                if not file.is_file():
+                    raise MissingFileError(
+                        f"{file} is missing, which the run in {self.folder} goes on from: put it back, or choose another folder"
+                    )
             with open(trajectory, "r+b") as file:
                 writeint(file, int(state["n_frames"]), N_ITEMS)
             os.truncate(thermo, int(state["thermo_bytes"]))

@@ -10,7 +10,7 @@ from ase import Atoms
 from mlip import keys
 from mlip.data.total_charge import set_total_charge, total_charge
 from mlip.errors import FolderInUseError, InputError
-from mlip.files import write_json
+from mlip.files import read_json, write_json
 
 NAME = "run.json"
 
@@ -66,7 +66,7 @@ def begin(folder: Path, now: dict, kept: str | None) -> None:
     """
     file = folder / NAME
     if file.is_file():
-        compare(folder, json.loads(file.read_text(encoding="utf-8")), now)
+        compare(folder, read_json(file), now)
     elif kept is not None:
         compare(folder, json.loads(kept), now)
     elif (folder / "trajectory.traj").exists():

@@ -8,8 +8,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from mlip.archive import check_archive, first_line
 from mlip.errors import InputError, MissingFileError
 from mlip.files import whole_file
+
+ANOTHER = "give another checkpoint of the run (checkpoints/step_*.ckpt), or train it again with overwrite=true"
 
 
 class WholeFiles(CheckpointIO):
@@ -27,8 +30,16 @@ class WholeFiles(CheckpointIO):
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Checkpoint on the CPU; only plain data is unpickled, never code."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """Checkpoint on the CPU; only plain data is unpickled, never code. Raises InputError for a damaged or foreign file."""
+    check_archive(path, "checkpoint of mlip train", ANOTHER)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # an exported model, a pickle of something else
+        raise InputError(f"{path} is no checkpoint of mlip train ({first_line(error)}): {ANOTHER}") from error
+    if not isinstance(checkpoint, dict) or "mlip" not in checkpoint:
+        held = sorted(map(str, checkpoint))[:8] if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        raise InputError(f"{path} is no checkpoint of `mlip train`: it holds {held}")
+    return checkpoint
 
 
 class Checkpoints(pl.callbacks.Checkpoint):
@@ -102,10 +113,7 @@ def read_run(path: str | Path) -> dict[str, Any]:
     Its "mlip" holds statistics and config, its "state_dict" the weights: average.potential.* are those to use.
     """
     path = Path(path)
-    checkpoint = read_checkpoint(best_checkpoint(path) if path.is_dir() else path)
-    if "mlip" not in checkpoint:
-        raise InputError(f"{path} is no checkpoint of `mlip train`: it holds {sorted(checkpoint)}")
-    return checkpoint
+    return read_checkpoint(best_checkpoint(path) if path.is_dir() else path)
 
 
 def averaged_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:

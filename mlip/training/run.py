@@ -12,8 +12,9 @@ import yaml
 from mlip.config import OmegaConf, build, make
 from mlip.data.graph import to_graph
 from mlip.data.structures import read
-from mlip.errors import MissingFileError
+from mlip.errors import InputError, MissingFileError
 from mlip.export import export
+from mlip.files import read_json
 from mlip.models.potential import Potential
 from mlip.settings import first_difference
 from mlip.training.checkpoint import read_run
@@ -40,17 +41,24 @@ class Run:
     @cached_property
     def config(self) -> dict:
         """Resolved settings of the training (config.yaml)."""
-        return yaml.safe_load(self._file("config.yaml").read_text(encoding="utf-8"))
+        file = self._file("config.yaml")
+        try:
+            config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (ValueError, yaml.YAMLError) as error:
+            raise InputError(f"{file} is damaged, it holds no YAML ({' '.join(str(error).split())})") from error
+        if not isinstance(config, dict):
+            raise InputError(f"{file} is no config of mlip train: it holds {type(config).__name__}, no keys")
+        return config
 
     @cached_property
     def split(self) -> dict:
         """Source "file:index" of every training, validation and test frame, and their numbers (split.json)."""
-        return json.loads(self._file("split.json").read_text(encoding="utf-8"))
+        return read_json(self._file("split.json"))
 
     @property
     def metrics(self) -> dict:
         """Steps, seconds, best validation and test errors (metrics.json)."""
-        return json.loads(self._file("metrics.json").read_text(encoding="utf-8"))
+        return read_json(self._file("metrics.json"))
 
     @property
     def history(self) -> list[dict[str, float]]:

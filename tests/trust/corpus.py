@@ -55,3 +55,14 @@ def one_line(said: str) -> str:
     lines = [line for line in said.splitlines() if line.startswith("mlip: ")]
     assert len(lines) == 1, said
     return lines[0]
+
+
+TINY = (
+    "trainer.max_steps=2", "trainer.validate_every=1", "trainer.accelerator=cpu", "trainer.logger=null", "model.network.n_channels=4",
+    "model.network.l_max=1", "max_fall_eV=null", "data.split.validation=2", "data.split.test=2",
+)  # fmt: skip
+
+
+def train_words(file: Path, folder: Path) -> list[str]:
+    """The words of a training of two steps; its cache lies beside the file."""
+    return ["train", *TINY, f"data.files={file}", f"data.cache={file.parent / 'cache'}", f"folder={folder}"]

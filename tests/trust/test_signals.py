@@ -1,4 +1,4 @@
-"""A command that is stopped says so, with the exit code of the signal, and resumes when it is repeated."""
+"""A command that is told to stop says how to go on, and leaves 143 for SIGTERM, 130 for SIGINT."""
 
 import os
 import signal
@@ -8,50 +8,109 @@ import time
 from pathlib import Path
 
 import ase.io
-import numpy as np
 import pytest
-from corpus import labelled, write_model
+from corpus import answer, crystal, labelled, train_words, write_model
 
-from mlip import cli
+from mlip import commands
+from mlip.labelling.run import run as label_all
+from mlip.signals import Stopped, stoppable
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+WORDS = {
+    "train": ["data.files=a.xyz"], "sample": ["a.xyz", "mobile=Li"], "md": ["m.pt", "a.xyz"], "label": ["a.xyz", "b.xyz"],
+    "evaluate": ["m.pt"], "predict": ["m.pt", "a.xyz", "b.xyz"],
+}  # fmt: skip
 
 
-def command(words):
-    run = "import sys; from mlip.cli import main; sys.exit(main(sys.argv[1:]))"
-    return [sys.executable, "-c", run, *map(str, words)]
+def kill(number):
+    os.kill(os.getpid(), number)
+    time.sleep(5)  # the handler runs before this
 
 
-def stopped(words, folder, mark, number):
-    """Exit code and stderr of a command that gets a signal once `mark` is there."""
-    process = subprocess.Popen(command(words), cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-                               env={**os.environ, "PYTHONPATH": str(CHECKOUT)})  # fmt: skip
-    for _ in range(1200):
-        if (folder / mark).exists() or process.poll() is not None:
-            break
+@pytest.mark.parametrize("number, code", SIGNALS)
+@pytest.mark.parametrize("verb", WORDS)
+def test_a_signal_gives_its_code_and_one_sentence(verb, number, code, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "run", lambda *_: kill(number))
+    before = signal.getsignal(number)
+    found, said = answer(capsys, verb, *WORDS[verb], *(["engine=emt"] if verb in ("sample", "label") else []))
+    end = "" if verb == "predict" else "; repeat the command to go on"
+    assert (found, said) == (code, f"mlip: stopped by {number.name}{end}\n")
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number, code", SIGNALS)
+def test_a_training_is_stopped_and_goes_on(number, code, tmp_path, monkeypatch, capsys):
+    ase.io.write(tmp_path / "ok.xyz", labelled(10))
+    words = train_words(tmp_path / "ok.xyz", tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr("mlip.training.module.TrainingModule.training_step", lambda *_: kill(number))
+        found, said = answer(capsys, *words)
+    assert found == code and f"mlip: stopped by {number.name}; repeat the command to go on" in said
+    assert answer(capsys, *words)[0] == 0
+
+
+class StopsWhileLabelling:
+    def label(self, atoms):
+        kill(signal.SIGTERM)
+
+    def settings(self):
+        return {}
+
+
+def test_an_engine_that_is_stopped_is_no_failed_label(tmp_path):
+    with pytest.raises(Stopped), stoppable():
+        label_all([crystal()], StopsWhileLabelling(), tmp_path)
+
+
+class Leaves(StopsWhileLabelling):
+    def label(self, atoms):
+        sys.exit(3)
+
+
+def test_an_engine_that_calls_exit_is_a_failed_label(tmp_path):
+    report = label_all([crystal()], Leaves(), tmp_path, retries=0)
+    assert report.failed == {0: "SystemExit: 3"}
+
+
+def test_dynamics_in_a_process_of_its_own_ends_with_143_and_goes_on(tmp_path, capsys):
+    ase.io.write(tmp_path / "start.xyz", crystal())
+    words = [
+        "md",
+        str(write_model(tmp_path / "m.pt")),
+        str(tmp_path / "start.xyz"),
+        f"folder={tmp_path / 'md'}",
+        "state_every=10",
+    ]
+    code = "import sys; from mlip.cli import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen([sys.executable, "-c", code, *words, "steps=10000000"], stderr=subprocess.PIPE, text=True,
+                               stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[2])  # fmt: skip
+    while not (tmp_path / "md" / "state.npz").exists() and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
+    assert "mlip: stopped by SIGTERM; repeat the command to go on" in process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+
+
+SLOW = """
+import time
+from ase.calculators.emt import EMT
+class Slow(EMT):
+    def calculate(self, *args, **how):
+        open({now!r}, "w").close()
+        time.sleep(600)
+"""
+
+
+def test_a_label_in_hand_is_not_waited_for(tmp_path):
+    (tmp_path / "slow_engine.py").write_text(SLOW.format(now=str(tmp_path / "now")))
+    ase.io.write(tmp_path / "a.xyz", crystal())
+    words = ["label", str(tmp_path / "a.xyz"), str(tmp_path / "b.xyz"), "engine.calculator._target_=slow_engine.Slow",
+             "retries=0"]  # fmt: skip
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from mlip.cli import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                               cwd=Path(__file__).parents[2])  # fmt: skip
+    while not (tmp_path / "now").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=60)[1]
-    return process.returncode, said
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_dynamics_that_is_stopped_resumes(tmp_path, monkeypatch, number, code):
-    monkeypatch.chdir(tmp_path)
-    model = write_model(tmp_path / "model.pt")
-    ase.io.write(tmp_path / "start.xyz", labelled(1))
-    words = ["md", model, "start.xyz", "folder=md", "steps=100000", "state_every=10"]
-    found, said = stopped(words, tmp_path, "md/state.npz", number)
-    assert found == code and f"stopped by {number.name}; repeat the command to resume it" in said
-    assert "Traceback" not in said
-    with np.load(tmp_path / "md" / "state.npz") as state:
-        step = int(state["step"])
-    assert cli.main([str(word) for word in [*words[:4], f"steps={step + 10}", words[5]]]) == 0
-
-
-def test_a_training_that_is_stopped_says_so(tmp_path):
-    ase.io.write(tmp_path / "a.xyz", labelled(6))
-    words = ["train", "data.files=a.xyz", "folder=run", "model/network=small", "trainer.max_steps=100000",
-             "trainer.checkpoint_every=5", "trainer.accelerator=cpu", "trainer.logger=null", "data.cache=cache"]  # fmt: skip
-    found, said = stopped(words, tmp_path, "run/checkpoints/last.ckpt", signal.SIGTERM)
-    assert found == 143 and "stopped by SIGTERM; repeat the command to resume it" in said and "Traceback" not in said
+    assert process.returncode == 143 and "stopped by SIGTERM; repeat the command to go on" in said
