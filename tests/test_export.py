@@ -101,7 +101,7 @@ def test_unusable_requests_are_answered_with_the_choice(tmp_path, graphs):
         export(potential, tmp_path / "model.pt", {}, graphs, format="onnx")
     with pytest.raises(ValueError, match="writes a .pt file"):
         export(potential, tmp_path / "model.pth", {}, graphs)
-    with pytest.raises(ValueError, match="knows .*default"):
+    with pytest.raises(ValueError, match="has .*default"):
         export(potential, tmp_path / "model.pt", {}, graphs, level="r2scan")
     with pytest.raises(ValueError, match="at least one example"):
         export(potential, tmp_path / "model.pt", {}, [])

@@ -166,7 +166,9 @@ def test_thresholds_come_from_the_config_and_can_be_set(capsys):
 
 def test_a_property_that_fails_gives_code_1_and_its_own_sentence(capsys):
     code, said = answer(capsys, "evaluate", EMT, "structure=gone.xyz", "only=[lattice]", "folder=one")
-    assert code == 1 and "gone.xyz" in said and "Error in call" not in said
+    assert code == 2 and "gone.xyz" in said, "a structure is read before the first property"
+    code, said = answer(capsys, "evaluate", EMT, "structure=cu.xyz", "mobile=Au", "only=[barriers]", "folder=one")
+    assert code == 1 and "Au" in said and "Error in call" not in said
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_a_label_that_is_not_a_number_is_a_failure(tmp_path):
             self.results["forces"] = self.results["forces"] * np.nan
 
     report = run(crystals(1), CalculatorEngine(NaN), tmp_path)
-    assert "forces holds NaN" in report.failed[0] and not list((tmp_path / "labels").iterdir())
+    assert "the engine gave no forces" in report.failed[0] and not list((tmp_path / "labels").iterdir())
 
 
 def test_on_a_full_disk_the_label_in_hand_is_kept_and_the_run_goes_on_later(tmp_path, monkeypatch):
