@@ -14,6 +14,7 @@ from ase.data import chemical_symbols, covalent_radii
 from ase.geometry import find_mic
 
 from mlip.data.graph import neighbour_list
+from mlip.errors import ConvergenceError
 
 CLOSEST = 0.3  # Å, where a pair ends
 SMALLEST_VOLUME = 0.2  # of a frame, where a cell ends
@@ -134,26 +135,34 @@ def squeezed_cell(atoms: Atoms, table: Mapping[str, float | None], n_steps: int)
     return Path("cell", tuple(atoms.numbers.tolist()), volumes, structures, volumes ** (1 / 3) * slack >= 1.0)
 
 
-def or_infinite(energies: Energies) -> Energies:
-    """The same energies, +inf for a structure that raises: atoms too close for a calculator, shells that do not relax."""
+def or_infinite(energies: Energies, *refusals: type[Exception]) -> Energies:
+    """The same energies along a path, +inf from the first structure on that raises one of `refusals`."""
 
     def halved(structures: list[Atoms]) -> np.ndarray:
         try:
             return energies(structures)
-        except (ValueError, RuntimeError):  # dynamics would stop there
+        except refusals:
+            if len(structures) == 1:
+                return np.array([np.inf])
             half = len(structures) // 2
-            return (
-                np.concatenate([halved(structures[:half]), halved(structures[half:])]) if half else np.array([np.inf])
-            )
+            first = halved(structures[:half])
+            rest = np.full(len(structures) - half, np.inf) if np.isposinf(first[-1]) else halved(structures[half:])
+            return np.concatenate([first, rest])
 
     return halved
 
 
 def energies_along(path: Path, energies: Energies, atoms_per_call: int = 4000) -> np.ndarray:
-    """Energies of a path's structures, [n] eV; +inf if there is no answer."""
+    """Energies of a path's structures, [n] eV; +inf if there is no answer.
+
+    Raises ConvergenceError if a frame itself has none, with which a squeezed cell begins: all paths would seem to end.
+    """
     size = max(1, atoms_per_call // len(path.structures[0]))
     parts = [path.structures[start : start + size] for start in range(0, len(path.structures), size)]
-    return np.concatenate([energies(part) for part in parts])
+    along = np.concatenate([energies(part) for part in parts])
+    if path.kind == "cell" and np.isposinf(along[0]):
+        raise ConvergenceError(f"no energy of a frame of the data, {path_name(path)}: its holes cannot be searched")
+    return along
 
 
 def fall_of(path: Path, energy: np.ndarray) -> Fall:

@@ -5,7 +5,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from mlip.holes import energies_along, fall_of, search_paths, shortest_in, worst
+from mlip.errors import ConvergenceError
+from mlip.holes import energies_along, fall_of, or_infinite, search_paths, shortest_in, worst
 
 SHORTEST = {"Ar-Ar": 3.3}
 
@@ -57,6 +58,31 @@ def test_a_hole_is_found_with_its_depth_and_its_edge():
 def test_an_energy_that_is_not_finite_has_fallen_for_ever():
     pair = search_paths([CRYSTAL], SHORTEST)[0]
     assert fall_along(pair, lambda r: np.where(r < 1, np.nan, 1 / r)).fall_eV == np.inf
+
+
+def test_a_potential_that_answers_for_no_frame_is_not_said_to_be_free_of_holes():
+    def refuses(structures):
+        raise ConvergenceError("not this one")
+
+    cell = next(path for path in search_paths([CRYSTAL], SHORTEST) if path.kind == "cell")
+    with pytest.raises(ConvergenceError, match="no energy of a frame of the data, Ar32"):
+        energies_along(cell, or_infinite(refuses, ConvergenceError))
+
+
+def test_only_a_refusal_is_infinite():
+    squeezed = next(path for path in search_paths([CRYSTAL], SHORTEST) if path.kind == "cell")
+    energies = pair_energy(lennard_jones)
+    assert np.isfinite(energies_along(squeezed, energies)).all()
+
+    def refuses_small_cells(structures):
+        if any(atoms.get_volume() < 0.5 * CRYSTAL.get_volume() for atoms in structures):
+            raise ConvergenceError("too small")
+        return energies(structures)
+
+    along = energies_along(squeezed, or_infinite(refuses_small_cells, ConvergenceError))
+    assert np.array_equal(np.isposinf(along), squeezed.coordinate < 0.5)
+    with pytest.raises(ConvergenceError):
+        energies_along(squeezed, or_infinite(refuses_small_cells, ValueError))
 
 
 def test_the_shortest_distances_of_structures_come_with_their_images():

@@ -75,5 +75,6 @@ def note(fall) -> tuple[str, ...]:
 def energies_of(calculator) -> Energies:
     """Energies of structures by a calculator, [n] eV; +inf for one that it refuses."""
     return or_infinite(
-        lambda structures: np.array([one.get_potential_energy() for one in calculate_many(calculator, structures)])
-    )
+        lambda structures: np.array([one.get_potential_energy() for one in calculate_many(calculator, structures)]),
+        ValueError, RuntimeError,
+    )  # fmt: skip

@@ -10,7 +10,7 @@ from torch import nn
 
 from mlip import keys
 from mlip.data.graph import collate, to_graph
-from mlip.errors import InputError
+from mlip.errors import ConvergenceError, InputError
 from mlip.holes import Energies, Fall, Path, described, energies_along, fall_of, or_infinite, search_paths, worst
 from mlip.models.potential import Potential, strainable
 from mlip.models.wall import Wall
@@ -28,15 +28,16 @@ def shortest_distances(potential: nn.Module) -> dict[str, float | None]:
 
 
 def energies_of(potential: Potential) -> Energies:
-    """Energies of structures by a live potential, [n] eV; +inf for one that it refuses to answer for."""
+    """Energies of structures by a live potential, [n] eV; +inf for one whose charges or shells do not converge."""
 
     def energies(structures: list[Atoms]) -> np.ndarray:
         graph = collate([to_graph(atoms, potential.cutoff, potential.levels) for atoms in structures])
-        with torch.no_grad():  # forces would double the time
-            per_atom = potential.described(strainable(graph)[0])[1].double()
+        with torch.no_grad():
+            strained = strainable(graph)[0]
+        per_atom = potential.described(strained)[1].detach().double()  # not in no_grad: shells relax along gradients
         return segment_sum(per_atom, graph[keys.BATCH], len(structures)).numpy()
 
-    return or_infinite(energies)
+    return or_infinite(energies, ConvergenceError)
 
 
 def raise_wall(
@@ -84,7 +85,13 @@ def without_holes(potential: nn.Module, structures: Sequence[Atoms], largest_fal
     largest_fall_eV  refuses a larger one; None refuses none
     Raises ValueError if the energy still falls by more.
     """
-    falls = [fall for one in potential.modules() if isinstance(one, Potential) for fall in raise_wall(one, structures)]
+    trained = [weight for weight in potential.parameters() if weight.requires_grad]
+    potential.requires_grad_(False)  # their gradients would double the time
+    try:
+        falls = [fall for one in potential.modules() if isinstance(one, Potential) for fall in raise_wall(one, structures)]
+    finally:
+        for weight in trained:
+            weight.requires_grad_(True)
     largest = max(falls, key=lambda fall: fall.fall_eV)
     if largest_fall_eV is not None and not largest.fall_eV <= largest_fall_eV:
         holes = "; ".join(
