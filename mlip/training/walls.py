@@ -88,7 +88,9 @@ def without_holes(potential: nn.Module, structures: Sequence[Atoms], largest_fal
     trained = [weight for weight in potential.parameters() if weight.requires_grad]
     potential.requires_grad_(False)  # their gradients would double the time
     try:
-        falls = [fall for one in potential.modules() if isinstance(one, Potential) for fall in raise_wall(one, structures)]
+        falls = [
+            fall for one in potential.modules() if isinstance(one, Potential) for fall in raise_wall(one, structures)
+        ]
     finally:
         for weight in trained:
             weight.requires_grad_(True)
