@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlip import calculator, commands
 from mlip.calculator import ExportedCalculator
-from mlip.config import CONFIGS, check_complete, compose, groups, leaves, nearest, select_node
+from mlip.config import CONFIGS, check, compose, groups, leaves, nearest, select_node
 from mlip.data.structures import read
 from mlip.errors import InputError
 from mlip.evaluation.result import Result, read_json
@@ -76,7 +76,7 @@ def config(verb: str, words: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     cfg = compose(verb, [f"{group}={option}" for group, option in chosen.items()], [CONFIGS])
     for key, value in values.items():
         set_value(verb, cfg, key, value)
-    check_complete(verb, cfg)
+    check(verb, cfg)
     return cfg
 
 

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlip import commands
 from mlip.commands import VERBS
-from mlip.config import CONFIGS, check_complete, compose, nearest
+from mlip.config import CONFIGS, check, compose, nearest
 from mlip.errors import InputError, MissingFileError, MlipError
 from mlip.help import group_help, overview, verb_help
 from mlip.signals import Stopped, stoppable
@@ -84,6 +84,7 @@ def dispatch(words: list[str], group: str | None, multirun: bool, config_dir: Pa
         print(group_help(verb, group) if group else verb_help(verb, config_dirs))
         return 0
     overrides = [re.sub(r"^\+experiment=", "experiment=", word) for word in words[1:] if "=" in word or word[0] == "~"]
+    check_once(overrides)
     fixed = assign(verb, [word for word in words[1:] if "=" not in word and word[0] != "~"])
     codes, configs = [], []
     for job, name in sweep(overrides) if multirun else [(overrides, "")]:
@@ -97,7 +98,7 @@ def dispatch(words: list[str], group: str | None, multirun: bool, config_dir: Pa
         OmegaConf.update(cfg, "folder", f"{cfg.folder}/{name}") if name else None
         for key, value in fixed.items():
             OmegaConf.update(cfg, key, value)  # as it is: a file's name may hold what Hydra's grammar would not take
-        check_complete(verb, cfg)
+        check(verb, cfg)
         configs.append(cfg)
         if name and verb == "train" and commands.module("train").is_done(cfg):
             print(f"{cfg.folder}: finished before")
@@ -106,6 +107,14 @@ def dispatch(words: list[str], group: str | None, multirun: bool, config_dir: Pa
     if multirun and verb == "train" and configs[0].hold_out:
         commands.module("train").rank(configs)
     return max(codes, default=0)
+
+
+def check_once(overrides: list[str]) -> None:
+    """Raise InputError for a key that is given two values: which one would hold is a matter of order."""
+    keys = [word.split("=", 1)[0].lstrip("+~") for word in overrides if "=" in word]
+    for key in dict.fromkeys(key for key in keys if keys.count(key) > 1):
+        given = " ".join(word for word in overrides if word.split("=", 1)[0].lstrip("+~") == key)
+        raise InputError(f"{key} has two values, {given}: keep one")
 
 
 def assign(verb: str, words: list[str]) -> dict:

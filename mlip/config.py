@@ -18,6 +18,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mlip.errors import InputError
+from mlip.number_rules import check_numbers
 
 PACKAGE = Path(__file__).resolve().parent
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"  # wheel, checkout
@@ -160,10 +161,19 @@ def groups(verb: str, overrides: Sequence[str] = (), config_dirs: Sequence[Path]
     return {group: option for group, option in choices.items() if not group.startswith("hydra")}
 
 
-def check_complete(verb: str, cfg: DictConfig) -> None:
-    """Raise InputError naming the keys that have no value yet."""
-    if missing := OmegaConf.missing_keys(cfg):
-        raise InputError(f"mlip {verb} needs {', '.join(sorted(missing))}; see mlip {verb} --help")
+def missing_keys(cfg: DictConfig) -> list[str]:
+    """Keys without a value, `???`; those taken over from them are not named."""
+    return [key for key in leaves(cfg) if (node := select_node(cfg, key)) is not None and node._value() == "???"]
+
+
+def check(verb: str, cfg: DictConfig) -> None:
+    """Raise InputError naming the keys that have no value yet, or the number that breaks its rule."""
+    if missing := missing_keys(cfg):
+        raise InputError(f"mlip {verb} needs {', '.join(missing)}; see mlip {verb} --help")
+    for name in ("folder", "output", "path"):
+        if cfg.get(name) == "":
+            raise InputError(f"{name}= is empty: name a {'folder' if name == 'folder' else 'file'}")
+    check_numbers(cfg, lambda: compose(verb, [], [CONFIGS]))
 
 
 def options(group: str, config_dirs: list[Path]) -> list[str]:
