@@ -29,6 +29,7 @@ STRESS_FACTORS = {  # what a stress label is divided by, to be in eV/Å^3
     "Ry/bohr^3": units.BOHR**3 / (units.HARTREE / 2),
     "Hartree/bohr^3": units.BOHR**3 / units.HARTREE,
 }
+BOTH_ATOMIC = "Hartree (or Ry) and Hartree (or Ry)/bohr"
 ENERGY_FACTORS = {  # energy over (force times Å)
     "eV and eV/Å": 1.0,
     "Hartree and eV/Å": 1 / units.HARTREE,
@@ -36,6 +37,7 @@ ENERGY_FACTORS = {  # energy over (force times Å)
     "eV and Hartree/bohr": units.HARTREE / units.BOHR,
     "eV and Ry/bohr": units.HARTREE / 2 / units.BOHR,
     "kcal/mol and eV/Å": 23.0605,
+    BOTH_ATOMIC: 1 / units.BOHR,
 }
 
 
@@ -113,8 +115,9 @@ def pair_rulers(structures: Sequence[Atoms], n_frames: int = 32) -> tuple[Ruler,
               and np.isfinite(a.arrays[keys.REF_FORCES]).all()]  # fmt: skip
     chosen = [usable[i] for i in np.unique(np.linspace(0, len(usable) - 1, n_frames).astype(int))] if usable else []
     square = np.mean(np.concatenate([a.arrays[keys.REF_FORCES].ravel() for a in chosen] or [np.zeros(1)]) ** 2)
-    if len(chosen) < 4 or square < 0.02**2:  # eV/Å: perfect crystals have no forces to fit
-        return (_ruler(np.empty(0), np.empty(0), "pair forces"),) * 2
+    nothing = _ruler(np.empty(0), np.empty(0), "pair forces")
+    if len(chosen) < 4 or square < 1e-4**2:  # eV/Å: perfect crystals have no forces to fit
+        return nothing, nothing
     species = np.unique(np.concatenate([a.numbers for a in chosen]))
     terms = [_pair_terms(atoms, species) for atoms in chosen]
     weights = _fit_forces(terms, chosen)
@@ -126,7 +129,8 @@ def pair_rulers(structures: Sequence[Atoms], n_frames: int = 32) -> tuple[Ruler,
         if np.isfinite(atoms.info.get(keys.REF_STRESS, np.nan)).all() and atoms.pbc.all():
             label = atoms.info[keys.REF_STRESS] * atoms.get_volume()
             virials[composition].append((virial @ weights, label.ravel()))
-    return tuple(_ruler(*_changes(groups), "pair forces") for groups in (energies, virials))
+    of_energies, of_virials = (_ruler(*_changes(groups), "pair forces") for groups in (energies, virials))
+    return of_energies, of_virials if square > 0.02**2 else nothing  # noise of relaxed crystals says nothing of stress
 
 
 def _pair_terms(atoms: Atoms, species: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

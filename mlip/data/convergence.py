@@ -16,6 +16,11 @@ VASP_STEP = re.compile(r"Iteration\s+(\d+)\(\s*(\d+)\)")
 XML_LIMIT = re.compile(r'name="NELM"[^>]*>\s*(\d+)')
 
 
+def is_silent(path: str) -> bool:
+    """Whether the format keeps structures and labels only."""
+    return Path(path).name.split(".gz")[0].endswith((".xyz", ".extxyz", ".db", ".traj", ".gpw", ".h5", ".nc"))
+
+
 def unconverged(path: str) -> list[int]:
     """Numbers of the ionic steps whose electronic cycle stopped before it converged; empty if the file tells nothing."""
     name = Path(path).name
@@ -23,7 +28,7 @@ def unconverged(path: str) -> list[int]:
         return _outcar(path)
     if "xml" in name:
         return _vasprun(path)
-    if name.split(".gz")[0].endswith((".xyz", ".extxyz", ".db", ".traj", ".gpw", ".h5", ".nc")):
+    if is_silent(path):
         return []
     return [
         number

@@ -9,6 +9,7 @@ from ase.data import chemical_symbols, covalent_radii
 
 from mlip import keys, units
 from mlip.data.consistency import (
+    BOTH_ATOMIC,
     ENERGY_FACTORS,
     ENOUGH_ENERGY,
     ENOUGH_STRESS,
@@ -17,23 +18,26 @@ from mlip.data.consistency import (
     pair_rulers,
     work_ruler,
 )
-from mlip.data.convergence import unconverged
+from mlip.data.convergence import is_silent, unconverged
 from mlip.data.dataset import ORDER_NAMES, hashes
 from mlip.data.graph import neighbour_vectors
 from mlip.data.statistics import fit_atomic_energies
 from mlip.data.structures import Source
 
-ERROR, WARN, OK = "error", "warn", "ok"
+ERROR, WARN, UNKNOWN, OK = "error", "warn", "not checked", "ok"
 NET_FORCE = 0.1  # eV/Å, sum over the atoms of a frame
 SHORT = 0.5  # distance over the sum of covalent radii
+LONG = 1.5  # the same: 0.6 to 1.2 in solids and molecules, twice that if positions are in bohr
+NOBLE = (2, 10, 18, 36, 54, 86)
 OVERLAP = 0.5  # Å
+USUAL_FORCE = 0.02, 10.0  # eV/Å, root mean square of frames away from rest
 HUGE_FORCE = 300.0  # eV/Å
 SAMPLE = 512  # frames kept for the comparison of labels with each other
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's report; severity is "error", "warn" or "ok"."""
+    """One line of the doctor's report; severity is "error", "warn", "not checked" (the frames do not tell) or "ok"."""
 
     severity: str
     check: str
@@ -109,9 +113,12 @@ def _numbers(atoms: Atoms) -> dict[str, float]:
 
 
 def _shortest(atoms: Atoms) -> tuple[float, float]:
-    """Shortest distance, in Å and over the sum of covalent radii; infinite where nothing is near."""
-    centre, neighbour, vector = neighbour_vectors(atoms, 3.0)
-    if len(centre) == 0:
+    """Shortest distance, in Å and over the sum of covalent radii; infinite if nothing is within 10 Å."""
+    for cutoff in (3.0, 10.0):
+        centre, neighbour, vector = neighbour_vectors(atoms, cutoff)
+        if len(centre):
+            break
+    else:
         return np.inf, np.inf
     distance = np.linalg.norm(vector, axis=1)
     radii = covalent_radii[atoms.numbers]
@@ -179,13 +186,18 @@ def _geometry(summary: Summary) -> list[Finding]:
         findings.append(Finding(WARN, "distances", path, f"atoms closer than {SHORT:g} of their covalent distance in "
                                 f"frames {_some(short)}: down to {shortest[short].min():.2f} Å",
                                 "keep them only if repulsion is meant to be learned"))  # fmt: skip
+    solid = [not set(composition) <= set(NOBLE) for composition in summary.compositions]
+    apart = relative[np.array(solid) & np.isfinite(relative)]
+    if len(apart) and apart.min() > LONG:
+        findings.append(Finding(ERROR, "distances", path, f"the nearest atoms are {apart.min():.2f} of their covalent distance "
+                                f"apart, {shortest.min():.2f} Å, and more in every frame", "are positions in bohr? Convert to Å"))  # fmt: skip
     return findings or [Finding(OK, "distances", path, f"shortest distance {shortest.min():.2f} Å")]
 
 
 def _forces(summary: Summary) -> list[Finding]:
     path, largest, net = summary.source.path, summary.array("largest"), summary.array("net")
     if not np.isfinite(largest).any():
-        return []
+        return [Finding(UNKNOWN, "forces", path, "no forces", "frames with forces teach as much as dozens without")]
     findings = []
     typical, rms = np.nanmedian(largest), np.sqrt(np.nanmean(summary.array("square")))
     huge = largest > HUGE_FORCE
@@ -200,6 +212,12 @@ def _forces(summary: Summary) -> list[Finding]:
     if rms == 0 and len(summary) > 1 and np.nanstd(summary.array("energy")) > 0:
         findings.append(Finding(WARN, "forces", path, "all forces are exactly zero", "are they placeholders? Drop them "
                                 "with keys={forces: null}"))  # fmt: skip
+    elif rms > USUAL_FORCE[1]:
+        findings.append(Finding(WARN, "forces", path, f"rms {rms:.3g} eV/Å, more than hot solids have",
+                                "is the unit eV/Å? kcal/mol/Å and kJ/mol/Å are 23 and 96 times larger"))  # fmt: skip
+    elif rms < USUAL_FORCE[0]:
+        findings.append(Finding(UNKNOWN, "force unit", path, f"rms {rms:.2g} eV/Å: structures at rest, or Hartree/bohr (51 "
+                                "times smaller)", "frames away from rest would tell"))  # fmt: skip
     per_atom = net / summary.array("n_atoms")
     if (per_atom > max(0.01, 0.2 * rms)).any():
         findings.append(Finding(ERROR, "net force", path, f"forces add up to {np.nanmax(net):.3g} eV/Å in a frame, "
@@ -218,7 +236,8 @@ def _energies(summary: Summary) -> list[Finding]:
     energy = summary.array("energy")
     good = np.isfinite(energy)
     if good.sum() < 8:
-        return []
+        return [Finding(UNKNOWN, "energy", summary.source.path, f"{good.sum()} frames with energy: too few to tell an outlier "
+                        "(8)")]  # fmt: skip
     elements = sorted({z for composition in summary.compositions for z in composition})
     rows = summary.composition_rows(elements)[good]
     residual = (energy[good] - rows @ fit_atomic_energies(rows, energy[good])) / rows.sum(axis=1)
@@ -237,6 +256,8 @@ def _units(summary: Summary) -> list[Finding]:
     findings = []
     if energy.decides(ENOUGH_ENERGY):
         unit, sign = nearest_unit(energy.ratio, ENERGY_FACTORS)
+        if unit == BOTH_ATOMIC and np.sqrt(np.nanmean(summary.array("square"))) > USUAL_FORCE[0]:
+            unit = "eV and eV/Å"  # far-reaching charges make energies look larger, too
         told = f"energy changes are {energy.ratio:.3g} times what forces predict (correlation {energy.correlation:.2f})"
         if sign < 0:
             findings.append(Finding(ERROR, "force sign", path, told, "forces are gradients: multiply them by -1"))
@@ -244,7 +265,16 @@ def _units(summary: Summary) -> list[Finding]:
             findings.append(Finding(ERROR, "energy and force units", path, f"{told}: looks like {unit}",
                                     "convert to eV and eV/Å"))  # fmt: skip
         else:
-            findings.append(Finding(OK, "energy and force units", path, told))
+            findings.append(
+                Finding(OK, "energy and force units", path, f"{told}; a factor common to both does not show")
+            )
+    else:
+        n, correlation = ENOUGH_ENERGY
+        findings.append(Finding(
+            UNKNOWN, "energy and force units", path,
+            f"{energy.n} comparable frames, correlation {abs(energy.correlation):.2f} of energies and forces; {n} and "
+            f"{correlation} would tell sign and unit", "more frames of one composition, with forces",
+        ))  # fmt: skip
     if not summary.array("has_stress").any():
         return findings
     ruler = work if work.decides(ENOUGH_STRESS) and (work.n >= 10 or not pair.decides(ENOUGH_STRESS)) else pair
@@ -275,13 +305,16 @@ def _magnitude(path: str, stress: np.ndarray) -> Finding:
         )
     if typical > 0.35:
         return Finding(WARN, "stress unit", path, told, "is it in eV/Å^3? GPa / 160.2177, kbar / 1602.177")
-    return Finding(OK, "stress sign and unit", path, f"{told}; too few comparable frames to tell the sign")
+    return Finding(UNKNOWN, "stress sign", path, f"{told}; too few comparable frames to tell the sign")
 
 
 def _convergence(summary: Summary) -> list[Finding]:
+    if is_silent(summary.source.path):
+        return [Finding(UNKNOWN, "convergence", summary.source.path, "this format does not say whether the electronic cycle "
+                        "converged", "output files of the code do (OUTCAR, vasprun.xml, .out)")]  # fmt: skip
     steps = unconverged(summary.source.path)
     if not steps:
-        return []
+        return [Finding(OK, "convergence", summary.source.path, "no electronic cycle is marked as not converged")]
     shown = ", ".join(map(str, steps[:4])) + (", ..." if len(steps) > 4 else "")
     return [Finding(ERROR, "convergence", summary.source.path, f"the electronic cycle did not converge in {len(steps)} "
                     f"places ({shown})", "remove these frames (index), or repeat them with more iterations")]  # fmt: skip

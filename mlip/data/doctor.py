@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlip.data import diagnosis, splits
-from mlip.data.diagnosis import ERROR, OK, WARN, Finding, Summary
+from mlip.data.diagnosis import ERROR, OK, UNKNOWN, WARN, Finding, Summary
 from mlip.data.label_check import label_complaint
 from mlip.data.statistics import fit_atomic_energies
 from mlip.data.structure_check import complaint
@@ -52,8 +52,8 @@ def table(findings: Sequence[Finding]) -> Table:
     shown = Table(title="label doctor", show_lines=False)
     for name in ("", "file", "check", "finding", "what helps"):
         shown.add_column(name, overflow="fold")
-    colours = {ERROR: "bold red", WARN: "yellow", OK: "green"}
-    for finding in sorted(findings, key=lambda f: [ERROR, WARN, OK].index(f.severity)):
+    colours = {ERROR: "bold red", WARN: "yellow", UNKNOWN: "cyan", OK: "green"}
+    for finding in sorted(findings, key=lambda f: list(colours).index(f.severity)):
         mark = f"[{colours[finding.severity]}]{finding.severity}[/]"
         shown.add_row(mark, *map(escape, (_short(finding.file), finding.check, finding.message, finding.remedy)))
     return shown
@@ -124,6 +124,10 @@ def _references(summaries: Sequence[Summary]) -> list[Finding]:
                 f"lies {high.mean - low.mean:.3g} eV/atom above {low.file.rsplit('/', 1)[-1]} at the same level {level!r}",
                 "give each file its own `level` (or `energy_shift`)",
             ))  # fmt: skip
+        else:
+            findings.append(
+                Finding(OK, "energy reference", f"{len(chosen)} files", f"one reference at level {level!r}")
+            )
     return findings
 
 
@@ -148,7 +152,14 @@ def _repeats(summaries: Sequence[Summary]) -> list[Finding]:
         findings.append(Finding(WARN, "duplicates", path, f"{len(pairs)} frames repeat an earlier structure, e.g. "
                                 f"{_short(pairs[0][1])} repeats {_short(pairs[0][0])}",
                                 "remove them: they weigh double; training never lets them cross its parts"))  # fmt: skip
+    if summaries and not findings:
+        findings.append(Finding(OK, "duplicates", _together(summaries), "no structure occurs twice"))
     return findings
+
+
+def _together(summaries: Sequence[Summary]) -> str:
+    """Name of all files in a row of the table."""
+    return summaries[0].source.path if len(summaries) == 1 else f"{len(summaries)} files"
 
 
 def _short(name: str) -> str:

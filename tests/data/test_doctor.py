@@ -235,5 +235,5 @@ def test_no_false_alarm_on_real_data_and_a_flipped_stress_is_found(tmp_path, nam
 def test_the_shipped_set_is_sound():
     path = Path(__file__).resolve().parents[2] / "datasets" / "li3incl6" / "li3incl6_gpaw.xyz"
     findings = doctor.check(str(path))
-    assert {f.severity for f in findings} == {"ok"}
+    assert {f.severity for f in findings if f.check != "convergence"} == {"ok"}  # extxyz does not say
     assert len(ase.io.read(path, ":")) == 148

@@ -22,6 +22,14 @@ WORDS = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_terminal():
+    """A background job of a shell ignores SIGINT, and so does what it starts; these tests want it as in a terminal."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
 def kill(number):
     os.kill(os.getpid(), number)
     time.sleep(5)  # the handler runs before this
