@@ -23,6 +23,7 @@ from mlip.errors import ConvergenceError, InputError
 from mlip.export import arguments, load
 from mlip.nn.memory import keep_freed_memory
 
+CHARGE_MISSED = 0.01  # e
 STRUCTURE_INPUTS = (
     keys.TOTAL_CHARGE,
     keys.GROUP_CHARGE,
@@ -117,6 +118,7 @@ class ExportedCalculator(Calculator):
             state = np.concatenate(columns, axis=1)
             self.relaxed = [*self.relaxed[-2:], state] if np.isfinite(state).all() else []
         self.results = per_structure(results, self.atoms, 0, slice(None))
+        self.check_charges(self.atoms, self.results)
 
     def calculate_many(self, structures: list[Atoms]) -> list[Atoms]:
         """Copies of the structures with their results attached, from one call of the model."""
@@ -128,6 +130,7 @@ class ExportedCalculator(Calculator):
         for system, atoms in enumerate(structures):
             copy = atoms.copy()
             results = per_structure(batch, copy, system, slice(first, first + len(copy)))
+            self.check_charges(copy, results)
             copy.calc = SinglePointCalculator(copy, **{k: v for k, v in results.items() if k in all_properties})
             copy.calc.results.update(results)
             copy.calc.name = self.name
@@ -185,6 +188,17 @@ class ExportedCalculator(Calculator):
         for key in (keys.FIELD, keys.GROUP_CHARGE):
             if atoms.info.get(key) is not None and not np.isfinite(np.asarray(atoms.info[key], dtype=float)).all():
                 raise InputError(f"{key} must be finite numbers, got {atoms.info[key]}")
+
+    def check_charges(self, atoms: Atoms, results: dict) -> None:
+        """ValueError for a total charge that was asked for and that formal charges do not have."""
+        given = total_charge(atoms.info)
+        asked = self.parameters[keys.TOTAL_CHARGE] or None if given is None else given
+        if asked is not None and keys.CHARGES in results and abs(results[keys.CHARGES].sum() - asked) > CHARGE_MISSED:
+            raise InputError(
+                f"a total charge of {asked:g} e was asked for, and the charges of this model add up to "
+                f"{results[keys.CHARGES].sum():g} e for {atoms.get_chemical_formula()}: it holds formal charges fixed. Leave "
+                "total_charge out, or take a model whose charges adapt (model/head=qeq)"
+            )
 
 
 def calculate_many(calculator, structures: Sequence[Atoms]) -> list[Atoms]:

@@ -1,9 +1,12 @@
 """The command `mlip VERB key=value ...`: configs in, one folder with everything out."""
 
 import argparse
+import errno
+import io
 import itertools
 import os
 import re
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -15,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlip import commands
 from mlip.commands import VERBS
-from mlip.config import CONFIGS, check, compose, nearest
+from mlip.config import CONFIGS, check, compose, keys_of, nearest
 from mlip.errors import InputError, MissingFileError, MlipError
 from mlip.help import group_help, overview, verb_help
 from mlip.signals import Stopped, stoppable
@@ -25,6 +28,7 @@ OURS = (
     "(folder/config.yaml) to the issue tracker"
 )
 CONTINUED = ("train", "sample", "md", "label", "evaluate")  # verbs that keep what is done
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, ulimit -f
 NOT_SHIPPED = ". This data set is not ours to ship: put shared/ beside the checkout, or its path into MLIP_SHARED"
 
 
@@ -42,9 +46,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--config-dir", type=Path)
     asked = parser.parse_intermixed_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # Å in an ASCII locale
     try:
         with stoppable():
-            return dispatch(asked.words, asked.help, asked.multirun, asked.config_dir)
+            code = dispatch(asked.words, asked.help, asked.multirun, asked.config_dir)
+            sys.stdout.flush()
+            return code
     except Stopped as stop:
         goes_on = asked.words[:1] and asked.words[0] in CONTINUED
         print(f"mlip: stopped by {stop}{'; repeat the command to go on' if goes_on else ''}", file=sys.stderr)
@@ -52,12 +61,22 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stderr.flush()
             os._exit(stop.exit_code)  # Python would wait for the label in hand, which may take hours
         return stop.exit_code
+    except (BrokenPipeError, SystemExit) as error:
+        # Rich turns a closed pipe into SystemExit
+        if not isinstance(error if isinstance(error, OSError) else error.__context__, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more
+        if asked.help is None and asked.words[:1] and asked.words[0] in CONTINUED:
+            print("mlip: what read the output has ended (closed pipe); repeat the command to go on", file=sys.stderr)
+        return 128 + signal.SIGPIPE
     except (MlipError, OSError, OmegaConfBaseException, HydraException) as error:
         if os.environ.get("MLIP_TRACEBACK") == "1":
             raise
         # errors of a class that a config names arrive wrapped
         cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
         hint = NOT_SHIPPED if isinstance(cause, FileNotFoundError) and "shared/data/" in str(cause) else ""
+        if isinstance(cause, OSError) and cause.errno in FULL and not isinstance(cause, MlipError):
+            hint = ". What is finished is safe: make room and repeat the command"
         print(f"mlip: {cause}{hint}", file=sys.stderr)
         return 2
     except Exception:  # a defect of ours, or of a package below: the traceback says where
@@ -83,9 +102,10 @@ def dispatch(words: list[str], group: str | None, multirun: bool, config_dir: Pa
     if group is not None:
         print(group_help(verb, group) if group else verb_help(verb, config_dirs))
         return 0
-    overrides = [re.sub(r"^\+experiment=", "experiment=", word) for word in words[1:] if "=" in word or word[0] == "~"]
+    is_key = {word: is_override(word, verb, config_dirs) for word in words[1:]}
+    overrides = [quoted(re.sub(r"^\+experiment=", "experiment=", word), multirun) for word in words[1:] if is_key[word]]
     check_once(overrides)
-    fixed = assign(verb, [word for word in words[1:] if "=" not in word and word[0] != "~"])
+    fixed = assign(verb, [word for word in words[1:] if not is_key[word]])
     codes, configs = [], []
     for job, name in sweep(overrides) if multirun else [(overrides, "")]:
         if verb not in (
@@ -107,6 +127,35 @@ def dispatch(words: list[str], group: str | None, multirun: bool, config_dir: Pa
     if multirun and verb == "train" and configs[0].hold_out:
         commands.module("train").rank(configs)
     return max(codes, default=0)
+
+
+def is_override(word: str, verb: str, config_dirs: list[Path]) -> bool:
+    """Whether a word is key=value, not a file whose name has a "=", as folders of a sweep have."""
+    if "=" not in word:
+        return word[:1] == "~"
+    key = word.split("=", 1)[0].lstrip("+~")
+    return not Path(word).exists() or key in keys_of(verb, config_dirs)
+
+
+def quoted(word: str, multirun: bool) -> str:
+    """The override with quotes around a value that Hydra's grammar would not take: a file's name with spaces, "=", "(" ..."""
+    key, _, value = word.partition("=")
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides([word])
+        if multirun or not parsed.is_sweep_override():
+            return word
+        if not Path(value).exists():
+            raise InputError(
+                f"{word} gives several values: a list is {key}=[{value}], and a run for each of them needs -m"
+            )
+    except HydraException as error:
+        if value[:1] in ("[", "{", "'", '"'):
+            raise InputError(
+                f"{word!r} cannot be read: names with spaces, '=', '(' or ':' in a list or table need quotes of their own, "
+                f"{key}='[\"my file.xyz\",b.xyz]'"
+            ) from error
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 def check_once(overrides: list[str]) -> None:

@@ -161,6 +161,11 @@ def groups(verb: str, overrides: Sequence[str] = (), config_dirs: Sequence[Path]
     return {group: option for group, option in choices.items() if not group.startswith("hydra")}
 
 
+def keys_of(verb: str, config_dirs: list[Path]) -> list[str]:
+    """Every key and group of a verb's config as it comes."""
+    return [*leaves(compose(verb, [], config_dirs)), *groups(verb, (), config_dirs)]
+
+
 def missing_keys(cfg: DictConfig) -> list[str]:
     """Keys without a value, `???`; those taken over from them are not named."""
     return [key for key in leaves(cfg) if (node := select_node(cfg, key)) is not None and node._value() == "???"]

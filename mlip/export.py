@@ -7,6 +7,7 @@ A file gets its final name only after it was loaded again and gave the live pote
 """
 
 import copy
+import io
 import json
 import math
 import platform
@@ -115,7 +116,9 @@ def save_torchscript(deployed: Deployed, path: Path, metadata: dict, example: di
         raise InputError(f"{', '.join(sorted(lost))} would not be in the file: not exported")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-        torch.jit.save(scripted, str(path), _extra_files={"metadata.json": json.dumps(metadata)})
+        whole = io.BytesIO()  # a disk that fills up under torch's own writer would abort the process
+        torch.jit.save(scripted, whole, _extra_files={"metadata.json": json.dumps(metadata)})
+    path.write_bytes(whole.getbuffer())
 
 
 def load_torchscript(path: Path, device: torch.device) -> tuple[Callable, dict]:

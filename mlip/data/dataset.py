@@ -1,6 +1,7 @@
 """The processed set on disk: structures, labels and neighbour lists in one HDF5 file, read frame by frame."""
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,11 +54,17 @@ def build(path: Path, frames: Iterable[tuple[int, Atoms]], cutoff: float, levels
 
     frames  (number of the file it came from, structure with canonical labels), one at a time: memory stays bounded
     """
-    with whole_file(path) as part, h5py.File(part, "w") as file:
-        writer = _Writer(file, cutoff, list(levels))
-        for number, atoms in frames:
-            writer.append(number, atoms)
-        writer.finish()
+    with whole_file(path) as part, _FileOfHDF5(part, "w+b") as bytes_of_file:
+        with h5py.File(bytes_of_file, "w") as file:
+            writer = _Writer(file, cutoff, list(levels))
+            for number, atoms in frames:
+                writer.append(number, atoms)
+                if bytes_of_file.error:
+                    break
+            else:
+                writer.finish()
+        if bytes_of_file.error:
+            raise bytes_of_file.error
     with whole_file(checksum_file(path)) as part:
         part.write_text(checksum(path), encoding="utf-8")
 
@@ -84,6 +91,30 @@ def is_whole(path: Path) -> bool:
             return "cutoff" in file.attrs and len(file["frames"]) > 0 and "levels" in file
     except (OSError, KeyError):
         return False
+
+
+class _FileOfHDF5(io.FileIO):
+    """A file that keeps the error of a full disk from HDF5, which would try again as the process ends, and crash it."""
+
+    error: OSError | None = None
+
+    def write(self, content) -> int:
+        """Write all of it, or note why that failed."""
+        left = memoryview(content).cast("B")
+        while len(left) and self.error is None:
+            try:
+                left = left[super().write(left) :]
+            except OSError as error:
+                self.error = error
+        return len(content)
+
+    def truncate(self, size=None) -> int:
+        """Set the length, or note why that failed."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
 
 
 class _Writer:

@@ -20,13 +20,14 @@ from mlip.data.consistency import (
 )
 from mlip.data.convergence import is_silent, unconverged
 from mlip.data.dataset import ORDER_NAMES, hashes
-from mlip.data.graph import neighbour_vectors
+from mlip.data.graph import neighbour_list, neighbour_vectors
 from mlip.data.statistics import fit_atomic_energies
 from mlip.data.structures import Source
 
 ERROR, WARN, UNKNOWN, OK = "error", "warn", "not checked", "ok"
 NET_FORCE = 0.1  # eV/Å, sum over the atoms of a frame
 SHORT = 0.5  # distance over the sum of covalent radii
+BONDED = 1.2  # the same
 LONG = 1.5  # the same: 0.6 to 1.2 in solids and molecules, twice that if positions are in bohr
 NOBLE = (2, 10, 18, 36, 54, 86)
 OVERLAP = 0.5  # Å
@@ -109,6 +110,7 @@ def _numbers(atoms: Atoms) -> dict[str, float]:
         "skew": np.nan if stress is None else np.abs(stress - stress.T).max(),
         "shortest": shortest,
         "relative": relative,
+        "across": not np.isnan(shortest) and bonds_across(atoms),
     }
 
 
@@ -123,6 +125,18 @@ def _shortest(atoms: Atoms) -> tuple[float, float]:
     distance = np.linalg.norm(vector, axis=1)
     radii = covalent_radii[atoms.numbers]
     return float(distance.min()), float((distance / (radii[centre] + radii[neighbour])).min())
+
+
+def bonds_across(atoms: Atoms) -> bool:
+    """Whether atoms would be bonded across faces of the cell that are not periodic: it is filled, and pbc was lost."""
+    if atoms.pbc.all() or atoms.cell.rank < 3:
+        return False
+    full = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    pairs, shift = neighbour_list(full, 3.0)
+    outside = (shift.numpy()[:, ~atoms.pbc] != 0).any(axis=1)
+    vector = full.positions[pairs[1]] - full.positions[pairs[0]] + shift.numpy() @ full.cell.array
+    bond = covalent_radii[full.numbers][pairs.numpy()].sum(axis=0)
+    return bool((outside & (np.linalg.norm(vector, axis=1) < BONDED * bond)).any())
 
 
 def examine(summary: Summary) -> list[Finding]:
@@ -186,11 +200,17 @@ def _geometry(summary: Summary) -> list[Finding]:
         findings.append(Finding(WARN, "distances", path, f"atoms closer than {SHORT:g} of their covalent distance in "
                                 f"frames {_some(short)}: down to {shortest[short].min():.2f} Å",
                                 "keep them only if repulsion is meant to be learned"))  # fmt: skip
+    across = summary.array("across").astype(bool)
+    if across.any():
+        findings.append(Finding(ERROR, "pbc", path, f"atoms are bonded across faces of the cell that are not periodic in frames "
+                                f"{_some(across)}: clusters would be trained", "is this a crystal? Set pbc='T T T'"))  # fmt: skip
     solid = [not set(composition) <= set(NOBLE) for composition in summary.compositions]
     apart = relative[np.array(solid) & np.isfinite(relative)]
     if len(apart) and apart.min() > LONG:
-        findings.append(Finding(ERROR, "distances", path, f"the nearest atoms are {apart.min():.2f} of their covalent distance "
-                                f"apart, {shortest.min():.2f} Å, and more in every frame", "are positions in bohr? Convert to Å"))  # fmt: skip
+        findings.append(Finding(
+            ERROR, "distances", path, f"the nearest atoms are {apart.min():.2f} of their covalent distance apart, "
+            f"{shortest.min():.2f} Å, and more in every frame", "are positions in bohr? Convert to Å",
+        ))  # fmt: skip
     return findings or [Finding(OK, "distances", path, f"shortest distance {shortest.min():.2f} Å")]
 
 
@@ -311,7 +331,7 @@ def _magnitude(path: str, stress: np.ndarray) -> Finding:
 def _convergence(summary: Summary) -> list[Finding]:
     if is_silent(summary.source.path):
         return [Finding(UNKNOWN, "convergence", summary.source.path, "this format does not say whether the electronic cycle "
-                        "converged", "output files of the code do (OUTCAR, vasprun.xml, .out)")]  # fmt: skip
+                        "converged", "output files of the code do: OUTCAR, vasprun.xml, .out")]  # fmt: skip
     steps = unconverged(summary.source.path)
     if not steps:
         return [Finding(OK, "convergence", summary.source.path, "no electronic cycle is marked as not converged")]

@@ -119,7 +119,7 @@ def _expand(path: str) -> list[Path]:
 
 
 def _is_output(path: Path) -> bool:
-    with open(path, errors="replace") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         beginning = file.read(4096)
     return any(mark in beginning for mark in MARKS)
 

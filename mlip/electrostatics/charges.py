@@ -51,7 +51,13 @@ class FormalCharges(nn.Module):
             raise InputError(f"width must be positive, got {width} Å")
         self.width, self.tolerance, self.dipoles, self.mesh_above = width, tolerance, dipoles, mesh_above
         self.register_buffer("lookup", species_lookup(elements))
-        self.register_buffer("formal", formal_charge_table([chemical_symbols[z] for z in elements], formal_charges))
+        formal = formal_charge_table([chemical_symbols[z] for z in elements], formal_charges)
+        if not formal.any() and not dipoles:
+            raise InputError(
+                f"formal charges of {', '.join(chemical_symbols[z] for z in elements)} are all 0: they would have no energy and "
+                "learn nothing. Give formal_charges={Li: 1, ...}, or choose model/head=none"
+            )
+        self.register_buffer("formal", formal)
         if dipoles:
             self.dipole_head = DipoleHead(elements, statistics["n_features"], polarizability)
 

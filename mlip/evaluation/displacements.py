@@ -134,10 +134,18 @@ def unwrap(fractional: np.ndarray, cells: np.ndarray, periodic: Sequence[bool] =
     """Continuous fractional coordinates: the nearest image of each atom from frame to frame.
 
     fractional  [n_frames, n_atoms, 3]  wrapped or not
-    Raises ValueError when an atom moved so far between two frames that its image is a guess: |ds| close to 1/2, half
-    the width of the cell across that axis. Save frames more often, or take a larger cell.
+    Raises ValueError if an atom moved so far between two frames that its image is a guess: |ds| close to 1/2, half
+    the width of the cell across that axis (save frames more often, or take a larger cell); or if it crossed the cell
+    along an axis that is not periodic.
     """
     steps = np.diff(fractional, axis=0)
+    across = np.abs(steps) * ~np.asarray(periodic, bool)
+    if across.max(initial=0.0) > SAFE_PART:
+        frame, atom, axis = np.unravel_index(across.argmax(), across.shape)
+        raise InputError(
+            f"atom {atom} jumped by {across.max():.2f} of the cell along axis {axis} between frames {frame} and {frame + 1}, "
+            "and pbc is false there: the positions were wrapped into a periodic cell. Set pbc='T T T' in the file"
+        )
     steps -= np.where(np.asarray(periodic, bool), np.round(steps), 0.0)
     far = np.abs(steps) * np.asarray(periodic, bool)
     if far.max(initial=0.0) > SAFE_PART / 2:

@@ -65,7 +65,7 @@ def evaluate_one(name: str, each: Property, calculator, folder: Path) -> Section
         return section
     except Exception as error:  # noqa: BLE001  one property that breaks must not take the others with it
         with whole_file(error_file) as part_file:
-            part_file.write_text(traceback.format_exc())
+            part_file.write_text(traceback.format_exc(), encoding="utf-8")
         cause = root_cause(error)
         text = cause.args[0] if isinstance(cause, KeyError) and cause.args else str(cause)
         message = str(text) or f"{type(cause).__name__}, see {error_file}"

@@ -43,7 +43,7 @@ def held_out(run: Path) -> list[Atoms]:
     Keys, index, level, energy shift, format and net forces are those of its data.files. Raises InputError if it held none
     out, or if its files no longer hold them.
     """
-    wanted = json.loads((run / "split.json").read_text())["frames"].get("test", [])
+    wanted = json.loads((run / "split.json").read_text(encoding="utf-8"))["frames"].get("test", [])
     if not wanted:
         raise InputError(
             f"{run} held out no frames to test: name labelled frames that it never saw, data.files=other.xyz"

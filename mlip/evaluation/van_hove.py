@@ -69,5 +69,5 @@ def write_density(path: str | Path, trajectory: Trajectory, density: np.ndarray)
         cell=trajectory.mean_cell,
         pbc=True,
     )
-    with whole_file(path) as part, open(part, "w") as file:
+    with whole_file(path) as part, open(part, "w", encoding="utf-8") as file:
         write_cube(file, atoms, data=density)

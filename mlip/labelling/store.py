@@ -61,7 +61,7 @@ class LabelFolder:
     def record_failure(self, name: str, structure: str, cause: str, attempt: int) -> None:
         """Records a failed attempt."""
         line = {"id": name, "structure": structure, "cause": cause, "attempt": attempt, "time": time.strftime("%FT%T")}
-        with open(self.folder / "failures.jsonl", "a") as file:
+        with open(self.folder / "failures.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def record_settings(self, name: str, settings: dict) -> list[str]:

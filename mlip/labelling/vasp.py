@@ -57,14 +57,14 @@ class VaspEngine:
 
     def _run(self, folder: Path) -> None:
         try:
-            with open(folder / "vasp.out", "w") as log:
+            with open(folder / "vasp.out", "w", encoding="utf-8") as log:
                 done = subprocess.run(
                     shlex.split(self.command), cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=False
                 )
         except FileNotFoundError as error:
             raise LabellingError(f"engine.command {self.command!r} cannot be started: {error}") from error
         if done.returncode:
-            last = (folder / "vasp.out").read_text(errors="replace").strip().splitlines()[-3:]
+            last = (folder / "vasp.out").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
             raise LabellingError(
                 f"{self.command!r} ended with {done.returncode} in {folder}: {' / '.join(last)}", retryable=True
             )

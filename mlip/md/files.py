@@ -71,7 +71,7 @@ class Files:
             os.truncate(thermo, int(state["thermo_bytes"]))
         mode = "w" if state is None else "a"
         self.trajectory = TrajectoryWriter(str(trajectory), mode)
-        self.thermo = open(thermo, mode, newline="")  # noqa: SIM115  open as long as the run
+        self.thermo = open(thermo, mode, newline="", encoding="utf-8")  # noqa: SIM115  open as long as the run
         if state is None:
             self.thermo.write(",".join(self.columns) + "\n")
 

@@ -34,7 +34,7 @@ def rank(runs: Mapping[str, Path], hold_out: Sequence[Atoms], load: Callable[[Pa
     for name, folder in runs.items():
         check_not_trained_on(folder, hold_out)
         errors = hold_out_errors(load(min(folder.glob("model*.pt"))), hold_out)
-        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         rows.append({"run": name, **{key: getattr(errors, key) for key in SHOWN}, "cpu_s": metrics["cpu_s"]})
     for row in rows:
         row["places"] = sum(sum(other[key] < row[key] for other in rows) for key in RANKED_BY if row[key] is not None)
@@ -56,7 +56,7 @@ def read_hold_out(files) -> list[Atoms]:
 
 def check_not_trained_on(folder: Path, hold_out: Sequence[Atoms]) -> None:
     """Raises ValueError if a run was trained or validated on one of the frames."""
-    frames = json.loads((folder / "split.json").read_text())["frames"]
+    frames = json.loads((folder / "split.json").read_text(encoding="utf-8"))["frames"]
     shared = {source for part in ("train", "validation") for source in frames[part]} & {
         a.info["source"] for a in hold_out
     }

@@ -120,7 +120,7 @@ def describe(row: dict[str, float]) -> str:
 
 def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
     """CSV with one column per name that occurs in any row."""
-    with whole_file(path) as part, open(part, "w", newline="") as file:
+    with whole_file(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)

@@ -1,5 +1,6 @@
 """Checkpoints: `last.ckpt` to go on from, and the best few."""
 
+import io
 import time
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ class WholeFiles(CheckpointIO):
     """Checkpoints appear under their names only when complete, and are read as plain data."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        whole = io.BytesIO()  # a disk that fills up under torch's own writer would abort the process
+        torch.save(checkpoint, whole)
         with whole_file(path) as part:
-            torch.save(checkpoint, part)
+            part.write_bytes(whole.getbuffer())
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", **kwargs: Any) -> dict[str, Any]:
         return read_checkpoint(path)

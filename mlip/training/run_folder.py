@@ -69,7 +69,7 @@ def write_run_inputs(folder: Path, config: dict, data) -> None:
     data  a `DataModule` that was set up
     """
     with whole_file(folder / "config.yaml") as part:
-        part.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        part.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
     data.save_split(folder)
     write(folder / "examples.xyz", examples(data.sets["train"]))
 
