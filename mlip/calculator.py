@@ -44,8 +44,20 @@ def load_calculator(
     """
     if isinstance(dtype, str):
         dtype = getattr(torch, dtype)
+    check_device(str(device))
     model, metadata = load(path, device, dtype)
     return ExportedCalculator(model, metadata, Path(path).resolve(), torch.device(device), skin, **parameters)
+
+
+def check_device(name: str) -> None:
+    """Raise InputError for a device that does not exist, here or at all."""
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps", "xpu") or (number and not number.isdigit()):
+        raise InputError(f"device={name}: must be cpu, cuda, cuda:0, cuda:1 ..., mps or xpu")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise InputError(f"device={name}: torch finds {torch.cuda.device_count()} CUDA devices here; choose device=cpu")
+    if kind in ("mps", "xpu") and not getattr(torch, kind).is_available():
+        raise InputError(f"device={name}: torch finds no such device here; choose device=cpu")
 
 
 class ExportedCalculator(Calculator):

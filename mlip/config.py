@@ -4,6 +4,7 @@ Only this file, cli.py and scripts/ import Hydra: configs name what to build, th
 """
 
 import difflib
+import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig, OmegaConf
+from hydra.utils import get_class, get_object, instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mlip.errors import InputError
 from mlip.number_rules import check_numbers
@@ -104,8 +105,25 @@ def presented(cfg: DictConfig) -> DictConfig:
 
 
 def make(config: DictConfig, **arguments):
-    """The object that a config names."""
+    """The object that a config names. Raises InputError for a key that its class does not take."""
+    check_arguments(config)
     return instantiate(config, _convert_="all", **arguments)
+
+
+def check_arguments(node: DictConfig | ListConfig, prefix: str = "") -> None:
+    """Raise InputError for a key that nothing reads: the class or function of its node has no such argument."""
+    for name in range(len(node)) if isinstance(node, ListConfig) else list(map(str, node)):
+        child = node._get_node(name)
+        if isinstance(child, DictConfig | ListConfig) and not child._is_interpolation() and not child._is_none():
+            check_arguments(child, f"{prefix}{name}.")
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        return
+    known = inspect.signature(get_object(node["_target_"])).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return
+    for name in map(str, node):
+        if not name.startswith("_") and name not in known:
+            raise InputError(f"{prefix}{name}: {node['_target_']} takes no {name!r}; {nearest(name, list(known))}")
 
 
 def class_of(config: DictConfig) -> type:

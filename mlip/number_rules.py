@@ -3,6 +3,7 @@
 A key is found by its last names: `electrostatics.width` before `width`. What a key without a rule may hold, its class says.
 """
 
+import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -105,20 +106,21 @@ GROUPED: list[tuple[Rule, str]] = [
     (Rule(0, 10**15, whole=True), "data.memory"),
     (listed(Rule(1, 1000, whole=True), 3), "repeat"),
     (listed(Rule(1, 1000, whole=True)), "barrier_repeats"),
-    (POSITIVE, ("lr timestep_fs damping_fs pressure_damping_fs frame_interval_fs production_ps time_ps max_force_eV_A "
-               "gradient_clip checkpoint_minutes temperature_K extrapolate_to_K max_temperature_K hardness hardness_floor "
+    (POSITIVE, ("lr timestep_fs damping_fs pressure_damping_fs frame_interval_fs production_ps time_ps "
+               "checkpoint_minutes temperature_K extrapolate_to_K hardness hardness_floor "
                "polarizability width_floor radius_scale stiffness fmax max_length_A hop_length_A max_barrier_eV "
                "barrier_sigma_eV barrier_change_eV saddle_error_eV scale engine.cutoff")),
-    (optional(POSITIVE), "max_seconds initial_temperature_K kpoint_density"),
+    (optional(POSITIVE), ("max_seconds initial_temperature_K kpoint_density gradient_clip max_temperature_K max_force_eV_A "
+                          "max_force_sigma_eV_A")),
     (listed(POSITIVE), "temperatures_K usual_temperatures_K factors"),
     (table(POSITIVE), "masses convergence"),
     (Rule(0, 20, open_low=True), "cutoff"),
     (Rule(0, 10), "skin"),
     (Rule(0, 10, open_low=True), "electrostatics.width"),
     (Rule(0, 100, open_low=True), "phonons.width defects.width"),
-    (NOT_NEGATIVE, ("min_distance_A weight_decay skip_ps npt_ps equilibration_ps residence_ps min_uncertainty rmse_factor "
+    (NOT_NEGATIVE, ("weight_decay skip_ps npt_ps equilibration_ps residence_ps min_uncertainty rmse_factor "
                    "min_candidates_per_label min_descriptor_distance scheduler.threshold smearing")),
-    (optional(NOT_NEGATIVE), "max_fall_eV"),
+    (optional(NOT_NEGATIVE), "max_fall_eV min_distance_A"),
     (Rule(1), "upper_factor"),
     (table(NOT_NEGATIVE), "loss.weights element_weights"),
     (FRACTION, "second_stage uncertain_fraction final"),
@@ -146,6 +148,12 @@ def rule_of(key: str) -> Rule | None:
     return next((RULES[tail] for start in range(len(names)) if (tail := ".".join(names[start:])) in RULES), None)
 
 
+WORDS = {  # keys that take one of a few words; null if the config has it
+    "dtype": ("float32", "float64"), "format": ("torchscript", "aoti"), "split.method": ("block", "random"),
+    "uncertainty": ("last_layer",), "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
+}  # fmt: skip
+
+
 def check_numbers(cfg: DictConfig, shipped: Callable[[], DictConfig]) -> None:
     """Raise InputError if a number breaks its rule, naming key, value, rule and the nearest valid value.
 
@@ -153,7 +161,8 @@ def check_numbers(cfg: DictConfig, shipped: Callable[[], DictConfig]) -> None:
     """
     # where a value was written before where it is taken over
     for key, value, words, valid in (one for taken_over in (False, True) for one in broken(cfg, taken_over)):
-        remedy = f"the nearest is {valid:.10g}" if valid is not None else f"as shipped: {shown(shipped(), key)}"
+        nearest = f"{valid:.10g}" if isinstance(valid, int | float) else valid
+        remedy = f"the nearest is {nearest}" if valid is not None else f"as shipped: {shown(shipped(), key)}"
         raise InputError(f"{key}={value}: must be {words}; {remedy}")
     split = OmegaConf.select(cfg, "data.split")
     if isinstance(split, DictConfig):
@@ -214,6 +223,10 @@ def broken(node: DictConfig, taken_over: bool, prefix: str = "") -> Iterator[tup
                         yield from broken(one, taken_over, f"{key}.{place}.")
         elif rule is not None:
             yield from of_rule(key, node[name], rule)
+        elif words := WORDS.get(name) or WORDS.get(".".join(key.split(".")[-2:])):
+            if node[name] is not None and node[name] not in words:
+                close = difflib.get_close_matches(str(node[name]), words, n=1)
+                yield key, node[name], " or ".join(words), close[0] if close else None
         elif name in SWITCHES and not isinstance(node[name], bool):
             yield key, node[name], "true or false", None
 

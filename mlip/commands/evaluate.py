@@ -50,7 +50,12 @@ def evaluate(cfg: DictConfig) -> int:
         {name: settings(nodes[name], subject) for name in names}, cfg.overwrite, Console(),
     )  # fmt: skip
     report(cfg)
-    return int(any(map(is_failed, sections.values())))
+    return int(any(is_failed(section) or is_without_answer(section) for section in sections.values()))
+
+
+def is_without_answer(section: Section) -> bool:
+    """Whether something that was asked for by name has no value: a hop whose ends are no minima."""
+    return any(result.value is None and result.high is None and result.verdict == "fail" for result in section.results)
 
 
 # ---------------------------------------------------------------- the model or calculator under test

@@ -19,4 +19,7 @@ def md(cfg: DictConfig) -> None:
         read_one(cfg.structure), calculator, cfg.folder, make(cfg.ensemble), guard=make(cfg.guard), **settings
     )
     plot(cfg.folder)
-    print(f"{cfg.folder}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items() if value is not None))
+    numbers = {name: value for name, value in summary.items() if isinstance(value, int | float)}
+    print(f"{cfg.folder}: " + ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
+    for warning in summary["warnings"]:
+        print(f"warning: {warning}")

@@ -1,8 +1,10 @@
 """Active learning; each round is a training with the settings of `mlip train`."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ase import Atoms
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -36,9 +38,21 @@ NOT_HASHED = ("name", "folder", "overwrite", "limits", "execution", "retries", "
 def sample(cfg: DictConfig) -> int:
     """Select, label and learn structures until the barriers of ion hops have converged."""
     starts = read(OmegaConf.to_container(cfg)["structure"])
+    check_symbols(cfg, starts)  # before the first label, and before anything is written
     result = sampling_loop(cfg).run(starts)
     Console().print(f"{cfg.folder}/history.html, {cfg.folder}/labelled.xyz, the model: {result.model}", markup=False)
     return int(not result.converged)
+
+
+def check_symbols(cfg: DictConfig, starts: Sequence[Atoms]) -> None:
+    """Raise InputError for a mobile ion or framework that the structures to start from do not have."""
+    present = sorted({symbol for atoms in starts for symbol in atoms.symbols})
+    for name, symbols in (("mobile", [cfg.mobile] if cfg.mobile else []), ("framework", cfg.framework or [])):
+        for symbol in symbols:
+            if symbol not in present:
+                raise InputError(
+                    f"{name}={symbol}: no {symbol} in the structures to start from; they have {', '.join(present)}"
+                )
 
 
 def sampling_loop(cfg: DictConfig) -> SamplingLoop:

@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 
 import mlip
+from mlip.calculator import check_device
 from mlip.config import build, make
 from mlip.files import lock
 from mlip.sampling import ranking
@@ -21,6 +22,8 @@ from mlip.training.run_folder import check_run_folder, check_same_data, move_asi
 
 def train(cfg: DictConfig) -> None:
     """Train a potential on labelled structures."""
+    if cfg.trainer.accelerator in ("gpu", "cuda"):
+        check_device("cuda")
     config, overwrite, folder = run_config(cfg), cfg.overwrite, Path(cfg.folder)
     if cfg.get("hold_out"):
         ranking.read_hold_out(cfg.hold_out)  # a sweep must not end with a file that cannot rank it

@@ -195,5 +195,7 @@ def console_table(judged: list[Judged], title: str) -> Table:
         at = result.conditions.get("temperature_K")
         quantity = result.name.replace("_", " ") + ("" if at is None else f", {at:g} K")
         shown = "–" if result.value is None and result.high is None else value.removeprefix("= ")
+        if shown == "–" and result.notes:
+            quantity += f": {result.notes[0]}"
         table.add_row(row.section, quantity, shown, row.threshold, f"[{colours[result.verdict]}]{result.verdict}[/]")
     return table

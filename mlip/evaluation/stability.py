@@ -15,7 +15,8 @@ from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
 from mlip.md.ensemble import NVE, Bussi
 from mlip.md.guard import Guard
-from mlip.md.run import read_thermo, run
+from mlip.md.run import run
+from mlip.md.summary import read_thermo
 
 SHOWN = 1000  # points of a curve
 

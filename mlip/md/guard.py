@@ -8,7 +8,9 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
+from mlip import keys
 from mlip.data.graph import neighbour_list
+from mlip.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,13 @@ class Guard:
 
     max_temperature_K, max_force_eV_A (eV/Å): looked at in every step, before anything of it is kept
     min_distance_A       Å, of any two atoms: every `every` steps, and before a frame is kept
+    max_force_sigma_eV_A  eV/Å, uncertainty of a force, if the model has one: in every step
     """
 
     max_temperature_K: float | None = 5000.0
     min_distance_A: float | None = 0.6
     max_force_eV_A: float | None = 100.0
+    max_force_sigma_eV_A: float | None = None
     every: int = 10
 
     def complaint(
@@ -60,7 +64,23 @@ class Guard:
                 atom = int(forces.argmax())
                 symbol = atoms.symbols[atom]
                 return f"force {forces[atom]:.1f} eV/Å on atom {atom} ({symbol}) is above max_force_eV_A {self.max_force_eV_A:.1f}"
+        if self.max_force_sigma_eV_A is not None:
+            sigma = atoms.calc.results[keys.FORCE_SIGMA]
+            if not sigma.max() <= self.max_force_sigma_eV_A:
+                atom = int(sigma.argmax())
+                return (
+                    f"the force on atom {atom} ({atoms.symbols[atom]}) is uncertain by {sigma[atom]:.2f} eV/Å, more than "
+                    f"max_force_sigma_eV_A {self.max_force_sigma_eV_A:g}: a structure to be labelled"
+                )
         return None
+
+    def check(self, calculator) -> None:
+        """Raise InputError if an uncertainty is to be watched that the calculator does not give."""
+        given = getattr(calculator, "implemented_properties", ())
+        if self.max_force_sigma_eV_A is not None and keys.FORCE_SIGMA not in given:
+            raise InputError(
+                "guard.max_force_sigma_eV_A needs a model with uncertainty: mlip export RUN uncertainty=last_layer, or a committee"
+            )
 
 
 def closest_pair(atoms: Atoms, shortest: Mapping[str, float | None]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlip.md.run import read_thermo
+from mlip.md.summary import read_thermo
 
 
 def plot(folder) -> list[Path]:

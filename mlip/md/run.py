@@ -18,11 +18,7 @@ from mlip.md.ensemble import get_state, maxwell, set_state, temperature
 from mlip.md.files import Files
 from mlip.md.guard import Guard, keep_frames
 from mlip.md.identity import bare, begin, identity
-
-COLUMNS = [
-    "step", "time_fs", "temperature_K", "potential_energy_eV", "kinetic_energy_eV", "total_energy_eV",
-    "conserved_eV", "pressure_GPa", "volume_A3",
-]  # fmt: skip
+from mlip.md.summary import COLUMNS, summarise
 
 
 def run(
@@ -57,6 +53,7 @@ def run(
                   state_every=state_every)  # fmt: skip
     folder = Path(folder)
     guard = guard or Guard()
+    guard.check(calculator)
     rng = np.random.default_rng(seed)
     atoms = supercell(atoms, repeat, masses)
     settings = identity(atoms, calculator, ensemble, timestep_fs=timestep_fs, seed=seed, frame_every=frame_every,
@@ -131,7 +128,7 @@ def run(
             bar.update(task, completed=steps)
     finally:
         files.close()
-    summary = summarise(folder, len(atoms), steps, timestep_fs, time.perf_counter() - began)
+    summary = summarise(folder, len(atoms), steps, timestep_fs, time.perf_counter() - began, ensemble)
     write_json(folder / "summary.json", summary)
     return summary
 
@@ -203,26 +200,3 @@ def stopped(folder: Path, step: int, timestep_fs: float, complaint: str, good: A
     else:
         remedy = f"{keep_frames(folder, good, bad)}; smaller timestep_fs, or more training data there"
     return GuardStop(f"{when}. {remedy}", step * timestep_fs)
-
-
-def read_thermo(folder) -> dict[str, np.ndarray]:
-    """The columns of thermo.csv by name."""
-    rows = np.loadtxt(Path(folder) / "thermo.csv", delimiter=",", skiprows=1, ndmin=2)
-    return dict(zip(COLUMNS, rows.T, strict=True))
-
-
-def summarise(folder: Path, n_atoms: int, steps: int, timestep_fs: float, wall: float) -> dict:
-    """Drift, temperature and speed; None for what a run of that length or kind does not have."""
-    table = read_thermo(folder)
-    ps, conserved = table["time_fs"] * 1e-3, table["conserved_eV"]
-    fits = len(ps) > 2 and np.isfinite(conserved).all()
-    return {
-        "n_atoms": n_atoms,
-        "steps": steps,
-        "time_ps": steps * timestep_fs * 1e-3,
-        "temperature_K": float(table["temperature_K"][len(ps) // 2 :].mean()),
-        "drift_eV_per_atom_ps": float(np.polyfit(ps, conserved - conserved[0], 1)[0] / n_atoms) if fits else None,
-        "wall_s": wall,
-        "us_per_atom_step": wall / steps / n_atoms * 1e6 if steps else None,
-        "ns_per_day": steps * timestep_fs * 1e-6 * 86400 / wall if steps else None,
-    }

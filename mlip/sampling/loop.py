@@ -119,10 +119,8 @@ class SamplingLoop:
         def label() -> list[Atoms]:
             if self.initial:
                 return list(self.initial)
-            made = [
-                candidate.to_atoms()
-                for candidate in initial_structures(starts, self.settings.n_initial, self.settings.seed)
-            ]
+            n = min(self.settings.n_initial, self.limits.labels or self.settings.n_initial)
+            made = [candidate.to_atoms() for candidate in initial_structures(starts, n, self.settings.seed)]
             return self.label(0, made, [])
 
         labelled = self.store.structures(0, "labelled", label)

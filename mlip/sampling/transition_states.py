@@ -19,7 +19,7 @@ from mlip.sampling.context import KnownHop, PathRecord, Proposal, SamplingContex
 from mlip.transitions.dimer import dimer
 from mlip.transitions.endpoints import Endpoints, empty_site_hops
 from mlip.transitions.neb import Path, neb
-from mlip.transitions.paths import displacements
+from mlip.transitions.paths import displacements, in_order_of
 from mlip.transitions.perturbations import along_modes, rattled, strained, without_overlaps
 from mlip.transitions.quench import quench_ends
 from mlip.transitions.saddle import Saddle, around, check_saddle
@@ -46,7 +46,8 @@ class ListedHops:
     steps: int = 300
 
     def propose(self, context: SamplingContext) -> Proposal:
-        pairs = [(read(hop["start"])[0], read(hop["end"])[0], "listed") for hop in self.hops]
+        listed = [(read(hop["start"])[0], read(hop["end"])[0]) for hop in self.hops]
+        pairs = [(start, in_order_of(start, end), "listed") for start, end in listed]
         if self.reference is not None:
             lattice = read(self.reference)[0]
             for number, atoms in enumerate(context.starts):

@@ -3,7 +3,7 @@
 import numpy as np
 from ase import Atoms
 from ase.geometry import find_mic
-from scipy.optimize import minimize
+from scipy.optimize import linear_sum_assignment, minimize
 
 from mlip.data.graph import neighbour_list
 from mlip.errors import InputError
@@ -25,6 +25,34 @@ def displacements(start: Atoms, end: Atoms) -> np.ndarray:
         still = np.median(np.linalg.norm(between @ cell, axis=-1), axis=1).argmin()
         vectors = find_mic(vectors - vectors[still], start.cell, periodic)[0]
     return vectors - np.median(vectors, axis=0)
+
+
+def in_order_of(start: Atoms, end: Atoms, max_length_A: float = 4.5) -> Atoms:
+    """The end of a path with its equal atoms in the order of the start; as it is if that is the order of a hop.
+
+    Files of two calculations often differ in it. If several atoms would move farther than max_length_A, or the elements
+    stand in another order, atoms of one element are assigned so that the sum of squared distances is smallest.
+    Raises InputError if several atoms move farther even then: the ends belong to different crystals.
+    """
+    if sorted(start.numbers) != sorted(end.numbers):
+        return end  # `check_endpoints` says so
+    same = (start.numbers == end.numbers).all()
+    if same and (np.linalg.norm(displacements(start, end), axis=1) > max_length_A).sum() < 2:
+        return end
+    order = np.empty(len(start), dtype=int)
+    for element in np.unique(start.numbers):
+        here, there = np.flatnonzero(start.numbers == element), np.flatnonzero(end.numbers == element)
+        vectors = end.positions[there][None] - start.positions[here][:, None]
+        distance = find_mic(vectors.reshape(-1, 3), start.cell, start.pbc)[1].reshape(len(here), len(there))
+        order[here] = there[linear_sum_assignment(distance**2)[1]]
+    assigned = end[order]
+    far = np.linalg.norm(displacements(start, assigned), axis=1) > max_length_A
+    if far.sum() > 1:
+        raise InputError(
+            f"{far.sum()} atoms move farther than {max_length_A:g} Å between the ends of a path, atoms "
+            f"{', '.join(map(str, np.flatnonzero(far)[:4]))} ...: are they two states of one crystal, in one cell?"
+        )
+    return assigned
 
 
 def check_endpoints(start: Atoms, end: Atoms, min_displacement: float = 0.3) -> np.ndarray:

@@ -14,6 +14,7 @@ from mlip.evaluation import dynamics, hopping, stability, transport
 from mlip.evaluation.result import plain
 from mlip.evaluation.transport import TransportAnalysis
 from mlip.md.guard import Guard
+from mlip.md.summary import read_thermo
 
 TEMPERATURES = (600.0, 700.0, 800.0, 900.0)
 
@@ -172,7 +173,7 @@ def test_dynamics_at_two_temperatures_goes_on_where_it_was_and_equilibration_is_
     before = (tmp_path / "300K" / "npt" / "state.npz").stat().st_mtime_ns
     long = diffusion(alloy(), [300], tmp_path, **{**settings, "production_ps": 1.2}).evaluate(EMT())
     assert long.data["runs"][0]["duration_ps"] == pytest.approx(1.2)
-    table = stability.read_thermo(tmp_path / "300K" / "nvt")
+    table = read_thermo(tmp_path / "300K" / "nvt")
     assert table["step"][-1] == 320 and len(set(table["step"])) == len(table["step"])
     assert table["volume_A3"].std() < 1e-9 and abs(table["volume_A3"][0] - alloy().get_volume()) > 1e-3
     assert (tmp_path / "300K" / "npt" / "state.npz").stat().st_mtime_ns >= before

@@ -19,7 +19,8 @@ from mlip.errors import GuardStop
 from mlip.md.ensemble import NPT, NVE, Bussi, Langevin, NoseHoover, maxwell, temperature
 from mlip.md.guard import Guard
 from mlip.md.plots import plot
-from mlip.md.run import read_thermo, run
+from mlip.md.run import run
+from mlip.md.summary import read_thermo
 
 
 class Springs(Calculator):

@@ -140,7 +140,7 @@ def test_a_whole_number_is_due_for_one_and_a_switch_for_a_switch(verb):
 SAID = {  # command: what it says
     ("train", "data.files=x", "trainer.max_steps=nan"): "trainer.max_steps=nan: must be a whole number of at least 1 or null; as shipped: 10000",
     ("train", "data.files=x", "trainer.max_steps=inf"): "trainer.max_steps=inf: must be a whole number of at least 1 or null; the nearest is 1000000000",
-    ("train", "data.files=x", "trainer.gradient_clip=-1"): "trainer.gradient_clip=-1: must be a finite number above 0; as shipped: 10.0",
+    ("train", "data.files=x", "trainer.gradient_clip=-1"): "trainer.gradient_clip=-1: must be a finite number above 0 or null; as shipped: 10.0",
     ("train", "data.files=x", "optimizer.weight_decay=-1"): "optimizer.weight_decay=-1: must be a finite number of at least 0; the nearest is 0",
     ("train", "data.files=x", "optimizer.momentum=2"): "optimizer.momentum=2: must be a finite number of at least 0 and below 1; as shipped: 0.95",
     ("train", "data.files=x", "loss.second_stage=5"): "loss.second_stage=5: must be a finite number of at least 0 and of at most 1; the nearest is 1",

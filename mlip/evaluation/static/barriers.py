@@ -21,7 +21,7 @@ from mlip.evaluation.section import Section
 from mlip.evaluation.static.relaxation import calculate, conditions, unconstrained
 from mlip.transitions.endpoints import vacancy_hops
 from mlip.transitions.neb import Path, neb
-from mlip.transitions.paths import displacements
+from mlip.transitions.paths import displacements, in_order_of
 from mlip.transitions.quench import quench_ends
 
 TO_LABEL = "barriers_to_label.xyz"
@@ -86,14 +86,15 @@ class Barriers:
         if not wanted:
             raise InputError("no hop was given: give hops (files of start and end), or atoms and species")
         results, data, notes, to_label = [], {"hops": {}}, [], []
-        for hop in wanted:
+        for number, hop in enumerate(wanted):
             where = {**conditions(hop.start), "hop": hop.name}
             entry = data["hops"].setdefault(hop.name, {})
             results += fixed_images(calculator, hop, where, entry)
             try:
                 path = own_path(calculator, hop, self.n_images, self.fmax, self.steps)
             except ValueError as error:  # the ends fell together, or atoms overlap: this hop has no barrier, others may
-                results.append(Result("barrier_own", None, "eV", verdict="warn", notes=[str(error)], conditions=where))
+                verdict = "fail" if number < len(self.hops) else "warn"  # asked for by name, or found in the crystal
+                results.append(Result("barrier_own", None, "eV", verdict=verdict, notes=[str(error)], conditions=where))
                 continue
             results += own_barrier(path, where, entry)
             points = [
@@ -122,7 +123,7 @@ def read_hop(entry: Mapping[str, str]) -> Hop:
     images = read(entry["images"]) if entry.get("images") else []
     start = read(entry["start"])[0] if "start" in entry else images[0]
     end = read(entry["end"])[0] if "end" in entry else images[-1]
-    return Hop(entry.get("name", str(entry.get("images", entry.get("start")))), start, end, images)
+    return Hop(entry.get("name", str(entry.get("images", entry.get("start")))), start, in_order_of(start, end), images)
 
 
 def fixed_images(calculator, hop: Hop, where: Mapping, entry: dict) -> list[Result]:
