@@ -11,16 +11,21 @@ from mlip import keys
 from mlip.nn.radial import crowding, polynomial_cutoff, soft_floor
 from mlip.nn.species import species_lookup
 
+DISTANCE_MARGIN = (
+    0.9  # of the shortest distance: a network extrapolates that far, from 600 K to 1200 K, and holes lie deeper
+)
+CROWDING_MARGIN = 1.1  # of the largest crowding
+
 
 class DataLimits(nn.Module):
-    """Distances and crowding that the network may see, from the extremes of the training set.
+    """Distances and crowding that the network may see: the extremes of the training set, and a margin.
 
     statistics  shortest_distances [n_elements, n_elements] Å, None for a pair that no frame holds within the cutoff;
                 largest_crowding [n_elements]. Without them nothing is limited (potentials of before)
 
-    Adds edge_distance (never below 0.95 of the pair's shortest), edge_envelope, crowding and density_scale to the graph.
+    Adds edge_distance (never below 0.95 of the pair's limit), edge_envelope, crowding and density_scale to the graph.
     A pair that the data lack stays at the cutoff: the network cannot have an opinion on it. Inside the data nothing
-    changes, to the last bit.
+    changes, to the last bit. The search for holes may take the margin of a pair or element back (`mlip.training.walls`).
     """
 
     def __init__(self, statistics: dict, cutoff: float):
@@ -33,9 +38,13 @@ class DataLimits(nn.Module):
             [self.cutoff if distance is None else min(distance, self.cutoff) for distance in row] for row in shortest
         ]
         most = statistics.get("largest_crowding") or [float("inf")] * len(elements)
+        of_data = torch.tensor(rows, dtype=torch.float64).flatten()
+        known = of_data < self.cutoff
         self.register_buffer("lookup", species_lookup(elements), persistent=False)
-        self.register_buffer("shortest", torch.tensor(rows, dtype=torch.float64).flatten(), persistent=False)
-        self.register_buffer("most", torch.tensor(most, dtype=torch.float64), persistent=False)
+        self.register_buffer("data_shortest", of_data, persistent=False)
+        self.register_buffer("data_most", torch.tensor(most, dtype=torch.float64), persistent=False)
+        self.register_buffer("shortest", torch.where(known, DISTANCE_MARGIN * of_data, of_data), persistent=False)
+        self.register_buffer("most", CROWDING_MARGIN * self.data_most, persistent=False)
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """The graph with what may be seen of it."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mlip import keys
 from mlip.errors import InputError
+from mlip.models.data_limits import CROWDING_MARGIN, DISTANCE_MARGIN
 from mlip.nn.scatter import segment_sum
 from mlip.nn.species import species_lookup
 
@@ -24,8 +25,8 @@ class Wall(nn.Module):
 
         E_i = 1/2 sum_j A w(1 - r_ij / r_ab) + K w(c_i / c_a - 1)
 
-    r_ab and c_a are the data's shortest distance of elements a, b and its largest crowding of a (`DataLimits`).
-    A pair that the data lack starts at 0.9 of the sum of covalent radii.
+    r_ab and c_a are 0.9 of the data's shortest distance of elements a, b and 1.1 of its largest crowding of a, where
+    the network stops (`DataLimits`). A pair that the data lack starts at 0.9 of the sum of covalent radii.
 
     pair_strength       A, eV: the energy of a pair on top of each other is about 0.8 A
     crowding_strength   K, eV
@@ -42,11 +43,11 @@ class Wall(nn.Module):
         self.n_elements = n
         shortest = statistics.get("shortest_distances") or [[0.0] * n] * n
         most = statistics.get("largest_crowding") or [float("inf")] * n
-        radii = [[0.9 * float(covalent_radii[a] + covalent_radii[b]) if shortest[i][j] is None else shortest[i][j]
+        radii = [[0.9 * float(covalent_radii[a] + covalent_radii[b]) if shortest[i][j] is None else DISTANCE_MARGIN * shortest[i][j]
                   for j, b in enumerate(elements)] for i, a in enumerate(elements)]  # fmt: skip
         self.register_buffer("lookup", species_lookup(elements), persistent=False)
         self.register_buffer("reach", torch.tensor(radii, dtype=torch.float64).flatten(), persistent=False)
-        self.register_buffer("most", torch.tensor(most, dtype=torch.float64), persistent=False)
+        self.register_buffer("most", CROWDING_MARGIN * torch.tensor(most, dtype=torch.float64), persistent=False)
         self.register_buffer(
             "pair_strength", torch.full((n * n,), pair_strength, dtype=torch.float64), persistent=False
         )

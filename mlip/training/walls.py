@@ -12,6 +12,7 @@ from mlip import keys
 from mlip.data.graph import collate, to_graph
 from mlip.errors import ConvergenceError, InputError
 from mlip.holes import Energies, Fall, Path, described, energies_along, fall_of, or_infinite, search_paths, worst
+from mlip.models.data_limits import DataLimits
 from mlip.models.potential import Potential, strainable
 from mlip.models.wall import Wall
 from mlip.nn.scatter import segment_sum
@@ -43,9 +44,12 @@ def energies_of(potential: Potential) -> Energies:
 def raise_wall(
     potential: Potential, structures: Sequence[Atoms], allowed_eV: float = 0.1, doublings: int = 10, n_steps: int = 16
 ) -> list[Fall]:
-    """Doubles the strength of the wall, at most so often, along each path on which the energy falls; returns what remains.
+    """Doubles the strength of the wall, and halves the margin before it, along each path on which the energy falls.
 
-    structures  frames of the training set. The wall is zero on all of them: their energies do not change
+    Returns what remains after at most so many doublings.
+
+    structures  frames of the training set. The wall is zero on all of them, and the network's limits lie beyond them:
+                their energies do not change
     A potential without a wall is only searched.
     """
     energies = energies_of(potential)
@@ -56,15 +60,17 @@ def raise_wall(
         holes = [number for number, fall in enumerate(falls) if not fall.fall_eV <= allowed_eV]
         if not holes:
             break
-        for wall in walls:
-            stiffen(wall, potential.elements, [paths[number] for number in holes])
+        stiffen(walls, potential.limits, potential.elements, [paths[number] for number in holes])
         for number in holes:
             falls[number] = fall_of(paths[number], energies_along(paths[number], energies))
     return falls
 
 
-def stiffen(wall: Wall, elements: list[int], paths: Sequence[Path]) -> None:
-    """Doubles the strength of every pair, or of every element's crowding, that the paths press together."""
+def stiffen(walls: Sequence[Wall], limits: DataLimits, elements: list[int], paths: Sequence[Path]) -> None:
+    """Doubles the strength of every pair, or of every element's crowding, that the paths press together.
+
+    The margin beyond the data in which the network sees them is halved.
+    """
     pairs, crowded = np.zeros((len(elements), len(elements)), dtype=bool), np.zeros(len(elements), dtype=bool)
     for path in paths:
         if path.kind == "cell":
@@ -74,8 +80,14 @@ def stiffen(wall: Wall, elements: list[int], paths: Sequence[Path]) -> None:
             for place, one in enumerate(pressed):
                 for two in pressed[place + 1 :]:
                     pairs[one, two] = pairs[two, one] = True
-    wall.pair_strength[pairs.flatten()] *= 2.0
-    wall.crowding_strength[crowded] *= 2.0
+    pressed, full = torch.from_numpy(pairs.flatten()), torch.from_numpy(crowded)
+    limits.shortest[pressed] = 0.5 * (limits.shortest + limits.data_shortest)[pressed]
+    limits.most[full] = 0.5 * (limits.most + limits.data_most)[full]
+    known = pressed & (limits.data_shortest < limits.cutoff)
+    for wall in walls:
+        wall.reach[known], wall.most[full] = limits.shortest[known], limits.most[full]
+        wall.pair_strength[pressed] *= 2.0
+        wall.crowding_strength[full] *= 2.0
 
 
 def without_holes(potential: nn.Module, structures: Sequence[Atoms], largest_fall_eV: float | None) -> dict:

@@ -1,15 +1,18 @@
 """Limits of the data and the wall beyond them."""
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
 
 from mlip import keys
 from mlip.data.graph import to_graph
+from mlip.holes import Path
 from mlip.models.data_limits import DataLimits
 from mlip.models.wall import Wall, rise
 from mlip.nn.edges import edge_vectors
 from mlip.nn.radial import soft_floor
+from mlip.training.walls import stiffen
 
 STATISTICS = {"elements": [3, 8], "shortest_distances": [[2.4, 1.6], [1.6, None]], "largest_crowding": [1.5, 1.5]}
 
@@ -46,17 +49,17 @@ def seen(atoms: Atoms) -> dict:
 
 
 def test_the_network_sees_no_pair_closer_than_the_data_and_none_that_they_lack():
-    assert float(seen(Atoms("LiO", [[0, 0, 0], [0.3, 0, 0]]))[keys.EDGE_DISTANCE][0]) == pytest.approx(0.95 * 1.6)
-    assert float(seen(Atoms("LiO", [[0, 0, 0], [1.7, 0, 0]]))[keys.EDGE_DISTANCE][0]) == pytest.approx(1.7, abs=1e-15)
+    assert float(seen(Atoms("LiO", [[0, 0, 0], [0.3, 0, 0]]))[keys.EDGE_DISTANCE][0]) == pytest.approx(0.95 * 0.9 * 1.6)
+    assert float(seen(Atoms("LiO", [[0, 0, 0], [1.45, 0, 0]]))[keys.EDGE_DISTANCE][0]) == pytest.approx(1.45, abs=1e-15)
     assert float(seen(Atoms("O2", [[0, 0, 0], [2.0, 0, 0]]))[keys.EDGE_DISTANCE][0]) == pytest.approx(0.95 * 5.0)
 
 
 def test_density_of_a_crowded_atom_stops_growing():
-    """Many neighbours count as 1.05 times the most that the data hold."""
+    """Many neighbours count as 1.05 x 1.1 times the most that the data hold."""
     crowd = Atoms("LiO4", [[0, 0, 0], [1.7, 0, 0], [0, 1.7, 0], [0, 0, 1.7], [-1.7, 0, 0]])
     graph = seen(crowd)
     assert float(graph[keys.CROWDING][0]) > 3
-    assert float(graph[keys.DENSITY_SCALE][0] * graph[keys.CROWDING][0]) == pytest.approx(1.05 * 1.5)
+    assert float(graph[keys.DENSITY_SCALE][0] * graph[keys.CROWDING][0]) == pytest.approx(1.05 * 1.1 * 1.5)
     assert float(seen(Atoms("LiO", [[0, 0, 0], [1.7, 0, 0]]))[keys.DENSITY_SCALE][0]) == 1
 
 
@@ -65,12 +68,23 @@ def wall_energy(atoms: Atoms) -> float:
 
 
 def test_wall_of_a_pair_follows_its_formula_and_is_zero_inside_the_data():
-    y = 1 - 1.2 / 1.6
+    y = 1 - 1.2 / (0.9 * 1.6)
     assert wall_energy(Atoms("LiO", [[0, 0, 0], [1.2, 0, 0]])) == pytest.approx(200 * y**4 / (y + 0.1) ** 2)
-    assert wall_energy(Atoms("LiO", [[0, 0, 0], [1.6 + 1e-9, 0, 0]])) == 0
+    assert wall_energy(Atoms("LiO", [[0, 0, 0], [0.9 * 1.6 + 1e-9, 0, 0]])) == 0
     reach = 0.9 * 2 * 0.66  # covalent radius of oxygen: the data hold no O-O
     assert wall_energy(Atoms("O2", [[0, 0, 0], [reach - 0.3, 0, 0]])) > 0.1
     assert wall_energy(Atoms("O2", [[0, 0, 0], [reach + 1e-9, 0, 0]])) == 0
+
+
+def test_where_the_energy_falls_the_margin_beyond_the_data_is_halved():
+    limits, wall = DataLimits(STATISTICS, 5.0), Wall(STATISTICS, pair_strength=200.0, crowding_strength=20.0)
+    for remains in (0.95, 0.975):
+        stiffen([wall], limits, [3, 8], [Path("pair", (3, 8), np.empty(0), [], np.empty(0, dtype=bool))])
+        assert limits.shortest.tolist() == pytest.approx([0.9 * 2.4, remains * 1.6, remains * 1.6, 5.0])
+        assert wall.reach.tolist()[:3] == limits.shortest.tolist()[:3]
+    assert wall.pair_strength.tolist() == [200, 800, 800, 200] and limits.most.tolist() == pytest.approx([1.65, 1.65])
+    stiffen([wall], limits, [3, 8], [Path("cell", (3, 8), np.empty(0), [Atoms("LiO")], np.empty(0, dtype=bool))])
+    assert limits.most.tolist() == wall.most.tolist() == pytest.approx([1.575, 1.575])
 
 
 def test_wall_of_strengths_that_are_not_positive_is_refused():
