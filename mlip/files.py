@@ -19,8 +19,8 @@ def whole_file(path: str | Path, suffix: str = ".part") -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # always the same: what a kill leaves behind is overwritten by the next writing
-    part = path.with_name(path.name + suffix)
+    # always the same: what a kill leaves behind is overwritten by the next writing, and matches no pattern of whole files
+    part = path.with_name(path.name + suffix if suffix == ".part" else f"part.{path.stem}{suffix}")
     try:
         yield part
         with open(part, "rb+") as file:

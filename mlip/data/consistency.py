@@ -29,7 +29,7 @@ STRESS_FACTORS = {  # what a stress label is divided by, to be in eV/Å^3
     "Ry/bohr^3": units.BOHR**3 / (units.HARTREE / 2),
     "Hartree/bohr^3": units.BOHR**3 / units.HARTREE,
 }
-BOTH_ATOMIC = "Hartree (or Ry) and Hartree (or Ry)/bohr"
+BOTH_ATOMIC = "Hartree or Ry, and the same per bohr"
 ENERGY_FACTORS = {  # energy over (force times Å)
     "eV and eV/Å": 1.0,
     "Hartree and eV/Å": 1 / units.HARTREE,

@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import find_mic
 
-from mlip import keys, units
+from mlip import keys
 from mlip.data import diagnosis
 from mlip.data.consistency import ENERGY_FACTORS, work_between
 from mlip.data.diagnosis import ERROR, OK, Finding, Summary
@@ -18,8 +18,6 @@ MAX_DISPLACEMENT = (
     0.5  # Å, of any one atom: the rise from a site to a saddle is not the mean of two forces times the path
 )
 MAX_STRAIN = 0.06  # up to which it holds, too
-# energy differences over the work of the forces, if labels have these units
-ENERGY_OVER_WORK = {**ENERGY_FACTORS, "Hartree and Hartree/bohr": 1 / units.BOHR}
 
 
 def check_label(atoms: Atoms) -> None:
@@ -94,7 +92,7 @@ def _work(structures: Sequence[Atoms], where: str) -> list[Finding]:
     message = f"energy differences are {ratio:.3g} times the work of the forces (correlation {correlation:.2f}, n {len(works)})"
     if ratio < 0:
         return [Finding(ERROR, "work of forces", where, message, "forces have the wrong sign")]
-    unit = min(ENERGY_OVER_WORK, key=lambda name: abs(np.log(ratio / ENERGY_OVER_WORK[name])))
-    if ENERGY_OVER_WORK[unit] != 1.0:
+    unit = min(ENERGY_FACTORS, key=lambda name: abs(np.log(ratio / ENERGY_FACTORS[name])))
+    if ENERGY_FACTORS[unit] != 1.0:
         return [Finding(ERROR, "work of forces", where, f"{message}: looks like {unit}", "convert to eV and eV/Å")]
     return [Finding(OK, "work of forces", where, message)]

@@ -95,7 +95,7 @@ def flipped(atoms):
     atoms.arrays[keys.REF_FORCES] *= -1
 
 
-@pytest.mark.parametrize(("change", "told"), [(in_atomic_units, "looks like Hartree and Hartree/bohr"),
+@pytest.mark.parametrize(("change", "told"), [(in_atomic_units, "looks like Hartree or Ry, and the same per bohr"),
                                               (flipped, "sign")])  # fmt: skip
 def test_labels_in_another_unit_are_not_taken_and_can_be_mended(tmp_path, change, told):
     made = crystals(8)

@@ -172,7 +172,7 @@ def test_labels_in_atomic_units_are_caught_and_not_handed_on(tmp_path, monkeypat
     monkeypatch.setenv("COLUMNS", "300")
     assert cli.main(["label", "in.xyz", "out.xyz", "engine.calculator._target_=engines.AtomicUnits"]) == 1
     said = capsys.readouterr().out
-    assert "looks like Hartree and Hartree/bohr" in said and "out.xyz is not written" in said
+    assert "looks like Hartree or Ry, and the same per bohr" in said and "out.xyz is not written" in said
     assert not Path("out.xyz").exists() and len(list(Path("out.xyz.labels/labels").glob("*.xyz"))) == 8
     good = run(crystals(8), EMT_ENGINE, tmp_path / "good")
     assert not [finding for finding in good.findings if finding.severity == ERROR]

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 import toy
 
-from mlip.training import checkpoint
+from mlip.training.checkpoint import WholeFiles, read_checkpoint
 from mlip.training.fit import train
 from mlip.training.module import TrainingModule
 from mlip.training.schedule import Plateau
@@ -36,7 +36,11 @@ def kill(*_) -> None:
 
 def die_at(where: str, step: int) -> None:
     """Makes this process kill itself there."""
-    training_step, validation_step, save = TrainingModule.training_step, TrainingModule.validation_step, torch.save
+    training_step, validation_step, save = (
+        TrainingModule.training_step,
+        TrainingModule.validation_step,
+        WholeFiles.save_checkpoint,
+    )
 
     def at_training_step(self, batch, batch_idx):
         return kill() if self.budget.steps == step else training_step(self, batch, batch_idx)
@@ -44,12 +48,15 @@ def die_at(where: str, step: int) -> None:
     def at_validation_step(self, batch, batch_idx):
         return kill() if self.budget.steps == step else validation_step(self, batch, batch_idx)
 
-    def at_save(state, path):
-        save(state, path)
+    def at_save(self, state, path, storage_options=None):
+        path = Path(path)
         if state["mlip"]["budget"]["steps"] >= step and (where != "last" or path.name.startswith("last")):
+            part = path.with_name(path.name + ".part")
+            torch.save(state, part)
             if where == "writing":
-                os.truncate(path, path.stat().st_size // 2)
+                os.truncate(part, part.stat().st_size // 2)
             kill()
+        save(self, state, path, storage_options)
 
     if where == "step":
         TrainingModule.training_step = at_training_step
@@ -58,7 +65,7 @@ def die_at(where: str, step: int) -> None:
     elif where == "test":
         TrainingModule.test_step = kill
     else:
-        checkpoint.torch.save = at_save
+        WholeFiles.save_checkpoint = at_save
 
 
 def run(folder: Path, where: str = "", step: int = 0) -> int:
@@ -83,7 +90,7 @@ def run(folder: Path, where: str = "", step: int = 0) -> int:
 
 def best_are_there(folder: Path) -> bool:
     """Whether the best checkpoints that last.ckpt tells of exist."""
-    callbacks = checkpoint.read_checkpoint(folder / "checkpoints" / "last.ckpt")["callbacks"]
+    callbacks = read_checkpoint(folder / "checkpoints" / "last.ckpt")["callbacks"]
     best = [name for state in callbacks.values() for _, name in state.get("best", [])]
     return all((folder / "checkpoints" / name).is_file() for name in best)
 

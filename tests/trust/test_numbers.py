@@ -17,7 +17,7 @@ GROUPS = {
     "label": ("engine", "execution"), "sample": ("sampler",),
 }  # fmt: skip
 NEGATIVE = {  # keys that may be negative: charges, pressures, places on a path, bounds of a verdict
-    "charge", "pressure_GPa", "progress", "formal_charges", "shells", "at_most", "at_least", "size_at_most",
+    "charge", "pressure_GPa", "order", "progress", "formal_charges", "shells", "at_most", "at_least", "size_at_most",
 }  # fmt: skip
 NULL = {
     "max_fall_eV",

@@ -72,7 +72,7 @@ def test_ends_that_fall_together_have_no_barrier_but_the_next_hop_has():
     )
     first, second = (r for r in section.results if r.name == "barrier_own")
     assert first.value is None
-    assert first.verdict == "warn"
+    assert first.verdict == "fail"
     assert second.value == pytest.approx(MODEL, abs=2e-3)
 
 
