@@ -1,5 +1,6 @@
 """Labels from any ASE calculator, in process."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +26,16 @@ class CalculatorEngine:
     def __getstate__(self):
         return {"calculator": self.calculator, "_made": None}  # a live calculator stays in its process
 
+    def fresh(self) -> Calculator:
+        """A calculator without a past: lists of neighbours kept from another structure would change the last digits."""
+        if self._made is None:
+            self._made = self.calculator()
+        try:
+            return copy.deepcopy(self._made)
+        except Exception:  # noqa: BLE001  one that holds a process or a file
+            made, self._made = self._made, None
+            return made
+
     def settings(self) -> dict:
         """The calculator's name and its arguments; for a model's file, its content."""
         return {"engine": "calculator", "calculator": plain_settings(self.calculator)}
@@ -32,10 +43,8 @@ class CalculatorEngine:
     def label(self, atoms: Atoms) -> Atoms:
         """See Engine. Whatever the calculator raises becomes the cause."""
         try:
-            if self._made is None:
-                self._made = self.calculator()
             labelled = atoms.copy()
-            labelled.calc = self._made
+            labelled.calc = self.fresh()
             results = {"energy": labelled.get_potential_energy(), "forces": labelled.get_forces()}
             if labelled.cell.rank == 3:
                 try:
@@ -44,6 +53,5 @@ class CalculatorEngine:
                     pass
             results["free_energy"] = labelled.calc.results.get("free_energy")
         except Exception as error:
-            self._made = None  # a calculator that failed may be left in any state
             raise LabellingError(f"{type(error).__name__}: {error}", retryable=True) from error
         return with_labels(atoms, results, str(atoms.info.get("source", "structure")))

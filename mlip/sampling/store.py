@@ -82,7 +82,7 @@ class SamplingStore:
         settings = json.loads(json.dumps(plain(settings)))
         if path.exists():
             self._check_settings(json.loads(path.read_text(encoding="utf-8")), settings)
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+        elif self.folder.is_dir() and any(file.name != f"{path.name}.part" for file in self.folder.iterdir()):
             raise FolderInUseError(f"{self.folder} holds something else than a sampling: choose another folder=...")
         else:
             with self.disk_full_message():
