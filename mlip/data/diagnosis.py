@@ -88,6 +88,7 @@ class Summary:
 
 
 def _numbers(atoms: Atoms) -> dict[str, float]:
+    info = atoms.info
     forces, stress = atoms.arrays.get(keys.REF_FORCES), atoms.info.get(keys.REF_STRESS)
     energy = atoms.info.get(keys.REF_ENERGY)
     given = [x for x in (energy, forces, stress) if x is not None]
@@ -110,6 +111,7 @@ def _numbers(atoms: Atoms) -> dict[str, float]:
         "skew": np.nan if stress is None else np.abs(stress - stress.T).max(),
         "shortest": shortest,
         "relative": relative,
+        "other": abs(info["other_energy"] - energy) / len(atoms) if "other_energy" in info else 0.0,
         "across": not np.isnan(shortest) and bonds_across(atoms),
     }
 
@@ -180,6 +182,10 @@ def _labels(summary: Summary) -> list[Finding]:
     if skew.any():
         findings.append(Finding(WARN, "labels", path, f"stress is not symmetric in {skew.sum()} frames (frames "
                                 f"{_some(skew)})", "check the order of its nine numbers"))  # fmt: skip
+    other = summary.array("other")
+    if other.any():
+        findings.append(Finding(WARN, "labels", path, f"free_energy and energy differ by up to {other.max():.2g} eV/atom (frames "
+                                f"{_some(other > 0)}); free_energy is taken", "is one of them stale? keys: {energy: energy}"))  # fmt: skip
     if not findings:
         findings.append(Finding(OK, "labels", path, f"{total} frames with energy, forces and stress"))
     return findings

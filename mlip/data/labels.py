@@ -66,6 +66,14 @@ def canonical(atoms: Atoms, where: str, chosen: Mapping[str, str | None] | None 
     return _with_labels(atoms, labels, found, where)
 
 
+def energy_names(atoms: Atoms) -> dict[str, float]:
+    """Energies of ASE's results under their names, eV: free_energy, energy; empty if the file names one REF_energy."""
+    if any(name.lower() == keys.REF_ENERGY for name in atoms.info):
+        return {}
+    results = {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}
+    return {name: float(results[name]) for name in NAMES[keys.REF_ENERGY] if np.isscalar(results.get(name))}
+
+
 def _chosen(name, found, results, short, where):
     if name is None:
         return None

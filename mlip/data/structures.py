@@ -14,11 +14,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlip import keys, units
 from mlip.data.label_check import check_labels
-from mlip.data.labels import NAMES, SHORT, canonical, shifted
+from mlip.data.labels import NAMES, SHORT, canonical, energy_names, shifted
 from mlip.data.structure_check import check_structure
 from mlip.errors import InputError, MissingFileError, UnknownNameError
 from mlip.files import whole_file
 
+STALE = 0.05  # eV/atom between energy and free_energy of a frame; smearing gives less
 CHECKOUT = Path(__file__).resolve().parents[2]
 # what is looked for inside a folder; where a VASP run left both of its files, only vasprun.xml is read
 PATTERNS = ("*.xyz", "*.extxyz", "*.db", "*.traj", "*vasprun*.xml*", "*OUTCAR*", "*.pwo", "*.gpw")
@@ -152,12 +153,22 @@ def frames(source: Source, remove_net_force: bool = False, checked: bool = True)
     start = slicing.start or 0
     step = slicing.step or 1
     raw = _pymatgen_frames(source, slicing) if source.reader == "pymatgen" else _ase_frames(source, slicing)
+    first: set[str] | None = None
     for count, atoms in enumerate(raw):
         # the number in the file, where it can be known without reading it twice
         where = f"{source.path}:{start + count * step if start >= 0 and step > 0 else count}"
         if checked:
             check_structure(atoms, where)
+        energies = energy_names(atoms) if "energy" not in dict(source.keys) else {}
+        first = set(energies) if first is None and energies else first
+        if energies and set(energies) != first:
+            raise InputError(
+                f"{where} has {' and '.join(energies)}, the frames before it {' and '.join(sorted(first or ()))}: one energy for "
+                "all frames, keys: {energy: energy} or keys: {energy: free_energy}"
+            )
         atoms = canonical(atoms, where, source.keys)
+        if len(energies) == 2 and abs(energies["free_energy"] - energies["energy"]) > STALE * len(atoms):
+            atoms.info["other_energy"] = energies["energy"]  # for the label doctor: free_energy was taken
         if checked:
             check_labels(atoms, where)
         if source.energy_shift:
