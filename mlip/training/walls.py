@@ -17,6 +17,8 @@ from mlip.models.potential import Potential, strainable
 from mlip.models.wall import Wall
 from mlip.nn.scatter import segment_sum
 
+STRENGTH_FIRST = 5  # doublings before the margin is narrowed, in which the network is still right
+
 
 def shortest_distances(potential: nn.Module) -> dict[str, float | None]:
     """{"Li-O": Å}: the shortest distance of each pair in the training set, None for a pair that it lacks."""
@@ -44,7 +46,7 @@ def energies_of(potential: Potential) -> Energies:
 def raise_wall(
     potential: Potential, structures: Sequence[Atoms], allowed_eV: float = 0.1, doublings: int = 10, n_steps: int = 16
 ) -> list[Fall]:
-    """Doubles the strength of the wall, and halves the margin before it, along each path on which the energy falls.
+    """Doubles the strength of the wall, later halves the margin before it too, along each path on which the energy falls.
 
     Returns what remains after at most so many doublings.
 
@@ -56,20 +58,23 @@ def raise_wall(
     paths = search_paths(structures, shortest_distances(potential), n_steps=n_steps)
     falls = [fall_of(path, energies_along(path, energies)) for path in paths]
     walls = [term for term in potential.terms if isinstance(term, Wall)]
-    for _ in range(doublings if walls else 0):
+    for doubling in range(doublings if walls else 0):
         holes = [number for number, fall in enumerate(falls) if not fall.fall_eV <= allowed_eV]
         if not holes:
             break
-        stiffen(walls, potential.limits, potential.elements, [paths[number] for number in holes])
+        pressed = [paths[number] for number in holes]
+        stiffen(walls, potential.limits, potential.elements, pressed, narrow=doubling >= STRENGTH_FIRST)
         for number in holes:
             falls[number] = fall_of(paths[number], energies_along(paths[number], energies))
     return falls
 
 
-def stiffen(walls: Sequence[Wall], limits: DataLimits, elements: list[int], paths: Sequence[Path]) -> None:
+def stiffen(
+    walls: Sequence[Wall], limits: DataLimits, elements: list[int], paths: Sequence[Path], narrow: bool = True
+) -> None:
     """Doubles the strength of every pair, or of every element's crowding, that the paths press together.
 
-    The margin beyond the data in which the network sees them is halved.
+    narrow  halves the margin beyond the data in which the network sees them, too
     """
     pairs, crowded = np.zeros((len(elements), len(elements)), dtype=bool), np.zeros(len(elements), dtype=bool)
     for path in paths:
@@ -81,8 +86,9 @@ def stiffen(walls: Sequence[Wall], limits: DataLimits, elements: list[int], path
                 for two in pressed[place + 1 :]:
                     pairs[one, two] = pairs[two, one] = True
     pressed, full = torch.from_numpy(pairs.flatten()), torch.from_numpy(crowded)
-    limits.shortest[pressed] = 0.5 * (limits.shortest + limits.data_shortest)[pressed]
-    limits.most[full] = 0.5 * (limits.most + limits.data_most)[full]
+    if narrow:
+        limits.shortest[pressed] = 0.5 * (limits.shortest + limits.data_shortest)[pressed]
+        limits.most[full] = 0.5 * (limits.most + limits.data_most)[full]
     known = pressed & (limits.data_shortest < limits.cutoff)
     for wall in walls:
         wall.reach[known], wall.most[full] = limits.shortest[known], limits.most[full]
