@@ -13,7 +13,10 @@ from mlip import cli
 CHECKOUT = Path(__file__).resolve().parents[1]
 README = (CHECKOUT / "README.md").read_text()
 PAGES = "\n".join(
-    [README, *(path.read_text() for path in sorted((CHECKOUT / "docs").rglob("*.md")) if "_" not in path.parts[-2])]
+    [
+        README,
+        *(path.read_text() for path in sorted((CHECKOUT / "docs").rglob("*.md")) if "/docs/_" not in path.as_posix()),
+    ]
 )
 LINES = list(dict.fromkeys(
     line for block in re.findall(r"```bash\n(.*?)```", PAGES, re.DOTALL) for line in block.replace("\\\n", "").splitlines()

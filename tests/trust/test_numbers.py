@@ -20,12 +20,16 @@ NEGATIVE = {  # keys that may be negative: charges, pressures, places on a path,
     "charge", "pressure_GPa", "order", "progress", "formal_charges", "shells", "at_most", "at_least", "size_at_most",
 }  # fmt: skip
 NULL = {
-    "max_fall_eV",
-    "max_steps",
-    "max_seconds",
-    "patience",
     "charge",
+    "gradient_clip",
+    "max_fall_eV",
+    "max_force_eV_A",
     "max_frames",
+    "max_seconds",
+    "max_steps",
+    "max_temperature_K",
+    "min_distance_A",
+    "patience",
 }  # keys for which null means something
 ANOTHER_PROGRAMS = "input_set"  # pymatgen's, which looks at it
 
