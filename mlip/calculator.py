@@ -43,6 +43,8 @@ def load_calculator(
     parameters  total_charge (e), field (V/Å): for atoms whose info does not say
     """
     if isinstance(dtype, str):
+        if dtype not in ("float32", "float64"):
+            raise InputError(f"dtype={dtype}: must be float32 or float64, or None for the model's")
         dtype = getattr(torch, dtype)
     check_device(str(device))
     model, metadata = load(path, device, dtype)

@@ -67,6 +67,8 @@ def test_a_missing_gpu_is_said_and_the_way_without(words, here, capsys):
 def test_the_python_calculator_answers_the_same(here):
     with pytest.raises(InputError, match="device=foo: must be cpu"):
         mlip.load_calculator("m.pt", device="foo")
+    with pytest.raises(InputError, match="dtype=half: must be float32 or float64"):
+        mlip.load_calculator("m.pt", dtype="half")
 
 
 def test_no_more_labels_are_made_than_the_budget_has(here, capsys):
