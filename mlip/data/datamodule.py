@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from pytorch_lightning import LightningDataModule
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from mlip.data import dataset, splits
+from mlip.data import processed, splits
 from mlip.data.dataset import GraphDataset
 from mlip.data.sampler import EdgeBatchSampler, GraphLoader
 from mlip.data.splits import TEST, TRAIN, VALIDATION
@@ -76,14 +76,14 @@ class DataModule(LightningDataModule):
                 found = sources(files)
                 self.sources += found
                 self._part_of_file += [part] * len(found)
-        self.cache_file = dataset.cache_file(self.cache, self.sources, self.cutoff,
+        self.cache_file = processed.cache_file(self.cache, self.sources, self.cutoff,
                                              {"remove_net_force": self.remove_net_force})  # fmt: skip
-        if dataset.is_whole(self.cache_file):
+        if processed.is_whole(self.cache_file):
             return
         with lock(self.cache_file.with_suffix(".lock")):  # one process builds the set, others wait
-            if not dataset.is_whole(self.cache_file):
+            if not processed.is_whole(self.cache_file):
                 levels = list(dict.fromkeys(source.level for source in self.sources))
-                dataset.build(self.cache_file, self._frames(), self.cutoff, levels)
+                processed.build(self.cache_file, self._frames(), self.cutoff, levels)
 
     def _frames(self) -> Iterator[tuple[int, Atoms]]:
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()

@@ -9,11 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlip.data import diagnosis, splits
-from mlip.data.diagnosis import ERROR, OK, UNKNOWN, WARN, Finding, Summary
+from mlip.data.diagnosis import ERROR, OK, UNKNOWN, WARN, Finding
 from mlip.data.label_check import label_complaint
 from mlip.data.statistics import fit_atomic_energies
 from mlip.data.structure_check import complaint
 from mlip.data.structures import Source, frames, sources
+from mlip.data.summary import Summary
 
 
 def check(

@@ -9,8 +9,9 @@ from ase.geometry import find_mic
 from mlip import keys
 from mlip.data import diagnosis
 from mlip.data.consistency import ENERGY_FACTORS, work_between
-from mlip.data.diagnosis import ERROR, OK, Finding, Summary
+from mlip.data.diagnosis import ERROR, OK, Finding
 from mlip.data.structures import Source
+from mlip.data.summary import Summary
 from mlip.errors import LabellingError
 
 MAX_RMS_DISPLACEMENT = 0.3  # Å, up to which the trapezoidal rule gives the work of the forces

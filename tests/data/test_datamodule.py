@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from mlip import keys
-from mlip.data import dataset, structures
+from mlip.data import processed, structures
 from mlip.data.datamodule import DataModule
 from mlip.data.dataset import GraphDataset
 from mlip.data.graph import to_graph
@@ -54,7 +54,7 @@ def test_the_processed_set_is_written_once_per_content_cutoff_and_settings(files
     first = module(files, tmp_path)
     assert [p.name for p in tmp_path.glob("*.h5")] == [first.cache_file.name]
     with monkeypatch.context() as patch:
-        patch.setattr(dataset, "build", lambda *_: pytest.fail("read again"))
+        patch.setattr(processed, "build", lambda *_: pytest.fail("read again"))
         assert module(files, tmp_path).training_hash == first.training_hash
     assert module(files, tmp_path, cutoff=4.0).cache_file != first.cache_file
     assert module(files, tmp_path, remove_net_force=True).cache_file != first.cache_file
@@ -69,13 +69,13 @@ def test_a_build_that_fails_leaves_nothing_under_the_final_name(tmp_path):
         raise RuntimeError("disk full")
 
     with pytest.raises((RuntimeError, KeyError)):
-        dataset.build(tmp_path / "set.h5", frames(), CUTOFF, ["default"])
+        processed.build(tmp_path / "set.h5", frames(), CUTOFF, ["default"])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_small_pieces_written_one_after_the_other_make_the_same_set(files, tmp_path, monkeypatch):
     whole = module(files, tmp_path / "a")
-    monkeypatch.setattr(dataset, "WRITE_AT", 1)  # every frame on its own
+    monkeypatch.setattr(processed, "WRITE_AT", 1)  # every frame on its own
     pieces = module(files, tmp_path / "b")
     for one, other in zip(GraphDataset(whole.cache_file), GraphDataset(pieces.cache_file), strict=True):
         for key in one:
