@@ -66,12 +66,7 @@ def run(
         state = files.state()
         begin(folder, settings, None if state is None else str(state["settings"]))
         if state is not None:
-            if int(state["step"]) > steps:
-                raise InputError(f"{folder} holds {int(state['step'])} steps, asked are steps={steps}: ask for as many or more, or "
-                                 "choose another folder")  # fmt: skip
-            atoms.set_cell(state["cell"])
-            atoms.set_positions(state["positions"])
-            atoms.set_momenta(state["momenta"])
+            restore(atoms, state, steps, folder)
         atoms.calc = calculator
         dynamics = ensemble.start(atoms, timestep_fs * units.fs, rng)
         first, wall = 0, 0.0
@@ -91,13 +86,7 @@ def run(
         ) as bar:  # fmt: skip
             task = bar.add_task("MD", total=steps, completed=first, rate="")
             for step in range(first, steps + 1):
-                complaint = None
-                if step > first:
-                    try:
-                        dynamics.step()
-                        atoms.get_forces()
-                    except (ValueError, ConvergenceError) as error:  # the calculator has no answer for such a structure
-                        complaint = str(error)
+                complaint = advance(atoms, dynamics) if step > first else None
                 atoms.info.update(step=step, time_fs=step * timestep_fs)
                 if complaint is None:
                     distances = step % guard.every == 0 or step % frame_every == 0
@@ -116,21 +105,46 @@ def run(
                     )
                 if is_new and (step % state_every == 0 or step == steps):
                     files.save(
-                        step=step,
-                        positions=atoms.positions,
-                        momenta=atoms.get_momenta(),
-                        cell=atoms.cell.array,
-                        settings=json.dumps(settings),
-                        rng=json.dumps(rng.bit_generator.state),
-                        wall_s=time.perf_counter() - began,
-                        **{f"dynamics/{name}": value for name, value in get_state(dynamics, ensemble.state).items()},
-                    )
+                        **motion(atoms, dynamics, ensemble, rng),
+                        step=step, settings=json.dumps(settings), wall_s=time.perf_counter() - began,
+                    )  # fmt: skip
             bar.update(task, completed=steps)
     finally:
         files.close()
     summary = summarise(folder, len(atoms), steps, timestep_fs, time.perf_counter() - began, ensemble)
     write_json(folder / "summary.json", summary)
     return summary
+
+
+def advance(atoms: Atoms, dynamics) -> str | None:
+    """One step; what the calculator says if it has no answer for the structure that comes of it."""
+    try:
+        dynamics.step()
+        atoms.get_forces()
+    except (ValueError, ConvergenceError) as error:
+        return str(error)
+    return None
+
+
+def motion(atoms: Atoms, dynamics, ensemble, rng: np.random.Generator) -> dict:
+    """What decides all later steps."""
+    return {
+        "positions": atoms.positions,
+        "momenta": atoms.get_momenta(),
+        "cell": atoms.cell.array,
+        "rng": json.dumps(rng.bit_generator.state),
+        **{f"dynamics/{name}": value for name, value in get_state(dynamics, ensemble.state).items()},
+    }
+
+
+def restore(atoms: Atoms, state: Mapping[str, np.ndarray], steps: int, folder: Path) -> None:
+    """Puts atoms where a killed run left them. Raises InputError if it has done more steps than are asked."""
+    if int(state["step"]) > steps:
+        raise InputError(f"{folder} holds {int(state['step'])} steps, asked are steps={steps}: ask for as many or more, or "
+                         "choose another folder")  # fmt: skip
+    atoms.set_cell(state["cell"])
+    atoms.set_positions(state["positions"])
+    atoms.set_momenta(state["momenta"])
 
 
 def check_numbers(**numbers: float) -> None:

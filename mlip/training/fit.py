@@ -88,6 +88,13 @@ def train(
     last = checkpoints.last if checkpoints.last.exists() else None
     if last is None or not _finished(last, module.budget, callbacks):
         trainer.fit(module, datamodule=data, ckpt_path=None if last is None else str(last))
+    return _tested(trainer, module, data, history, folder, tests)
+
+
+def _tested(
+    trainer, module: TrainingModule, data: StreamedData, history: History, folder: Path, tests: bool
+) -> dict[str, Any]:
+    """Tests the best weight average; writes metrics.json, the plots and the table."""
     best = read_run(folder)
     module.average.potential.load_state_dict(averaged_weights(best))
     result = {
@@ -106,7 +113,7 @@ def train(
         learning_curve(history.rows, folder / "plots" / "learning_curve.png")
         if tests:
             parity(module.pairs.arrays(), folder / "plots" / "parity.png")
-            console.print(error_table(result["test"], "held-out structures"))
+            Console().print(error_table(result["test"], "held-out structures"))
     return result
 
 
