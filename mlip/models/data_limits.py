@@ -11,9 +11,7 @@ from mlip import keys
 from mlip.nn.radial import crowding, polynomial_cutoff, soft_floor
 from mlip.nn.species import species_lookup
 
-DISTANCE_MARGIN = (
-    0.9  # of the shortest distance: a network extrapolates that far, from 600 K to 1200 K, and holes lie deeper
-)
+DISTANCE_MARGIN = 0.8  # of the shortest distance: frames at 1200 K go to 0.83 of those at 600 K, and a network follows
 CROWDING_MARGIN = 1.1  # of the largest crowding
 
 

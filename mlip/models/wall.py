@@ -25,8 +25,9 @@ class Wall(nn.Module):
 
         E_i = 1/2 sum_j A w(1 - r_ij / r_ab) + K w(c_i / c_a - 1)
 
-    r_ab and c_a are 0.9 of the data's shortest distance of elements a, b and 1.1 of its largest crowding of a, where
-    the network stops (`DataLimits`). A pair that the data lack starts at 0.9 of the sum of covalent radii.
+    r_ab and c_a are 0.8 of the data's shortest distance of elements a, b and 1.1 of its largest crowding of a, where
+    the network stops (`DataLimits`), or nearer to the data, see `mlip.training.walls`. A pair that the data lack starts
+    at 0.9 of the sum of covalent radii.
 
     pair_strength       A, eV: the energy of a pair on top of each other is about 0.8 A
     crowding_strength   K, eV

@@ -17,7 +17,9 @@ from mlip.models.potential import Potential, strainable
 from mlip.models.wall import Wall
 from mlip.nn.scatter import segment_sum
 
-STRENGTH_FIRST = 5  # doublings before the margin is narrowed, in which the network is still right
+STRENGTH_FIRST = 5  # doublings before the margin, in which the network is still right, is narrowed all the same
+
+NEAR = 0.95  # of the distance at which an energy falls: a wall from there on can stop it
 
 
 def shortest_distances(potential: nn.Module) -> dict[str, float | None]:
@@ -44,11 +46,11 @@ def energies_of(potential: Potential) -> Energies:
 
 
 def raise_wall(
-    potential: Potential, structures: Sequence[Atoms], allowed_eV: float = 0.1, doublings: int = 10, n_steps: int = 16
+    potential: Potential, structures: Sequence[Atoms], allowed_eV: float = 0.1, doublings: int = 20, n_steps: int = 16
 ) -> list[Fall]:
-    """Doubles the strength of the wall, later halves the margin before it too, along each path on which the energy falls.
+    """Doubles the strength of the wall, or brings it nearer to the data, along each path on which the energy falls.
 
-    Returns what remains after at most so many doublings.
+    Returns what remains after at most so many times.
 
     structures  frames of the training set. The wall is zero on all of them, and the network's limits lie beyond them:
                 their energies do not change
@@ -62,37 +64,53 @@ def raise_wall(
         holes = [number for number, fall in enumerate(falls) if not fall.fall_eV <= allowed_eV]
         if not holes:
             break
-        pressed = [paths[number] for number in holes]
-        stiffen(walls, potential.limits, potential.elements, pressed, narrow=doubling >= STRENGTH_FIRST)
+        fallen = [(paths[number], falls[number].begins_at) for number in holes]
+        stiffen(walls, potential.limits, potential.elements, fallen, narrow=doubling >= STRENGTH_FIRST)
         for number in holes:
             falls[number] = fall_of(paths[number], energies_along(paths[number], energies))
     return falls
 
 
 def stiffen(
-    walls: Sequence[Wall], limits: DataLimits, elements: list[int], paths: Sequence[Path], narrow: bool = True
+    walls: Sequence[Wall],
+    limits: DataLimits,
+    elements: list[int],
+    fallen: Sequence[tuple[Path, float | None]],
+    narrow: bool = False,
 ) -> None:
-    """Doubles the strength of every pair, or of every element's crowding, that the paths press together.
+    """Doubles the strength of the walls that stand where the energies of paths fall, or brings walls there.
 
-    narrow  halves the margin beyond the data in which the network sees them, too
+    fallen  paths, and the coordinate from which each energy falls. Pairs near or beyond their limit there have a wall,
+            which is doubled; if none has one, the margin of those that are closer than in the data is halved
+    narrow  halves the margin all the same
     """
-    pairs, crowded = np.zeros((len(elements), len(elements)), dtype=bool), np.zeros(len(elements), dtype=bool)
-    for path in paths:
+    n = len(elements)
+    doubled, narrowed = np.zeros((n, n), dtype=bool), np.zeros((n, n), dtype=bool)
+    crowded = np.zeros(n, dtype=bool)
+    limit, of_data = limits.shortest.numpy().reshape(n, n), limits.data_shortest.numpy().reshape(n, n)
+    unknown = of_data >= limits.cutoff
+    for path, begins_at in fallen:
         if path.kind == "cell":
             crowded |= np.isin(elements, path.structures[0].numbers)
-        else:
-            pressed = [elements.index(z) for z in path.elements]
-            for place, one in enumerate(pressed):
-                for two in pressed[place + 1 :]:
-                    pairs[one, two] = pairs[two, one] = True
-    pressed, full = torch.from_numpy(pairs.flatten()), torch.from_numpy(crowded)
+            continue
+        pressed = np.zeros((n, n), dtype=bool)
+        places = [elements.index(z) for z in path.elements]
+        for place, one in enumerate(places):
+            for two in places[place + 1 :]:
+                pressed[one, two] = pressed[two, one] = True
+        distance = np.inf if begins_at is None else begins_at
+        walled, closer = pressed & (unknown | (limit > NEAR * distance)), pressed & ~unknown & (of_data > distance)
+        doubled |= walled
+        if narrow or not (walled & ~unknown).any():
+            narrowed |= closer if closer.any() else pressed
+    strengthened, nearer, full = (torch.from_numpy(mask.flatten()) for mask in (doubled, narrowed, crowded))
+    limits.shortest[nearer] = 0.5 * (limits.shortest + limits.data_shortest)[nearer]
     if narrow:
-        limits.shortest[pressed] = 0.5 * (limits.shortest + limits.data_shortest)[pressed]
         limits.most[full] = 0.5 * (limits.most + limits.data_most)[full]
-    known = pressed & (limits.data_shortest < limits.cutoff)
+    known = torch.from_numpy(~unknown.flatten())
     for wall in walls:
-        wall.reach[known], wall.most[full] = limits.shortest[known], limits.most[full]
-        wall.pair_strength[pressed] *= 2.0
+        wall.reach[known], wall.most[:] = limits.shortest[known], limits.most
+        wall.pair_strength[strengthened] *= 2.0
         wall.crowding_strength[full] *= 2.0
 
 

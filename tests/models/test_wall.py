@@ -49,8 +49,8 @@ def seen(atoms: Atoms) -> dict:
 
 
 def test_the_network_sees_no_pair_closer_than_the_data_and_none_that_they_lack():
-    assert float(seen(Atoms("LiO", [[0, 0, 0], [0.3, 0, 0]]))[keys.EDGE_DISTANCE][0]) == pytest.approx(0.95 * 0.9 * 1.6)
-    assert float(seen(Atoms("LiO", [[0, 0, 0], [1.45, 0, 0]]))[keys.EDGE_DISTANCE][0]) == pytest.approx(1.45, abs=1e-15)
+    assert float(seen(Atoms("LiO", [[0, 0, 0], [0.3, 0, 0]]))[keys.EDGE_DISTANCE][0]) == pytest.approx(0.95 * 0.8 * 1.6)
+    assert float(seen(Atoms("LiO", [[0, 0, 0], [1.3, 0, 0]]))[keys.EDGE_DISTANCE][0]) == pytest.approx(1.3, abs=1e-15)
     assert float(seen(Atoms("O2", [[0, 0, 0], [2.0, 0, 0]]))[keys.EDGE_DISTANCE][0]) == pytest.approx(0.95 * 5.0)
 
 
@@ -68,22 +68,49 @@ def wall_energy(atoms: Atoms) -> float:
 
 
 def test_wall_of_a_pair_follows_its_formula_and_is_zero_inside_the_data():
-    y = 1 - 1.2 / (0.9 * 1.6)
-    assert wall_energy(Atoms("LiO", [[0, 0, 0], [1.2, 0, 0]])) == pytest.approx(200 * y**4 / (y + 0.1) ** 2)
-    assert wall_energy(Atoms("LiO", [[0, 0, 0], [0.9 * 1.6 + 1e-9, 0, 0]])) == 0
+    y = 1 - 1.1 / (0.8 * 1.6)
+    assert wall_energy(Atoms("LiO", [[0, 0, 0], [1.1, 0, 0]])) == pytest.approx(200 * y**4 / (y + 0.1) ** 2)
+    assert wall_energy(Atoms("LiO", [[0, 0, 0], [0.8 * 1.6 + 1e-9, 0, 0]])) == 0
     reach = 0.9 * 2 * 0.66  # covalent radius of oxygen: the data hold no O-O
     assert wall_energy(Atoms("O2", [[0, 0, 0], [reach - 0.3, 0, 0]])) > 0.1
     assert wall_energy(Atoms("O2", [[0, 0, 0], [reach + 1e-9, 0, 0]])) == 0
 
 
-def test_where_the_energy_falls_the_margin_beyond_the_data_is_halved():
-    limits, wall = DataLimits(STATISTICS, 5.0), Wall(STATISTICS, pair_strength=200.0, crowding_strength=20.0)
-    for remains in (0.95, 0.975):
-        stiffen([wall], limits, [3, 8], [Path("pair", (3, 8), np.empty(0), [], np.empty(0, dtype=bool))])
-        assert limits.shortest.tolist() == pytest.approx([0.9 * 2.4, remains * 1.6, remains * 1.6, 5.0])
+def fallen(kind: str, elements: tuple[int, ...], begins_at: float) -> tuple[Path, float]:
+    return Path(kind, elements, np.empty(0), [Atoms(elements)], np.empty(0, dtype=bool)), begins_at
+
+
+@pytest.fixture
+def limits_and_wall() -> tuple[DataLimits, Wall]:
+    return DataLimits(STATISTICS, 5.0), Wall(STATISTICS, pair_strength=200.0, crowding_strength=20.0)
+
+
+def test_a_fall_at_the_wall_doubles_it_and_leaves_the_margin(limits_and_wall):
+    limits, wall = limits_and_wall
+    stiffen([wall], limits, [3, 8], [fallen("triplet", (3, 3, 8), 1.27)])  # 0.8 x 1.6 is 1.28, 0.8 x 2.4 is 1.92
+    assert wall.pair_strength.tolist() == [400, 400, 400, 200]
+    assert limits.shortest.tolist() == pytest.approx([0.8 * 2.4, 0.8 * 1.6, 0.8 * 1.6, 5.0])
+    stiffen([wall], limits, [3, 8], [fallen("triplet", (3, 3, 8), 1.4)])  # Li-Li only
+    assert wall.pair_strength.tolist() == [800, 400, 400, 200]
+
+
+def test_a_fall_before_any_wall_brings_that_of_the_pairs_that_the_data_hold_no_closer(limits_and_wall):
+    limits, wall = limits_and_wall
+    for remains in (0.9, 0.95):
+        stiffen([wall], limits, [3, 8], [fallen("triplet", (3, 3, 8), 2.35)])  # Li-O comes to 1.6 in the data
+        assert limits.shortest.tolist() == pytest.approx([remains * 2.4, 0.8 * 1.6, 0.8 * 1.6, 5.0])
         assert wall.reach.tolist()[:3] == limits.shortest.tolist()[:3]
-    assert wall.pair_strength.tolist() == [200, 800, 800, 200] and limits.most.tolist() == pytest.approx([1.65, 1.65])
-    stiffen([wall], limits, [3, 8], [Path("cell", (3, 8), np.empty(0), [Atoms("LiO")], np.empty(0, dtype=bool))])
+    assert wall.pair_strength.tolist() == [200] * 4
+    stiffen([wall], limits, [3, 8], [fallen("pair", (3, 8), 1.2)], narrow=True)
+    assert limits.shortest.tolist() == pytest.approx([0.95 * 2.4, 0.9 * 1.6, 0.9 * 1.6, 5.0])
+    assert wall.pair_strength.tolist() == [200, 400, 400, 200]
+
+
+def test_a_cell_that_falls_doubles_the_crowding_and_at_last_halves_its_margin(limits_and_wall):
+    limits, wall = limits_and_wall
+    stiffen([wall], limits, [3, 8], [fallen("cell", (3, 8), 0.5)])
+    assert wall.crowding_strength.tolist() == [40, 40] and limits.most.tolist() == pytest.approx([1.65, 1.65])
+    stiffen([wall], limits, [3, 8], [fallen("cell", (3, 8), 0.5)], narrow=True)
     assert limits.most.tolist() == wall.most.tolist() == pytest.approx([1.575, 1.575])
 
 
