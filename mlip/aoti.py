@@ -80,8 +80,8 @@ class Compiled(nn.Module):
         if any(value is not None for value in inputs[len(INPUTS) :]):
             raise InputError("a compiled package takes no charge groups and no field; use a torchscript export")
         graph = {name: value for name, value in zip(INPUTS, inputs, strict=False) if value is not None}
-        found = [self.package(*prepared(system)) for system in single_systems(graph)]
-        return {name: torch.cat(values) for name, values in zip(self.outputs, zip(*found, strict=True), strict=True)}
+        results = [self.package(*prepared(system)) for system in single_systems(graph)]
+        return {name: torch.cat(values) for name, values in zip(self.outputs, zip(*results, strict=True), strict=True)}
 
 
 def single_systems(graph: dict[str, Tensor]) -> list[dict[str, Tensor]]:

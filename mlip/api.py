@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlip import calculator, commands
 from mlip.calculator import ExportedCalculator
-from mlip.config import CONFIGS, check, compose, groups, leaves, nearest, select_node
+from mlip.config import CONFIGS, check, check_preset, compose, groups, leaves, nearest, select_node
 from mlip.data.structures import read
 from mlip.errors import InputError
 from mlip.evaluation.result import Result, read_json
@@ -109,4 +109,5 @@ def set_value(verb: str, cfg: DictConfig, key: str, value: Any) -> None:
         for name, below in value.items():
             set_value(verb, cfg, f"{key}.{name}", below)
     else:
+        check_preset(cfg, [key])
         OmegaConf.update(cfg, key, str(value) if isinstance(value, Path) else value, merge=False)

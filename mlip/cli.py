@@ -162,8 +162,8 @@ def check_once(overrides: list[str]) -> None:
     """Raise InputError for a key that is given two values: which one would hold is a matter of order."""
     keys = [word.split("=", 1)[0].lstrip("+~") for word in overrides if "=" in word]
     for key in dict.fromkeys(key for key in keys if keys.count(key) > 1):
-        given = " ".join(word for word in overrides if word.split("=", 1)[0].lstrip("+~") == key)
-        raise InputError(f"{key} has two values, {given}: keep one")
+        repeated = " ".join(word for word in overrides if word.split("=", 1)[0].lstrip("+~") == key)
+        raise InputError(f"{key} has two values, {repeated}: keep one")
 
 
 def assign(verb: str, words: list[str]) -> dict:

@@ -67,10 +67,23 @@ def compose(verb: str, overrides: list[str], config_dirs: list[Path], **how) -> 
     with hydra.initialize_config_dir(str(config_dirs[-1]), version_base="1.3"):
         try:
             cfg = hydra.compose(verb.replace(" ", "_"), [*properties(verb, config_dirs), *overrides], **how)
+            check_preset(cfg, [word.split("=", 1)[0].lstrip("+") for word in overrides])
             return presented(cfg) if verb == "report" else cfg
         except HydraException as error:
             reason = error
     raise InputError(explain(verb, overrides, config_dirs) or str(reason))
+
+
+def check_preset(cfg: DictConfig, keys: Sequence[str]) -> None:
+    """Raise InputError for a key of the preset `material` that is set, and that nothing in this config reads."""
+    read = set(re.findall(r"\bmaterial\.(\w+)", OmegaConf.to_yaml(cfg)))
+    for key in keys:
+        group, _, name = key.partition(".")
+        if group == "material" and name and name.split(".")[0] not in read:
+            raise InputError(
+                f"{key}: nothing here reads it, so it would change nothing; read are "
+                f"{', '.join(f'material.{one}' for one in sorted(read)) or 'no keys of material'}"
+            )
 
 
 LEVELS = ("short", "standard", "full")  # of `evaluation`

@@ -96,9 +96,9 @@ def arguments(graph: dict[str, Tensor]) -> list[Tensor | None]:
 
     What is missing at the end is left out: files from before an argument existed still answer.
     """
-    given = [key for key in OPTIONAL if key in graph]
-    asked = OPTIONAL[: OPTIONAL.index(given[-1]) + 1] if given else ()
-    return [graph[key] for key in REQUIRED] + [graph.get(key) for key in asked]
+    present = [key for key in OPTIONAL if key in graph]
+    optional = OPTIONAL[: OPTIONAL.index(present[-1]) + 1] if present else ()
+    return [graph[key] for key in REQUIRED] + [graph.get(key) for key in optional]
 
 
 def script(module: nn.Module) -> torch.jit.ScriptModule:

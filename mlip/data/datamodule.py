@@ -182,11 +182,11 @@ class DataModule(LightningDataModule):
     def describe(self) -> dict:
         """What is in each part: frames, atoms, labels and config_types, plain numbers for a table or a JSON file."""
         self.setup()
-        told = {"files": [source.path for source in self.sources], "cutoff_A": self.cutoff, "dropped": self.dropped,
+        description = {"files": [source.path for source in self.sources], "cutoff_A": self.cutoff, "dropped": self.dropped,
                 "training_hash": self.training_hash, "statistics": self.statistics, "parts": {}}  # fmt: skip
         for part, chosen in self.sets.items():
             names, counts = np.unique(np.array(self.config_types)[chosen.column("config_type")], return_counts=True)
-            told["parts"][part] = {
+            description["parts"][part] = {
                 "frames": len(chosen),
                 "atoms": int(chosen.column("n_atoms").sum()),
                 "edges": int(chosen.n_edges.sum()),
@@ -195,11 +195,11 @@ class DataModule(LightningDataModule):
                 "stresses": int(np.isfinite(chosen.column("stress")).all(axis=(1, 2)).sum()),
                 "config_types": dict(zip(names.tolist(), counts.tolist(), strict=True)),
             }
-        return told
+        return description
 
     def save_split(self, folder: str | os.PathLike) -> Path:
         """Writes `split.json` into a run's folder: describe() and the source ("file:index") of every frame."""
-        told = {**self.describe(), "frames": {part: chosen.sources() for part, chosen in self.sets.items()}}
+        description = {**self.describe(), "frames": {part: chosen.sources() for part, chosen in self.sets.items()}}
         path = Path(folder) / "split.json"
-        write_json(path, told)
+        write_json(path, description)
         return path

@@ -184,15 +184,17 @@ def _units(summary: Summary) -> list[Finding]:
         unit, sign = nearest_unit(energy.ratio, ENERGY_FACTORS)
         if unit == BOTH_ATOMIC and np.sqrt(np.nanmean(summary.array("square"))) > USUAL_FORCE[0]:
             unit = "eV and eV/Å"  # far-reaching charges make energies look larger, too
-        told = f"energy changes are {energy.ratio:.3g} times what forces predict (correlation {energy.correlation:.2f})"
+        evidence = (
+            f"energy changes are {energy.ratio:.3g} times what forces predict (correlation {energy.correlation:.2f})"
+        )
         if sign < 0:
-            findings.append(Finding(ERROR, "force sign", path, told, "forces are gradients: multiply them by -1"))
+            findings.append(Finding(ERROR, "force sign", path, evidence, "forces are gradients: multiply them by -1"))
         elif ENERGY_FACTORS[unit] != 1.0:
-            findings.append(Finding(ERROR, "energy and force units", path, f"{told}: looks like {unit}",
+            findings.append(Finding(ERROR, "energy and force units", path, f"{evidence}: looks like {unit}",
                                     "convert to eV and eV/Å"))  # fmt: skip
         else:
             findings.append(
-                Finding(OK, "energy and force units", path, f"{told}; a factor common to both does not show")
+                Finding(OK, "energy and force units", path, f"{evidence}; a factor common to both does not show")
             )
     else:
         n, correlation = ENOUGH_ENERGY
@@ -204,17 +206,17 @@ def _units(summary: Summary) -> list[Finding]:
     if not summary.array("has_stress").any():
         return findings
     ruler = work if work.decides(ENOUGH_STRESS) and (work.n >= 10 or not pair.decides(ENOUGH_STRESS)) else pair
-    told = f"stress is {ruler.ratio:.3g} times what {ruler.method} tells (correlation {ruler.correlation:.2f}, n {ruler.n})"
+    evidence = f"stress is {ruler.ratio:.3g} times what {ruler.method} tells (correlation {ruler.correlation:.2f}, n {ruler.n})"
     if ruler.decides(ENOUGH_STRESS):
         unit, sign = nearest_unit(ruler.ratio, STRESS_FACTORS)
         if sign < 0:
-            findings.append(Finding(ERROR, "stress sign", path, told, "ASE counts tension positive: multiply by -1 "
+            findings.append(Finding(ERROR, "stress sign", path, evidence, "ASE counts tension positive: multiply by -1 "
                                     "(VASP and virials count compression positive)"))  # fmt: skip
         if STRESS_FACTORS[unit] != 1.0:
-            findings.append(Finding(ERROR, "stress unit", path, f"{told}: looks like {unit}",
+            findings.append(Finding(ERROR, "stress unit", path, f"{evidence}: looks like {unit}",
                                     f"divide by {STRESS_FACTORS[unit]:.6g} to have eV/Å^3"))  # fmt: skip
         elif sign > 0:
-            findings.append(Finding(OK, "stress sign and unit", path, told))
+            findings.append(Finding(OK, "stress sign and unit", path, evidence))
         return findings
     return [*findings, _magnitude(path, summary.array("stress"))]
 
@@ -222,16 +224,16 @@ def _units(summary: Summary) -> list[Finding]:
 def _magnitude(path: str, stress: np.ndarray) -> Finding:
     """Where nothing else decides: solids at the usual conditions have stresses below 50 GPa."""
     typical = np.nanmedian(stress)
-    told = (
+    evidence = (
         f"largest component {typical:.3g} in the median frame, {typical * units.EV_PER_A3_IN_GPA:.3g} GPa if in eV/Å^3"
     )
     if typical > 2.0:
         return Finding(
-            ERROR, "stress unit", path, f"{told}: looks like GPa or kbar", "convert to eV/Å^3: GPa / 160.2177"
+            ERROR, "stress unit", path, f"{evidence}: looks like GPa or kbar", "convert to eV/Å^3: GPa / 160.2177"
         )
     if typical > 0.35:
-        return Finding(WARN, "stress unit", path, told, "is it in eV/Å^3? GPa / 160.2177, kbar / 1602.177")
-    return Finding(UNKNOWN, "stress sign", path, f"{told}; too few comparable frames to tell the sign")
+        return Finding(WARN, "stress unit", path, evidence, "is it in eV/Å^3? GPa / 160.2177, kbar / 1602.177")
+    return Finding(UNKNOWN, "stress sign", path, f"{evidence}; too few comparable frames to tell the sign")
 
 
 def _convergence(summary: Summary) -> list[Finding]:
@@ -259,6 +261,6 @@ def coverage(where: str, counts: dict[str, dict[int, int]]) -> list[Finding]:
     if rare:
         findings.append(Finding(WARN, "elements", where, f"{', '.join(rare)} occurs in fewer than 3 training frames",
                                 "add frames with it"))  # fmt: skip
-    told = "; ".join(f"{part}: " + " ".join(f"{chemical_symbols[z]} {n}" for z, n in sorted(counts[part].items()))
+    evidence = "; ".join(f"{part}: " + " ".join(f"{chemical_symbols[z]} {n}" for z, n in sorted(counts[part].items()))
                      for part in ("train", "validation", "test") if counts.get(part))  # fmt: skip
-    return findings or [Finding(OK, "elements", where, f"frames with each element, {told}")]
+    return findings or [Finding(OK, "elements", where, f"frames with each element, {evidence}")]

@@ -75,11 +75,11 @@ def _read(source: Source, remove_net_force: bool) -> tuple[Summary | None, list[
     summary, problems = Summary(source), {}
     try:
         for atoms in frames(source, remove_net_force or source.remove_net_force, checked=False):
-            found = {"geometry": complaint(atoms), "labels": label_complaint(atoms)}
-            found = {check: f"{atoms.info['source']}: {text}" for check, text in found.items() if text}
-            for check, text in found.items():
+            complaints = {"geometry": complaint(atoms), "labels": label_complaint(atoms)}
+            complaints = {check: f"{atoms.info['source']}: {text}" for check, text in complaints.items() if text}
+            for check, text in complaints.items():
                 problems.setdefault(check, []).append(text)
-            if not found:
+            if not complaints:
                 summary.add(atoms)
     except (ValueError, KeyError, OSError) as error:
         problems["reading"] = [str(error.args[0] if error.args else error)]

@@ -99,12 +99,12 @@ def distinct(
     """
     total = math.prod(_ways(lattice) for lattice in lattices)
     if total > ALL:
-        found: dict[bytes, np.ndarray] = {}
+        distinct: dict[bytes, np.ndarray] = {}
         for _ in range(20 * n):
-            if len(found) == n or (assignment := place(lattices, symbols, near, rng)) is None:
+            if len(distinct) == n or (assignment := place(lattices, symbols, near, rng)) is None:
                 break
-            found.setdefault(canonical(assignment, moves), assignment)
-        return [(assignment, 0) for assignment in found.values()]
+            distinct.setdefault(canonical(assignment, moves), assignment)
+        return [(assignment, 0) for assignment in distinct.values()]
     classes: dict[bytes, list] = {}
     for assignment in every(lattices, symbols, near.shape[0]):
         full = assignment >= 0

@@ -39,10 +39,10 @@ def cache_file(folder: str | os.PathLike, sources: Sequence[Source], cutoff: flo
     """Where the processed set of these files lies: its name is a hash of all that decides its content."""
     digest = hashlib.sha256(json.dumps([FORMAT, cutoff, settings], sort_keys=True).encode())
     for source in sources:
-        told = asdict(source)
-        told["keys"], shift = dict(source.keys), source.energy_shift
-        told["energy_shift"] = shift if isinstance(shift, int | float) else dict(shift)
-        digest.update(json.dumps(told, sort_keys=True, default=str).encode())
+        description = asdict(source)
+        description["keys"], shift = dict(source.keys), source.energy_shift
+        description["energy_shift"] = shift if isinstance(shift, int | float) else dict(shift)
+        digest.update(json.dumps(description, sort_keys=True, default=str).encode())
         with open(source.path, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return Path(folder).expanduser() / f"{digest.hexdigest()[:24]}.h5"

@@ -186,8 +186,7 @@ def _slice(source: Source) -> slice:
     if isinstance(index, int):
         return slice(index, index + 1 or None)
     if not isinstance(index, slice):  # ASE gives back a text that it does not understand
-        told = f"index {index!r} of {source.path} is no slice; write ':', '::10', '100:' or '-1'"
-        raise InputError(told)
+        raise InputError(f"index {index!r} of {source.path} is no slice; write ':', '::10', '100:' or '-1'")
     return index
 
 

@@ -15,9 +15,9 @@ def total_charge(info: Mapping) -> float | None:
 
     Raises InputError for what is no finite number, and where both names are there and differ.
     """
-    given = {name: info[name] for name in (keys.TOTAL_CHARGE, OTHER_NAME) if info.get(name) is not None}
+    charges = {name: info[name] for name in (keys.TOTAL_CHARGE, OTHER_NAME) if info.get(name) is not None}
     charges = {}
-    for name, value in given.items():
+    for name, value in charges.items():
         try:
             charges[name] = float(value)
         except (TypeError, ValueError):
@@ -26,7 +26,7 @@ def total_charge(info: Mapping) -> float | None:
             raise InputError(f"{name} must be a finite number in e, got {value}; correct it, or leave it out for 0")
     if len(set(charges.values())) > 1:
         raise InputError(
-            f"total_charge {given[keys.TOTAL_CHARGE]} and charge {given[OTHER_NAME]} differ: both name the total "
+            f"total_charge {charges[keys.TOTAL_CHARGE]} and charge {charges[OTHER_NAME]} differ: both name the total "
             "charge in e; leave one of them out"
         )
     return next(iter(charges.values()), None)

@@ -50,12 +50,12 @@ def held_out(run: Path) -> list[Atoms]:
         )
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"]
     net = config.get("remove_net_force", False)
-    found: dict[str, Atoms] = {}
+    by_source: dict[str, Atoms] = {}
     for files in filter(None, (config["files"], config.get("test_files"))):
         for source in sources(files):
             for atoms in frames(source, net or source.remove_net_force):
-                found.setdefault(atoms.info["source"], atoms)
-    lost = [name for name in wanted if name not in found]
+                by_source.setdefault(atoms.info["source"], atoms)
+    lost = [name for name in wanted if name not in by_source]
     if lost:
         raise InputError(f"{run} held out {lost[0]}, which its files no longer hold: restore them, or give data.files")
-    return [found[name] for name in wanted]
+    return [by_source[name] for name in wanted]

@@ -43,24 +43,24 @@ def warnings(table: dict[str, np.ndarray], n_atoms: int, timestep_fs: float, ens
     table  columns of thermo.csv. Short runs are not judged: their slopes and means are fluctuations
     """
     ps, conserved = table["time_fs"] * 1e-3, table["conserved_eV"]
-    found = []
+    messages = []
     if len(ps) >= 20 and np.isfinite(conserved).all():
         slope, start = np.polyfit(ps, conserved, 1)
         scatter = (conserved - start - slope * ps).std()
         exploded = np.ptp(conserved) / n_atoms > EXPLODED
         if abs(slope) / n_atoms > DRIFT and (abs(slope) * np.ptp(ps) > 3 * scatter or exploded):
-            found.append(
+            messages.append(
                 f"the conserved quantity drifts by {slope / n_atoms:.2g} eV/atom/ps (more than {DRIFT:g}): a timestep_fs below "
                 f"{timestep_fs:g}, or dtype=float64"
             )
     damping = getattr(ensemble, "damping_fs", None)
     if damping is not None and ps[-1] * 1e3 >= RELAXATIONS * damping:
         second_half = table["temperature_K"][len(ps) // 2 :]
-        mean, asked = second_half.mean(), ensemble.temperature_K
+        mean, target = second_half.mean(), ensemble.temperature_K
         independent = max(1.0, 0.5 * ps[-1] * 1e3 / (2 * damping))
-        if abs(mean - asked) > 0.05 * asked + 5 * asked * np.sqrt(2 / (3 * n_atoms) / independent):
-            found.append(
-                f"the mean temperature of the second half is {mean:.0f} K, temperature_K={asked:g} was asked for: a longer run if "
+        if abs(mean - target) > 0.05 * target + 5 * target * np.sqrt(2 / (3 * n_atoms) / independent):
+            messages.append(
+                f"the mean temperature of the second half is {mean:.0f} K, temperature_K={target:g} was asked for: a longer run if "
                 f"it still relaxes, or a shorter damping_fs than {damping:g}"
             )
-    return found
+    return messages

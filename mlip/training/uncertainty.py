@@ -88,11 +88,11 @@ def scale(sigma: Tensor, error: Tensor, freedom: float = math.inf) -> float:
     Normal errors give alpha^2 = < |error|^2 / sigma^2 >. A sigma estimated from few members is now and then far too
     small: where d * freedom <= 4 that mean does not converge, and alpha is that of Student's law of as many degrees.
     """
-    told = sigma > 0
-    if not bool(told.any()):
+    known = sigma > 0
+    if not bool(known.any()):
         return 1.0
     d, nu = error.shape[1], error.shape[1] * freedom
-    square = error[told].double().square().sum(1) * d / sigma[told].double().square()
+    square = error[known].double().square().sum(1) * d / sigma[known].double().square()
     alpha2 = square.mean() / d
     for _ in range(0 if nu > FEW else 500):  # expectation, maximisation
         alpha2 = ((nu + d) / (nu + square / alpha2.clamp(min=1e-300)) * square).mean() / d

@@ -34,6 +34,8 @@ SAID = {  # command: what it says
     ("train", "data.files=ok.xyz", "dtype=half"): "dtype=half: must be float32 or float64",
     ("train", "data.files=ok.xyz", "data.split.method=blocks"): "data.split.method=blocks: must be block or random; the nearest is block",
     ("train", "data.files=ok.xyz", "+model.network.foo=1"): "SphericalNetwork takes no 'foo'; there are statistics, cutoff, n_channels",
+    ("train", "data.files=ok.xyz", "material=halide", "model=small", "material.formal_charges={Li: 1}"): "material.formal_charges: nothing here reads it, so it would change nothing; read are material.cutoff, material.element_weights",
+    ("train", "data.files=ok.xyz", "material=halide", "material.framework=[Br]"): "material.framework: nothing here reads it",
     ("train", "data.files=ok.xyz", "+optimizer.learning=1"): "muon takes no 'learning'",
     ("train", "data.files=ok.xyz", "+data.batchsize=4"): "takes no 'batchsize'; did you mean batch_size?",
     ("train", "data.files=ok.xyz", "trainer.max_steps=null"): "a training needs an end: give max_steps, max_epochs or max_seconds",
