@@ -17,13 +17,12 @@ from torch import Tensor
 from mlip import keys
 from mlip.data.graph import collate, geometry
 from mlip.data.structure_check import SHORTEST_DISTANCE, complaint, overlap
-from mlip.data.total_charge import total_charge
+from mlip.data.total_charge import CHARGE_MISSED, total_charge
 from mlip.data.verlet import VerletList
 from mlip.errors import ConvergenceError, InputError
 from mlip.export import arguments, load
 from mlip.nn.memory import keep_freed_memory
 
-CHARGE_MISSED = 0.01  # e
 STRUCTURE_INPUTS = (
     keys.TOTAL_CHARGE,
     keys.GROUP_CHARGE,

@@ -8,16 +8,19 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rich.console import Console
+from torch import nn
 
 import mlip
 from mlip.calculator import check_device
 from mlip.config import build, make
+from mlip.data.datamodule import DataModule
 from mlip.files import lock
 from mlip.sampling import ranking
 from mlip.training.finetune import fine_tune, with_fitted_atomic_energies
 from mlip.training.module import TrainingModule
 from mlip.training.run import Run
 from mlip.training.run_folder import check_run_folder, check_same_data, move_aside, write_run_inputs
+from mlip.training.total_charges import check_total_charges
 
 
 def train(cfg: DictConfig) -> None:
@@ -33,10 +36,11 @@ def train(cfg: DictConfig) -> None:
     previous = Run(cfg.checkpoint).statistics if cfg.checkpoint else None
     data = make(cfg.data, cutoff=cfg.model.network.cutoff, statistics=previous)
     data.setup("fit")
+    potential, statistics = untrained(cfg, config, data)
     if not is_first_process():
-        fit(cfg, config, folder, data)
+        fit(cfg, config, folder, data, potential, statistics)
         return
-    # all has been read: only now may an earlier run make room
+    # all has been read and built: only now may an earlier run make room
     if overwrite:
         aside = move_aside(folder)
         if aside:
@@ -44,19 +48,22 @@ def train(cfg: DictConfig) -> None:
     with lock(folder / "lock", f"another process trains in {folder}: wait for it, or choose another name=..."):
         check_same_data(folder, data.training_hash)
         write_run_inputs(folder, config, data)
-        fit(cfg, config, folder, data)
+        fit(cfg, config, folder, data, potential, statistics)
 
 
-def fit(cfg: DictConfig, config: dict, folder: Path, data) -> None:
-    """Build or fine-tune the potential, train it, and export it."""
+def untrained(cfg: DictConfig, config: dict, data: DataModule) -> tuple[nn.Module, dict]:
+    """The potential before the first step, new or from a checkpoint, and the statistics that belong to it."""
+    make_potential, statistics, batches = partial(build, config), data.statistics, data.train_dataloader()
     if cfg.checkpoint:
-        potential, statistics = fine_tune(
-            cfg.checkpoint, partial(build, config), data.statistics, data.train_dataloader()
-        )
+        potential, statistics = fine_tune(cfg.checkpoint, make_potential, statistics, batches)
     else:
-        potential, statistics = with_fitted_atomic_energies(
-            partial(build, config), data.statistics, data.train_dataloader()
-        )
+        potential, statistics = with_fitted_atomic_energies(make_potential, statistics, batches)
+    check_total_charges(potential, data.sets.values())
+    return potential, statistics
+
+
+def fit(cfg: DictConfig, config: dict, folder: Path, data: DataModule, potential: nn.Module, statistics: dict) -> None:
+    """Train a potential, and export it."""
     module = TrainingModule(
         potential.to(getattr(torch, cfg.dtype)), make(cfg.loss), make(cfg.optimizer), make(cfg.scheduler),
         ema_decay=cfg.ema_decay, statistics=statistics, config=config, config_types=data.config_types, log_every=cfg.log_every,

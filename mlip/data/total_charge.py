@@ -8,6 +8,7 @@ from mlip import keys
 from mlip.errors import InputError
 
 OTHER_NAME = "charge"  # what public data sets call it
+CHARGE_MISSED = 0.01  # e, by which a total charge and the sum of charges may differ
 
 
 def total_charge(info: Mapping) -> float | None:
@@ -15,9 +16,9 @@ def total_charge(info: Mapping) -> float | None:
 
     Raises InputError for what is no finite number, and where both names are there and differ.
     """
-    charges = {name: info[name] for name in (keys.TOTAL_CHARGE, OTHER_NAME) if info.get(name) is not None}
+    stated = {name: info[name] for name in (keys.TOTAL_CHARGE, OTHER_NAME) if info.get(name) is not None}
     charges = {}
-    for name, value in charges.items():
+    for name, value in stated.items():
         try:
             charges[name] = float(value)
         except (TypeError, ValueError):

@@ -8,7 +8,7 @@ from torch import Tensor
 from mlip import keys
 from mlip.electrostatics.functional import ChargeFunctional, ChargeState, energies, group_constraint
 from mlip.electrostatics.operator import System, coulomb_operator, detached, gradient_carrier
-from mlip.electrostatics.slab import open_field
+from mlip.electrostatics.slab import open_field, positions_in_field
 from mlip.electrostatics.solvers import minimise, newton_correct
 
 
@@ -101,8 +101,11 @@ def relax_batch(
         if flow:
             field = open_field(field, system.cell, system.pbc)
             constraint, target = charge_constraint(graph, index, first, last)
+        slope = functional.electronegativity[first:last]
+        if keys.FIELD in graph:
+            slope = slope - positions_in_field(system.positions, system.cell, system.pbc) @ field
         of_system = ChargeFunctional(
-            functional.electronegativity[first:last] - system.positions @ field,
+            slope,
             functional.hardness[first:last],
             functional.dipole_bias[first:last] - field if polar else functional.dipole_bias,
             functional.inverse_polarizability[first:last],

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mlip.electrostatics.ewald import Values, as_double, checked_system, coulomb_matrix
 from mlip.electrostatics.functional import group_constraint
-from mlip.electrostatics.slab import open_field
+from mlip.electrostatics.slab import open_field, positions_in_field
 from mlip.electrostatics.solvers import solve_constrained
 from mlip.errors import InputError
 
@@ -67,7 +67,7 @@ def equilibrate(
     slope, diagonal = electronegativity, hardness
     if field is not None:
         field = open_field(as_double(field, positions), cell, pbc)
-        slope = slope - positions @ field
+        slope = slope - positions_in_field(positions, cell, pbc) @ field
     if polarizability is not None:
         polarizability = _per_atom(polarizability, positions)
         _require_positive("polarizability", polarizability, "e^2 Å^2/eV", "leave it out for atoms without dipoles")

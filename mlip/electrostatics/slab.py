@@ -95,3 +95,14 @@ def open_field(field: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
             "keep it along open directions, or apply F = Z* E (mlip.electrostatics.born_charges)"
         )
     return along
+
+
+def positions_in_field(positions: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
+    """Positions [n, 3] Å for the energy -E.q r, which a strain moves along open directions only.
+
+    An ion's image is as good as the ion, and r is not: along periodic directions the voltage E.a across a cell is what is
+    fixed, so that -E.q r depends on fractional coordinates, its stress is zero, and no image is preferred.
+    """
+    lattice = cell[pbc]
+    fraction = positions.detach() @ torch.linalg.pinv(lattice.detach())
+    return positions - fraction @ (lattice - lattice.detach())

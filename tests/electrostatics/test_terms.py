@@ -252,6 +252,26 @@ def test_a_field_pulls_formal_ions_and_polarises_a_slab_but_not_flowing_charge_i
     assert moment.item() > 0
 
 
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False), (False, False, False)])
+def test_the_stress_of_a_field_prefers_no_image_and_is_that_of_open_directions(pbc):
+    """A slab thickens in a field along its normal; the bulk, at fixed voltage across its cell, has no such stress."""
+    normal = torch.linalg.cross(*graph()[keys.CELL][0, :2])
+    normal = normal / normal.norm() * 0.02
+    module, inputs = term("formal_charges").eval(), graph(pbc=pbc)
+    charges = module.formal[torch.tensor([0, 1, 2, 0, 1, 2])]
+    moved = {**inputs, keys.POSITIONS: inputs[keys.POSITIONS].clone()}
+    moved[keys.POSITIONS][1] += sum(side for side, periodic in zip(inputs[keys.CELL][0], pbc, strict=True) if periodic)
+    free = evaluate(module, inputs)[0][2]
+    for one in (inputs, moved):
+        virial = evaluate(module, {**one, keys.FIELD: normal[None]})[0][2] - free
+        moment = charges @ one[keys.POSITIONS]
+        expected = torch.zeros(3, 3) if all(pbc) else -torch.outer(moment, normal)
+        if pbc == (True, True, False):  # of the moment, what stands upright
+            expected = -torch.outer(moment @ normal / normal.square().sum() * normal, normal)
+        expected = 0.5 * (expected + expected.T)
+        assert ((virial + virial.T) / 2 - expected).abs().max() < 1e-10
+
+
 BAD = [
     (FormalCharges, {"width": 0.0}, "width must be positive"),
     (EquilibratedCharges, {"hardness": 0.5}, "must start above it"),
@@ -285,3 +305,28 @@ def test_features_that_are_no_numbers_are_heard():
     inputs[keys.NODE_SCALARS] = torch.full_like(inputs[keys.NODE_SCALARS], torch.nan)
     with pytest.raises(RuntimeError, match="slope nan V left"):
         term("qeq").eval()(inputs)
+
+
+@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("width", [1.1, 1.35, 3.0])
+def test_a_primitive_cell_that_leaves_no_wave_is_answered_and_its_forces_are_derivatives(name, width):
+    """The longest wave of a small cell may lie beyond the cutoff of wide Gaussians: LiH, LiF."""
+    module = term(name, width=width).train()
+    cell = 2.04 * (torch.ones(3, 3, dtype=torch.float64) - torch.eye(3, dtype=torch.float64))
+    inputs = graph(2)
+    inputs |= {keys.CELL: cell[None], keys.POSITIONS: torch.tensor([[0.0, 0.1, 0.0], [2.0, 2.1, 1.95]]).double()}
+    inputs[keys.ATOMIC_NUMBERS] = torch.tensor([3, 17])
+    (_, forces, strain), results = evaluate(module, inputs)
+    step, direction = 1e-4, torch.randn(2, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    energies = []
+    for sign in (1, -1):
+        moved = {**inputs, keys.POSITIONS: inputs[keys.POSITIONS] + sign * step * direction}
+        energies.append(float(evaluate(module, moved)[0][0].sum().detach()))
+    assert (energies[0] - energies[1]) / (2 * step) == pytest.approx(
+        float((forces.detach() * direction).sum()), abs=1e-7
+    )
+    assert torch.isfinite(strain).all() and abs(float(results[keys.CHARGES].sum().detach())) < 1e-10
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    loss = forces.square().sum() + strain.square().sum()
+    for gradient in torch.autograd.grad(loss, weights, allow_unused=True) if weights else ():
+        assert gradient is None or torch.isfinite(gradient).all()

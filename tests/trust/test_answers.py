@@ -20,6 +20,10 @@ def here(tmp_path, monkeypatch):
     write_model(tmp_path / "m.pt")
     ase.io.write("start.xyz", crystal())
     ase.io.write("ok.xyz", labelled(10))
+    charged = labelled(10)
+    for atoms in charged:
+        atoms.info["charge"] = -1
+    ase.io.write("charged.xyz", charged)
     ase.io.write("cu.xyz", bulk("Cu", a=3.6, cubic=True))
     return tmp_path
 
@@ -36,6 +40,7 @@ SAID = {  # command: what it says
     ("train", "data.files=ok.xyz", "+model.network.foo=1"): "SphericalNetwork takes no 'foo'; there are statistics, cutoff, n_channels",
     ("train", "data.files=ok.xyz", "material=halide", "model=small", "material.formal_charges={Li: 1}"): "material.formal_charges: nothing here reads it, so it would change nothing; read are material.cutoff, material.element_weights",
     ("train", "data.files=ok.xyz", "material=halide", "material.framework=[Br]"): "material.framework: nothing here reads it",
+    ("train", "data.files=charged.xyz", "model=formal_charges"): "has a total charge of -1 e, and the formal charges of its atoms (Li +1, Cl -1) add up to 0 e",
     ("train", "data.files=ok.xyz", "+optimizer.learning=1"): "muon takes no 'learning'",
     ("train", "data.files=ok.xyz", "+data.batchsize=4"): "takes no 'batchsize'; did you mean batch_size?",
     ("train", "data.files=ok.xyz", "trainer.max_steps=null"): "a training needs an end: give max_steps, max_epochs or max_seconds",
