@@ -69,7 +69,8 @@ def _blocks(left: np.ndarray, trajectory: np.ndarray, order: np.ndarray, wanted:
     frames = frames[np.lexsort((frames, order[frames], trajectory[frames]))]
     _, starts, lengths = np.unique(trajectory[frames], return_index=True, return_counts=True)
     # rounding the running sum keeps the total exact and takes every tenth of many single-frame files
-    share = np.diff(np.floor(np.cumsum(lengths) * (wanted / max(1, len(frames))) + 0.5), prepend=0).astype(int)
+    part = min(1.0, wanted / max(1, len(frames)))
+    share = np.diff(np.floor(np.cumsum(lengths) * part + 0.5), prepend=0).astype(int)
     chosen = np.zeros(len(left), dtype=bool)
     for start, length, count in zip(starts, lengths, share, strict=True):
         chosen[frames[start + length - count : start + length]] = True
