@@ -85,9 +85,17 @@ def pairs_alone(numbers: Sequence[int], table: Mapping[str, float | None], n_ste
 
 
 def pairs_in_crystal(
-    atoms: Atoms, table: Mapping[str, float | None], n_steps: int, n_directions: int, rng: np.random.Generator
+    atoms: Atoms,
+    table: Mapping[str, float | None],
+    n_steps: int,
+    n_directions: int,
+    rng: np.random.Generator,
+    part: float | None = None,
 ) -> Iterator[Path]:
-    """One atom moves onto another along the line between them: the nearest pairs of each two elements in a frame."""
+    """One atom moves onto another along the line between them: the nearest pairs of each two elements in a frame.
+
+    part  of the distance at the start, where a path ends; None: at CLOSEST
+    """
     distances = atoms.get_all_distances(mic=True)
     np.fill_diagonal(distances, np.inf)
     for one, two in combinations_with_replacement(sorted(set(atoms.numbers.tolist())), 2):
@@ -98,7 +106,7 @@ def pairs_in_crystal(
                 continue
             vector = find_mic(atoms.positions[column] - atoms.positions[row], atoms.cell, atoms.pbc)[0]
             start = min(shortest_of(table, one, two), float(np.linalg.norm(vector)))
-            distance = np.geomspace(start, CLOSEST, n_steps)
+            distance = np.geomspace(start, CLOSEST if part is None else part * start, n_steps)
             direction = vector / np.linalg.norm(vector)
             structures = []
             for r in distance:

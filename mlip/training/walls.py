@@ -11,14 +11,26 @@ from torch import nn
 from mlip import keys
 from mlip.data.graph import collate, to_graph
 from mlip.errors import ConvergenceError, InputError
-from mlip.holes import Energies, Fall, Path, described, energies_along, fall_of, or_infinite, search_paths, worst
-from mlip.models.data_limits import DataLimits
+from mlip.holes import (
+    Energies,
+    Fall,
+    Path,
+    described,
+    energies_along,
+    fall_of,
+    or_infinite,
+    pairs_in_crystal,
+    search_paths,
+    worst,
+)
+from mlip.models.data_limits import DISTANCE_MARGIN, DataLimits
 from mlip.models.potential import Potential, strainable
 from mlip.models.wall import Wall
 from mlip.nn.scatter import segment_sum
 
 STRENGTH_FIRST = 5  # doublings before the margin, in which the network is still right, is narrowed all the same
 
+TRUSTED_RISE = 1.0  # eV, of the energy beyond the data: 5 kT of what runs at twice the temperature of the data
 NEAR = 0.95  # of the distance at which an energy falls: a wall from there on can stop it
 
 
@@ -45,6 +57,37 @@ def energies_of(potential: Potential) -> Energies:
     return or_infinite(energies, ConvergenceError)
 
 
+def trusted_distances(
+    potential: Potential,
+    structures: Sequence[Atoms],
+    energies: Energies,
+    rise_eV: float = TRUSTED_RISE,
+    n_frames: int = 3,
+) -> None:
+    """Moves the limits of pairs to where the energy has risen by `rise_eV` beyond the data's shortest distance.
+
+    Hot ions climb that far, and no farther: steep pairs (O-Zr) have little room beyond the data, soft ones (Li-Li) all of
+    DISTANCE_MARGIN. The median over paths in frames of the training set; a pair that none of them holds keeps its limit.
+    """
+    limits, n = potential.limits, len(potential.elements)
+    table, rng = shortest_distances(potential), np.random.default_rng(0)
+    room: dict[tuple[int, ...], list[float]] = {}
+    for atoms in sorted(structures, key=len)[:n_frames]:
+        for path in pairs_in_crystal(atoms, table, 6, 1, rng, part=DISTANCE_MARGIN):
+            rise, closer = energies_along(path, energies), path.coordinate / path.coordinate[0]
+            beyond = np.flatnonzero(rise - rise[0] >= rise_eV)
+            room.setdefault(path.elements, []).append(float(closer[beyond[0]]) if len(beyond) else DISTANCE_MARGIN)
+    for pair, distances in room.items():
+        one, two = (potential.elements.index(z) for z in pair)
+        for number in (one * n + two, two * n + one):
+            if limits.data_shortest[number] < limits.cutoff:
+                limits.shortest[number] = np.median(distances) * limits.data_shortest[number]
+    known = limits.data_shortest < limits.cutoff
+    for wall in potential.terms:
+        if isinstance(wall, Wall):
+            wall.reach[known] = limits.shortest[known]
+
+
 def raise_wall(
     potential: Potential, structures: Sequence[Atoms], allowed_eV: float = 0.1, doublings: int = 20, n_steps: int = 16
 ) -> list[Fall]:
@@ -57,9 +100,11 @@ def raise_wall(
     A potential without a wall is only searched.
     """
     energies = energies_of(potential)
+    walls = [term for term in potential.terms if isinstance(term, Wall)]
+    if walls:
+        trusted_distances(potential, structures, energies)
     paths = search_paths(structures, shortest_distances(potential), n_steps=n_steps)
     falls = [fall_of(path, energies_along(path, energies)) for path in paths]
-    walls = [term for term in potential.terms if isinstance(term, Wall)]
     for doubling in range(doublings if walls else 0):
         holes = [number for number, fall in enumerate(falls) if not fall.fall_eV <= allowed_eV]
         if not holes:

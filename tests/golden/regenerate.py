@@ -2,7 +2,7 @@
 
     python tests/golden/regenerate.py
 
-Only after a change that is meant to move numbers; the commit says which and why. About a minute on one core.
+Only after a change that is meant to move numbers; the commit says which and why. About five minutes on one core.
 """
 
 import os

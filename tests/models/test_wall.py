@@ -1,5 +1,7 @@
 """Limits of the data and the wall beyond them."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +10,13 @@ from ase import Atoms
 from mlip import keys
 from mlip.data.graph import to_graph
 from mlip.holes import Path
+from mlip.models.classical.featureless import Featureless
 from mlip.models.data_limits import DataLimits
+from mlip.models.potential import Potential
 from mlip.models.wall import Wall, rise
 from mlip.nn.edges import edge_vectors
 from mlip.nn.radial import soft_floor
-from mlip.training.walls import stiffen
+from mlip.training.walls import stiffen, trusted_distances
 
 STATISTICS = {"elements": [3, 8], "shortest_distances": [[2.4, 1.6], [1.6, None]], "largest_crowding": [1.5, 1.5]}
 
@@ -74,6 +78,28 @@ def test_wall_of_a_pair_follows_its_formula_and_is_zero_inside_the_data():
     reach = 0.9 * 2 * 0.66  # covalent radius of oxygen: the data hold no O-O
     assert wall_energy(Atoms("O2", [[0, 0, 0], [reach - 0.3, 0, 0]])) > 0.1
     assert wall_energy(Atoms("O2", [[0, 0, 0], [reach + 1e-9, 0, 0]])) == 0
+
+
+@pytest.mark.parametrize(("slope_eV_A", "part"), [(12.0, 0.8 ** (2 / 5)), (6.0, 0.8 ** (3 / 5)), (1.0, 0.8)])
+def test_limits_lie_where_the_energy_has_risen_by_one_eV(slope_eV_A, part):
+    """Steep pairs have little room beyond the data, soft ones all of the margin; the wall begins there."""
+    statistics = {
+        **STATISTICS,
+        "levels": ["default"],
+        "atomic_energies": [[0.0, 0.0]],
+        "mean_neighbours": 4.0,
+        "force_rms": 1.0,
+    }
+    potential = Potential(partial(Featureless, cutoff=5.0), {"wall": Wall}, statistics)
+    pair = Atoms("LiO", [[0, 0, 0], [1.9, 0, 0]], cell=[20, 20, 20], pbc=True)
+
+    def energies(structures: list[Atoms]) -> np.ndarray:
+        return np.array([slope_eV_A * (1.6 - atoms.get_distance(0, 1, mic=True)) for atoms in structures])
+
+    trusted_distances(potential, [pair], energies)
+    expected = [0.8 * 2.4, part * 1.6, part * 1.6]
+    assert potential.limits.shortest.tolist() == pytest.approx([*expected, 5.0])
+    assert potential.terms[-1].reach.tolist()[:3] == pytest.approx(expected)
 
 
 def fallen(kind: str, elements: tuple[int, ...], begins_at: float) -> tuple[Path, float]:
