@@ -161,6 +161,11 @@ def _forces(summary: Summary) -> list[Finding]:
 def _energies(summary: Summary) -> list[Finding]:
     energy = summary.array("energy")
     good = np.isfinite(energy)
+    carried = carried_energies(summary, energy)
+    if carried.any():
+        return [Finding(ERROR, "energy", summary.source.path, f"{carried.sum()} frames (frames {_some(carried)}) have different "
+                        f"positions and one energy, {energy[carried][0]:.6g} eV: that of another structure was carried along",
+                        "label them anew (mlip label), or leave the energy out")]  # fmt: skip
     if good.sum() < 8:
         return [Finding(UNKNOWN, "energy", summary.source.path, f"{good.sum()} frames with energy: too few to tell an outlier "
                         "(8)")]  # fmt: skip
@@ -175,6 +180,20 @@ def _energies(summary: Summary) -> list[Finding]:
         return [Finding(WARN, "energy", summary.source.path, f"energies up to {residual.max():.3g} eV/atom away from the "
                         f"others in frames {_some(outlier)}", "another level of theory, or a failed run?")]  # fmt: skip
     return [Finding(OK, "energy", summary.source.path, f"spread {residual.std():.2g} eV/atom around a sum of atoms")]
+
+
+def carried_energies(summary: Summary, energy: np.ndarray, least: int = 3) -> np.ndarray:
+    """Frames [n_frames] bool whose energy is, to the last bit, that of at least `least` different structures of one formula.
+
+    Structures at rest are left out: one crystal may be written in several settings.
+    """
+    moving = np.sqrt(summary.array("square")) > USUAL_FORCE[0]
+    formulas = [tuple(sorted(composition.items())) for composition in summary.compositions]
+    same = list(zip(formulas, energy.tolist(), strict=True))
+    structures: dict[tuple, set[bytes]] = {}
+    for key, geometry in zip(same, summary.geometries, strict=True):
+        structures.setdefault(key, set()).add(geometry)
+    return np.array([len(structures[key]) >= least for key in same]) & moving & np.isfinite(energy)
 
 
 def _units(summary: Summary) -> list[Finding]:

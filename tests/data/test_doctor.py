@@ -63,6 +63,14 @@ def test_energies_in_hartree_or_gradients_instead_of_forces_are_told(tmp_path, w
     assert ("force sign" if where == "forces" else "energy and force units") in found(tmp_path, broken)
 
 
+def test_one_energy_for_many_structures_is_an_error(tmp_path):
+    """As a frame's label that travels along a trajectory."""
+    broken = frames()
+    for atoms in broken[4:8]:
+        atoms.info[keys.REF_ENERGY] = broken[4].info[keys.REF_ENERGY]
+    assert "energy" in found(tmp_path, broken)
+
+
 def test_rulers_measure_one_on_exact_labels():
     energy, stress = pair_rulers(GOOD)
     assert energy.ratio == pytest.approx(1, abs=0.1) and energy.correlation > 0.99
