@@ -37,6 +37,10 @@ class ConvergenceError(MlipError, RuntimeError):
     """An iteration that did not reach its tolerance."""
 
 
+class DivergedError(MlipError, FloatingPointError):
+    """A training whose gradients are not finite any more."""
+
+
 class LabellingError(MlipError, RuntimeError):
     """A structure got no label; the message says why and what helps. `retryable`: another attempt may succeed."""
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from mlip import keys
 from mlip.electrostatics.response import model_born_charges
+from mlip.errors import DivergedError
 from mlip.training.ema import WeightAverage
 from mlip.training.losses import WeightedSum
 from mlip.training.metrics import Errors, Pairs
@@ -105,7 +107,7 @@ class TrainingModule(pl.LightningModule):
             self.check_finite()
 
     def check_finite(self) -> None:
-        """Raises FloatingPointError, naming the structures, when the newest gradient is not finite."""
+        """Raises DivergedError, naming the structures, if the newest gradient is not finite."""
         if self._norm is None:
             return
         norm, state, arrived = self._norm
@@ -113,9 +115,12 @@ class TrainingModule(pl.LightningModule):
             arrived.synchronize()
         if not math.isfinite(norm.item()):
             frames = ", ".join(self.trainer.train_dataloader.frames(state))
-            raise FloatingPointError(
-                f"the gradient of the loss is not finite at step {self.budget.steps}, in a batch of {frames}: "
-                "look at them with `mlip data check`, or lower the learning rate; checkpoints/last.ckpt is from before"
+            highest = max(group["peak_lr"] for group in self.trainer.optimizers[0].param_groups)
+            last = Path(self.trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+            raise DivergedError(
+                f"the gradient of the loss is not finite at step {self.budget.steps}, in a batch of {frames}: lower optimizer.lr (up to "
+                f"{highest:g} here), look at large weights of the loss, and at these frames with `mlip data check`"
+                + (f"; {last} is from before" if last.exists() else "")
             )
 
     def optimizer_step(
