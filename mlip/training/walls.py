@@ -29,8 +29,7 @@ from mlip.models.wall import Wall
 from mlip.nn.scatter import segment_sum
 
 STRENGTH_FIRST = 5  # doublings before the margin, in which the network is still right, is narrowed all the same
-
-TRUSTED_RISE = 1.0  # eV, of the energy beyond the data: 5 kT of what runs at twice the temperature of the data
+TRUSTED_RISE = 1.0  # eV, of the energy beyond the data: 10 kT at 1160 K
 NEAR = 0.95  # of the distance at which an energy falls: a wall from there on can stop it
 
 
