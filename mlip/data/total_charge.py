@@ -27,7 +27,7 @@ def total_charge(info: Mapping) -> float | None:
             raise InputError(f"{name} must be a finite number in e, got {value}; correct it, or leave it out for 0")
     if len(set(charges.values())) > 1:
         raise InputError(
-            f"total_charge {charges[keys.TOTAL_CHARGE]} and charge {charges[OTHER_NAME]} differ: both name the total "
+            f"total_charge {charges[keys.TOTAL_CHARGE]:g} and charge {charges[OTHER_NAME]:g} differ: both name the total "
             "charge in e; leave one of them out"
         )
     return next(iter(charges.values()), None)
