@@ -21,6 +21,7 @@ from mlip.data.total_charge import CHARGE_MISSED, total_charge
 from mlip.data.verlet import VerletList
 from mlip.errors import ConvergenceError, InputError
 from mlip.export import arguments, load
+from mlip.native.choice import Checked, with_kernel
 from mlip.nn.memory import keep_freed_memory
 
 STRUCTURE_INPUTS = (
@@ -33,12 +34,19 @@ PER_ATOM = (keys.ENERGIES, keys.FORCES, keys.CHARGES, keys.DIPOLES, keys.ELECTRO
 
 
 def load_calculator(
-    path: str | Path, device: str = "cpu", dtype: str | torch.dtype | None = None, skin: float = 0.5, **parameters
+    path: str | Path,
+    device: str = "cpu",
+    dtype: str | torch.dtype | None = None,
+    skin: float = 0.5,
+    kernel: str = "auto",
+    **parameters,
 ) -> "ExportedCalculator":
     """Calculator of a file written by `mlip export`.
 
     dtype       "float64" for phonons and tight relaxations; None keeps the file's
     skin        Å, how far beyond the cutoff the neighbour list reaches: 0.5 suits solids, 1 liquids
+    kernel      auto, native, torchscript: on the CPU a float32 network without charges runs several times faster natively;
+                the first time it is compiled for this machine. `calculator.kernel` says what runs
     parameters  total_charge (e), field (V/Å): for atoms whose info does not say
     """
     if isinstance(dtype, str):
@@ -47,7 +55,10 @@ def load_calculator(
         dtype = getattr(torch, dtype)
     check_device(str(device))
     model, metadata = load(path, device, dtype)
-    return ExportedCalculator(model, metadata, Path(path).resolve(), torch.device(device), skin, **parameters)
+    model, running = with_kernel(model, kernel, torch.device(device))
+    return ExportedCalculator(
+        model, metadata, Path(path).resolve(), torch.device(device), skin, kernel, running, **parameters
+    )
 
 
 def check_device(name: str) -> None:
@@ -73,12 +84,23 @@ class ExportedCalculator(Calculator):
     name = "mlip"
     default_parameters: ClassVar[dict] = {keys.TOTAL_CHARGE: 0.0, keys.FIELD: None}
 
-    def __init__(self, model, metadata: dict, path: Path, device: torch.device, skin: float, **parameters):
+    def __init__(
+        self,
+        model,
+        metadata: dict,
+        path: Path,
+        device: torch.device,
+        skin: float,
+        kernel: str,
+        running: str,
+        **parameters,
+    ):
         unknown = sorted(set(parameters) - set(self.default_parameters))
         if unknown:
             raise InputError(f"no calculator parameter {unknown}; there are {sorted(self.default_parameters)}")
         self.model, self.metadata, self.path, self.device = model, metadata, path, device
         self.skin = skin  # Å
+        self.kernel_asked, self.running = kernel, running
         self.outputs = list(metadata["outputs"])
         self.implemented_properties = ["free_energy", *self.outputs]
         self.known = np.zeros(len(chemical_symbols), dtype=bool)
@@ -93,7 +115,13 @@ class ExportedCalculator(Calculator):
     def __reduce__(self):
         parameters = {key: value for key, value in self.parameters.items() if value is not None}
         load_again = partial(
-            load_calculator, self.path, str(self.device), self.metadata["dtype"], self.skin, **parameters
+            load_calculator,
+            self.path,
+            str(self.device),
+            self.metadata["dtype"],
+            self.skin,
+            self.kernel_asked,
+            **parameters,
         )
         return load_again, ()
 
@@ -101,8 +129,16 @@ class ExportedCalculator(Calculator):
         """What identifies the calculator in trajectories and databases of ASE."""
         return {
             "model": str(self.path), "training_hash": self.metadata.get("training_hash"), "level": self.metadata["level"],
-            "dtype": self.metadata["dtype"], "device": str(self.device), "skin": self.skin, **super().todict(skip_default),
+            "dtype": self.metadata["dtype"], "device": str(self.device), "skin": self.skin,
+            "kernel": self.kernel, **super().todict(skip_default),
         }  # fmt: skip
+
+    @property
+    def kernel(self) -> str:
+        """The code that computes: native and its compiler, TorchScript or AOTI, and why not the native one."""
+        if isinstance(self.model, Checked) and self.model.chosen is self.model.exported:
+            return "TorchScript (the native kernel differs from it)"
+        return self.running
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, to the last bit; charge, groups and field count too."""

@@ -13,6 +13,7 @@ LAYERS = [  # the ground first; one layer may import from itself
     {"data"},
     {"models", "holes"},
     {"export", "aoti"},
+    {"native"},
     {"calculator", "labelling"},
     {"training"},
     {"md"},

@@ -11,7 +11,8 @@ from mlip.md.run import run
 
 def md(cfg: DictConfig) -> None:
     """Molecular dynamics with an exported model."""
-    calculator = mlip.load_calculator(cfg.model, device=cfg.device, dtype=cfg.dtype, skin=cfg.skin)
+    calculator = mlip.load_calculator(cfg.model, device=cfg.device, dtype=cfg.dtype, skin=cfg.skin, kernel=cfg.kernel)
+    print(f"kernel: {calculator.kernel}")
     settings = ["steps", "timestep_fs", "repeat", "initial_temperature_K", "masses", "seed", "frame_every", "thermo_every",
                 "state_every"]  # fmt: skip
     settings = {name: OmegaConf.to_container(cfg)[name] for name in settings}
