@@ -14,6 +14,8 @@ LAYERS = [  # the ground first; one layer may import from itself
     {"models", "holes"},
     {"export", "aoti"},
     {"calculator", "labelling"},
+    {"replicas"},
+    {"torchsim"},
     {"training"},
     {"md"},
     {"transitions"},
