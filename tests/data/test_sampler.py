@@ -65,6 +65,12 @@ def test_more_ranks_than_frames_repeat_a_frame_rather_than_wait_for_each_other()
     assert {i for b in batches for i in b[0]} == {0, 1}
 
 
+def test_in_validation_no_frame_counts_twice_on_two_ranks():
+    ranks = [EdgeBatchSampler([10] * 3, batch_size=1, shuffle=False, rank=rank, world_size=2) for rank in (0, 1)]
+    assert sorted(i for rank in ranks for batch in rank for i in batch) == [0, 1, 2]
+    assert [len(rank) for rank in ranks] == [len(list(rank)) for rank in ranks] == [2, 1]
+
+
 def test_bounds_that_cannot_be_kept_name_the_frame_and_the_remedy():
     with pytest.raises(ValueError, match="frame 1 has 900 edges.*at least 900"):
         EdgeBatchSampler([10, 900], edges_per_batch=500)
