@@ -110,8 +110,7 @@ def nvt(model: MlipModel, systems: list[Atoms], steps: int = 15):
     kT, dt = torch.tensor(0.026, dtype=torch.float64), torch.tensor(0.2, dtype=torch.float64)
     momenta = torch.cat([start_momenta(atoms) for atoms in systems])
     if hasattr(ts, "nvt_nose_hoover_init"):  # from 0.4 on every system has its own chain
-        state = ts.nvt_nose_hoover_init(state, model, kT=kT, dt=dt)
-        state.momenta = momenta
+        state = ts.nvt_nose_hoover_init(state, model, kT=kT, dt=dt, momenta=momenta)
         for _ in range(steps):
             state = ts.nvt_nose_hoover_step(state, model, dt=dt, kT=kT)
         return state
