@@ -87,6 +87,7 @@ class Frames(torch.utils.data.Dataset):
         return {"positions": torch.zeros(1, 3), "cell": torch.zeros(1, 3, 3), "number": torch.tensor([i])}
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_loader_resumes_after_the_last_batch_it_handed_out_also_with_workers_reading_ahead(workers):
     def loader():
@@ -109,6 +110,7 @@ def test_the_loader_resumes_after_the_last_batch_it_handed_out_also_with_workers
     assert numbers(second) != whole, "then comes the next epoch"
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_pass_given_up_early_goes_on_in_training_and_starts_again_in_validation(workers):
     loader = GraphLoader(Frames(), EdgeBatchSampler(SIZES[:60], 20_000, shuffle=False), workers)

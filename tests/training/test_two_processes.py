@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import toy
 
+from mlip.data.graph import collate, to_graph
 from mlip.training.checkpoint import averaged_weights, read_checkpoint
 
 HERE = Path(__file__).parent
@@ -56,3 +58,16 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on_bit_for_bit(runs):
     whole, killed = weights(runs / "whole"), weights(runs / "killed")
     assert all(torch.equal(killed[name], value) for name, value in whole.items())
     assert rows(runs / "killed") == rows(runs / "whole")
+
+
+def gradient(module, graphs) -> torch.Tensor:
+    module.potential.zero_grad()
+    module.loss(module.potential.train()(collate(graphs)), collate(graphs), 0.0)[0].backward()
+    return torch.cat([p.grad.flatten() for p in module.potential.parameters()])
+
+
+def test_batches_of_one_step_are_one_large_batch_if_their_structures_are_alike():
+    graphs = [to_graph(atoms, toy.CUTOFF) for atoms in toy.structures(8)[1::2]]
+    module = toy.module()
+    parts = torch.stack([gradient(module, graphs[:2]), gradient(module, graphs[2:])])
+    torch.testing.assert_close(parts.mean(0), gradient(module, graphs), rtol=1e-10, atol=1e-12)
