@@ -15,7 +15,7 @@ LAYERS = [  # the ground first; one layer may import from itself
     {"export", "aoti"},
     {"calculator", "labelling"},
     {"replicas"},
-    {"torchsim", "openmm"},
+    {"torchsim", "ipi_driver", "openmm"},
     {"training"},
     {"md"},
     {"transitions"},
