@@ -162,10 +162,7 @@ class ExportedCalculator(Calculator):
         if self.relaxed:
             graph[keys.GUESS] = torch.as_tensor(extrapolated(self.relaxed))
         results = self.evaluate(graph)
-        if keys.CHARGES in results:
-            columns = [results[keys.CHARGES][:, None], *([results[keys.DIPOLES]] if keys.DIPOLES in results else [])]
-            state = np.concatenate(columns, axis=1)
-            self.relaxed = [*self.relaxed[-2:], state] if np.isfinite(state).all() else []
+        self.relaxed = continued(self.relaxed, results)
         self.results = per_structure(results, self.atoms, 0, slice(None))
         self.check_charges(self.atoms, self.results)
 
@@ -270,6 +267,15 @@ def calculate_many(calculator, structures: Sequence[Atoms]) -> list[Atoms]:
         copy.calc.name = getattr(calculator, "name", None) or type(calculator).__name__
         answered.append(copy)
     return answered
+
+
+def continued(last: list[np.ndarray], results: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The last three states [n_atoms, 1 or 4] of charges (and dipoles) of one system, with that of these results."""
+    if keys.CHARGES not in results:
+        return []
+    columns = [results[keys.CHARGES][:, None], *([results[keys.DIPOLES]] if keys.DIPOLES in results else [])]
+    state = np.concatenate(columns, axis=1)
+    return [*last[-2:], state] if np.isfinite(state).all() else []
 
 
 def extrapolated(last: list[np.ndarray]) -> np.ndarray:

@@ -15,6 +15,8 @@ LAYERS = [  # the ground first; one layer may import from itself
     {"export", "aoti"},
     {"native"},
     {"calculator", "labelling"},
+    {"replicas"},
+    {"torchsim", "ipi_driver", "openmm"},
     {"training"},
     {"md"},
     {"transitions"},
