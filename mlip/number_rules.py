@@ -118,7 +118,7 @@ GROUPED: list[tuple[Rule, str]] = [
     (Rule(0, 10), "skin"),
     (Rule(0, 10, open_low=True), "electrostatics.width"),
     (Rule(0, 100, open_low=True), "phonons.width defects.width"),
-    (NOT_NEGATIVE, ("weight_decay skip_ps npt_ps equilibration_ps residence_ps min_uncertainty rmse_factor "
+    (NOT_NEGATIVE, ("weight_decay l2_sp skip_ps npt_ps equilibration_ps residence_ps min_uncertainty rmse_factor "
                    "min_candidates_per_label min_descriptor_distance scheduler.threshold smearing")),
     (optional(NOT_NEGATIVE), "max_fall_eV min_distance_A"),
     (Rule(1), "upper_factor"),

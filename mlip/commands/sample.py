@@ -22,6 +22,7 @@ TRAINING_KEYS = (
     "seed",
     "dtype",
     "ema_decay",
+    "l2_sp",
     "log_every",
     "max_fall_eV",
     "data",

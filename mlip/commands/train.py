@@ -67,6 +67,7 @@ def fit(cfg: DictConfig, config: dict, folder: Path, data: DataModule, potential
     module = TrainingModule(
         potential.to(getattr(torch, cfg.dtype)), make(cfg.loss), make(cfg.optimizer), make(cfg.scheduler),
         ema_decay=cfg.ema_decay, statistics=statistics, config=config, config_types=data.config_types, log_every=cfg.log_every,
+        l2_sp=cfg.l2_sp if cfg.checkpoint else 0.0,
     )  # fmt: skip
     make(cfg.trainer)(module, data, folder, resume=True)
     if is_first_process():
