@@ -22,6 +22,21 @@ from mlip.training.run import Run
 from mlip.training.run_folder import check_run_folder, check_same_data, move_aside, write_run_inputs
 from mlip.training.total_charges import check_total_charges
 
+TRAINING_KEYS = (  # of a config that trains several potentials
+    "seed",
+    "dtype",
+    "ema_decay",
+    "l2_sp",
+    "log_every",
+    "max_fall_eV",
+    "data",
+    "model",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "trainer",
+)
+
 
 def train(cfg: DictConfig) -> None:
     """Train a potential on labelled structures."""
