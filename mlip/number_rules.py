@@ -95,7 +95,8 @@ def table(rule: Rule) -> Rule:
 GROUPED: list[tuple[Rule, str]] = [
     (WHOLE, ("steps frame_every thermo_every state_every guard.every log_every validate_every checkpoint_every keep_best "
             "accumulate batch_size n_channels n_layers n_basis n_species n_hidden n_frames n_draws n_initial per_round "
-            "members max_hops n_images proposers.md.frames proposers.check.frames neighbours rounds n_volumes n_replicas "
+            "members max_hops n_images proposers.md.frames proposers.check.frames distillation.frames "
+            "distorted.structures neighbours rounds n_volumes n_replicas "
             "max_iterations disordered.n atoms.times cores_per_worker cpus_per_node workers_per_node init_blocks "
             "init_cpu max_blocks max_cpu nodes_per_block")),
     (replace(WHOLE, word="auto"), "trainer.devices"),
@@ -112,13 +113,13 @@ GROUPED: list[tuple[Rule, str]] = [
                "barrier_sigma_eV barrier_change_eV saddle_error_eV scale engine.cutoff")),
     (optional(POSITIVE), ("max_seconds initial_temperature_K kpoint_density gradient_clip max_temperature_K max_force_eV_A "
                           "max_force_sigma_eV_A")),
-    (listed(POSITIVE), "temperatures_K usual_temperatures_K factors"),
+    (listed(POSITIVE), "temperatures_K usual_temperatures_K factors distillation.volumes"),
     (table(POSITIVE), "masses convergence"),
     (Rule(0, 20, open_low=True), "cutoff"),
     (Rule(0, 10), "skin"),
     (Rule(0, 10, open_low=True), "electrostatics.width"),
     (Rule(0, 100, open_low=True), "phonons.width defects.width"),
-    (NOT_NEGATIVE, ("weight_decay skip_ps npt_ps equilibration_ps residence_ps min_uncertainty rmse_factor "
+    (NOT_NEGATIVE, ("weight_decay l2_sp skip_ps npt_ps equilibration_ps residence_ps min_uncertainty rmse_factor "
                    "min_candidates_per_label min_descriptor_distance scheduler.threshold smearing")),
     (optional(NOT_NEGATIVE), "max_fall_eV min_distance_A"),
     (Rule(1), "upper_factor"),
@@ -139,7 +140,15 @@ GROUPED: list[tuple[Rule, str]] = [
 RULES: dict[str, Rule | None] = {name: rule for rule, names in GROUPED for name in names.split()}
 RULES["split.validation"] = RULES["split.test"] = None  # a fraction, a number of frames or config_types: `check_split`
 
-SWITCHES = {"overwrite", "remove_net_force", "isotropic", "dipoles", "amsgrad", "warm_start"}  # true or false
+SWITCHES = {
+    "overwrite",
+    "remove_net_force",
+    "isotropic",
+    "dipoles",
+    "amsgrad",
+    "warm_start",
+    "progress_bar",
+}  # true or false
 
 
 def rule_of(key: str) -> Rule | None:

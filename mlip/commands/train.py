@@ -22,6 +22,21 @@ from mlip.training.run import Run
 from mlip.training.run_folder import check_run_folder, check_same_data, move_aside, write_run_inputs
 from mlip.training.total_charges import check_total_charges
 
+TRAINING_KEYS = (  # of a config that trains several potentials
+    "seed",
+    "dtype",
+    "ema_decay",
+    "l2_sp",
+    "log_every",
+    "max_fall_eV",
+    "data",
+    "model",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "trainer",
+)
+
 
 def train(cfg: DictConfig) -> None:
     """Train a potential on labelled structures."""
@@ -67,6 +82,7 @@ def fit(cfg: DictConfig, config: dict, folder: Path, data: DataModule, potential
     module = TrainingModule(
         potential.to(getattr(torch, cfg.dtype)), make(cfg.loss), make(cfg.optimizer), make(cfg.scheduler),
         ema_decay=cfg.ema_decay, statistics=statistics, config=config, config_types=data.config_types, log_every=cfg.log_every,
+        l2_sp=cfg.l2_sp if cfg.checkpoint else 0.0,
     )  # fmt: skip
     make(cfg.trainer)(module, data, folder, resume=True)
     if is_first_process():
