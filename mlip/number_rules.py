@@ -107,7 +107,7 @@ GROUPED: list[tuple[Rule, str]] = [
     (listed(Rule(1, 1000, whole=True), 3), "repeat"),
     (listed(Rule(1, 1000, whole=True)), "barrier_repeats"),
     (POSITIVE, ("lr timestep_fs damping_fs pressure_damping_fs frame_interval_fs production_ps time_ps "
-               "checkpoint_minutes temperature_K extrapolate_to_K hardness hardness_floor "
+               "checkpoint_minutes temperature_K extrapolate_to_K hardness hardness_floor cutoff_error_eV_A "
                "polarizability width_floor radius_scale stiffness fmax max_length_A hop_length_A max_barrier_eV "
                "barrier_sigma_eV barrier_change_eV saddle_error_eV scale engine.cutoff")),
     (optional(POSITIVE), ("max_seconds initial_temperature_K kpoint_density gradient_clip max_temperature_K max_force_eV_A "
@@ -121,7 +121,7 @@ GROUPED: list[tuple[Rule, str]] = [
     (NOT_NEGATIVE, ("weight_decay skip_ps npt_ps equilibration_ps residence_ps min_uncertainty rmse_factor "
                    "min_candidates_per_label min_descriptor_distance scheduler.threshold smearing")),
     (optional(NOT_NEGATIVE), "max_fall_eV min_distance_A"),
-    (Rule(1), "upper_factor"),
+    (Rule(1), "upper_factor electrostatics.dielectric"),
     (table(NOT_NEGATIVE), "loss.weights element_weights"),
     (FRACTION, "second_stage uncertain_fraction final"),
     (BELOW_1, "ema_decay momentum warmup"),
@@ -131,7 +131,8 @@ GROUPED: list[tuple[Rule, str]] = [
     (listed(Rule(-1, 1)), "progress"),
     (listed(Rule(0, 0.2, open_low=True)), "elastic.strains"),
     (SIGNED, "pressure_GPa order"),
-    (optional(CHARGE), "charge"),
+    (optional(CHARGE), "charge total_charge"),
+    (optional(listed(SIGNED, 3)), "field_V_per_A"),
     (table(CHARGE), "formal_charges disordered.charges"),
     (table(SIGNED), "shells"),
     (PAIR, "at_most at_least size_at_most"),
@@ -139,7 +140,16 @@ GROUPED: list[tuple[Rule, str]] = [
 RULES: dict[str, Rule | None] = {name: rule for rule, names in GROUPED for name in names.split()}
 RULES["split.validation"] = RULES["split.test"] = None  # a fraction, a number of frames or config_types: `check_split`
 
-SWITCHES = {"overwrite", "remove_net_force", "isotropic", "dipoles", "amsgrad", "warm_start"}  # true or false
+SWITCHES = {
+    "overwrite",
+    "learn_formal_charges",
+    "polar",
+    "remove_net_force",
+    "isotropic",
+    "dipoles",
+    "amsgrad",
+    "warm_start",
+}  # true or false
 
 
 def rule_of(key: str) -> Rule | None:
