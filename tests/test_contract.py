@@ -32,7 +32,7 @@ def shrunk(*choice: str) -> DictConfig:
 CHOICES = {name: [f"model={name}"] for name in names("model")} | {
     f"{network}-{head}": [f"model/network={network}", f"model/head={head}"]
     for network in names("model/network") for head in names("model/head")
-}  # fmt: skip
+} | {f"pair-{pair}": [f"model/pair={pair}"] for pair in names("model/pair")}  # fmt: skip
 SHRUNK = {name: shrunk(*choice) for name, choice in CHOICES.items()}
 # networks that differ in channels only, and presets that name a network and a head, are tested once
 MODELS = [name for i, name in enumerate(SHRUNK) if SHRUNK[name] not in list(SHRUNK.values())[:i]]
