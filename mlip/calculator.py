@@ -207,7 +207,7 @@ class ExportedCalculator(Calculator):
             raise InputError(
                 f"a total charge of {asked:g} e was asked for, and the charges of this model add up to "
                 f"{results[keys.CHARGES].sum():g} e for {atoms.get_chemical_formula()}: it holds formal charges fixed. Leave "
-                "total_charge out, or take a model whose charges adapt (model/head=qeq)"
+                "total_charge out, or take a model whose charges adapt (model/head=bond_charges, qeq)"
             )
 
 

@@ -101,7 +101,7 @@ GROUPED: list[tuple[Rule, str]] = [
     (replace(WHOLE, word="auto"), "trainer.devices"),
     (optional(WHOLE), "max_steps max_epochs patience edges_per_batch limits.labels max_frames"),
     (Rule(2, MANY, whole=True), "holes.n_steps"),
-    (WHOLE_OR_0, "seed retries n_relabelled num_workers rattles saddles.strains n_hops"),
+    (WHOLE_OR_0, "seed mesh_above retries n_relabelled num_workers rattles saddles.strains n_hops"),
     (Rule(0, 8, whole=True), "l_max"),
     (Rule(0, 10**15, whole=True), "data.memory"),
     (listed(Rule(1, 1000, whole=True), 3), "repeat"),
@@ -117,6 +117,7 @@ GROUPED: list[tuple[Rule, str]] = [
     (Rule(0, 20, open_low=True), "cutoff"),
     (Rule(0, 10), "skin"),
     (Rule(0, 10, open_low=True), "electrostatics.width"),
+    (Rule(0, 0.1, open_low=True), "electrostatics.tolerance"),
     (Rule(0, 100, open_low=True), "phonons.width defects.width"),
     (NOT_NEGATIVE, ("weight_decay skip_ps npt_ps equilibration_ps residence_ps min_uncertainty rmse_factor "
                    "min_candidates_per_label min_descriptor_distance scheduler.threshold smearing")),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -25,7 +25,7 @@ def shrunk(*choice: str) -> DictConfig:
         config.terms.network.n_hidden = 8
     elif choice[-1] in ("model/head=qeq", "model/head=qeq_dipoles", "model/head=split_charges"):
         # a learned width moves the split of the Ewald sum: its error stands alone here, beside no gradient of a network
-        OmegaConf.update(config, "terms.electrostatics.tolerance", 1e-9, force_add=True)
+        config.terms.electrostatics.tolerance = 1e-9
     return config
 
 

@@ -11,7 +11,7 @@ from mlip import keys, units
 from mlip.electrostatics.batch import RelaxationSettings, relax_batch, systems_of
 from mlip.electrostatics.functional import unconstrained
 from mlip.electrostatics.kernels import width_of_cutoff
-from mlip.electrostatics.parameters import formal_charge_table
+from mlip.electrostatics.parameters import check_not_all_zero, formal_charge_table
 from mlip.electrostatics.slab import positions_in_field
 from mlip.errors import InputError
 from mlip.nn.radial import bessel_basis
@@ -106,7 +106,9 @@ class BondCharges(nn.Module):
         self.tolerance, self.mesh_above, self.learn_formal_charges = tolerance, mesh_above, learn_formal_charges
         self.width = width_of_cutoff(cutoff, cutoff_error_eV_A)
         self.register_buffer("lookup", species_lookup(elements))
-        self.register_buffer("formal", formal_charge_table([chemical_symbols[z] for z in elements], formal_charges))
+        symbols = [chemical_symbols[z] for z in elements]
+        self.register_buffer("formal", formal_charge_table(symbols, formal_charges))
+        check_not_all_zero(symbols, self.formal)
         self.shift = SpeciesTable(elements, torch.zeros(len(elements), 1))
         self.shift.weight.requires_grad_(learn_formal_charges)
         self.transfer = ChargeTransfer(elements, int(statistics["n_features"]), cutoff, n_channels, n_basis)

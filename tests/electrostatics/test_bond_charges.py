@@ -206,3 +206,5 @@ def test_the_width_leaves_the_stated_force_at_the_cutoff():
         width_of_cutoff(5.0, 2.0)
     with pytest.raises(ValueError, match="at least 1"):
         bonds(dielectric=0.5)
+    with pytest.raises(ValueError, match="all 0: they would have no energy and learn nothing"):
+        bonds(formal_charges={"Li": 0, "O": 0, "Cl": 0})
