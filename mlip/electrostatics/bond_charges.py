@@ -22,11 +22,11 @@ from mlip.nn.species import SpeciesTable, species_lookup
 class ChargeTransfer(nn.Module):
     """Charge that flows along every edge from the neighbour to the centre, p_ij = -p_ji, [n_edges] e float64.
 
-    p_ij = f_c(r_ij) tanh[ sum_k R_k(r_ij) (a_ik b_jk - a_jk b_ik) / 50 ],  R_k = sum_n W_nk b_n(r_ij)
+    p_ij = f_c(r_ij) tanh[ sum_k R_k(r_ij) (a_ik b_jk - a_jk b_ik) / 500 ],  R_k = sum_n W_nk b_n(r_ij)
 
     So no bond transfers more than 1 e. a and b are a row per element plus a linear map of the invariant features. b
     starts at zero and a does not, so that training starts from no transfer with a gradient that does not vanish; the
-    fiftieth lets charges drift slowly from there.
+    factor lets charges drift slowly from there (0.02 e and more of an atom in a step of Muon is too fast).
     """
 
     def __init__(self, elements: list[int], n_features: int, cutoff: float, n_channels: int, n_basis: int):
@@ -52,7 +52,7 @@ class ChargeTransfer(nn.Module):
         n = giver.shape[1]
         exchange = here[:, :n] * there[:, n:] - there[:, :n] * here[:, n:]
         radial = bessel_basis(graph[keys.EDGE_DISTANCE].to(dtype), self.cutoff, self.n_basis) @ self.radial
-        transfer = torch.tanh(0.02 * (exchange * radial).sum(1)).to(torch.float64)
+        transfer = torch.tanh(0.002 * (exchange * radial).sum(1)).to(torch.float64)
         transfer = transfer * graph[keys.EDGE_ENVELOPE].to(torch.float64)
         if keys.CHARGE_GROUP in graph:
             group = graph[keys.CHARGE_GROUP]
@@ -125,7 +125,7 @@ class BondCharges(nn.Module):
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
         reference = self.formal.to(torch.float64)[species]
         if self.learn_formal_charges:
-            reference = reference + 0.3 * self.shift(species)[:, 0].to(torch.float64)
+            reference = reference + 0.1 * self.shift(species)[:, 0].to(torch.float64)
         reference = with_total(graph, reference)
         transfer = self.transfer(graph, species)
         centre, n_atoms = graph[keys.EDGE_INDEX][0], species.shape[0]
