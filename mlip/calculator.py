@@ -171,7 +171,7 @@ class ExportedCalculator(Calculator):
         if not structures:
             return []
         fresh = VerletList(self.verlet.cutoff, 0.0)
-        batch = self.evaluate(collate(one_set_of_keys([self.graph(atoms, fresh) for atoms in structures])))
+        batch = self.evaluate(collate([self.graph(atoms, fresh) for atoms in structures]))
         answered, first = [], 0
         for system, atoms in enumerate(structures):
             copy = atoms.copy()
@@ -207,9 +207,6 @@ class ExportedCalculator(Calculator):
         graph[keys.TOTAL_CHARGE] = torch.tensor([float(inputs[keys.TOTAL_CHARGE])], dtype=torch.float64)
         if keys.FIELD in inputs:
             graph[keys.FIELD] = torch.as_tensor(np.array(inputs[keys.FIELD], dtype=np.float64)).reshape(1, 3)
-        if keys.CHARGE_GROUP in inputs:
-            graph[keys.CHARGE_GROUP] = torch.as_tensor(np.array(inputs[keys.CHARGE_GROUP], dtype=np.int64))
-            graph[keys.GROUP_CHARGE] = torch.as_tensor(np.array(inputs[keys.GROUP_CHARGE], dtype=np.float64))
         return graph
 
     def check_structure(self, atoms: Atoms) -> None:
@@ -243,7 +240,7 @@ class ExportedCalculator(Calculator):
             raise InputError(
                 f"a total charge of {asked:g} e was asked for, and the charges of this model add up to "
                 f"{results[keys.CHARGES].sum():g} e for {atoms.get_chemical_formula()}: it holds formal charges fixed. Leave "
-                "total_charge out, or take a model whose charges adapt (model/head=qeq)"
+                "total_charge out, or take a model whose charges adapt (model/head=bond_charges, qeq)"
             )
 
 
@@ -298,22 +295,6 @@ def inputs_of(atoms: Atoms) -> dict:
 def same(one: dict, other: dict) -> bool:
     """Whether two requests are equal, arrays included."""
     return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
-
-
-def one_set_of_keys(graphs: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """The same optional inputs in every graph, so that they collate: zero field, one group per remaining system."""
-    if any(keys.FIELD in graph for graph in graphs):
-        for graph in graphs:
-            graph.setdefault(keys.FIELD, torch.zeros(1, 3, dtype=torch.float64))
-    if any(keys.CHARGE_GROUP in graph for graph in graphs):
-        first = 0
-        for graph in graphs:
-            if keys.CHARGE_GROUP not in graph:
-                graph[keys.CHARGE_GROUP] = torch.zeros_like(graph[keys.ATOMIC_NUMBERS])
-                graph[keys.GROUP_CHARGE] = graph[keys.TOTAL_CHARGE]
-            graph[keys.CHARGE_GROUP] = graph[keys.CHARGE_GROUP] + first
-            first += len(graph[keys.GROUP_CHARGE])
-    return graphs
 
 
 def per_structure(batch: dict[str, np.ndarray], atoms: Atoms, system: int, rows: slice) -> dict:
