@@ -31,6 +31,7 @@ class FormalCharges(nn.Module):
     mesh_above      atoms from which the particle mesh is taken (below, it is slower)
     """
 
+    local: Final[bool] = False
     dipoles: Final[bool]
     lookup: Tensor
     formal: Tensor
@@ -91,6 +92,7 @@ class EquilibratedCharges(nn.Module):
     chemical_potential. With groups, chemical_potential is for charge shared by the groups in proportion to atoms.
     """
 
+    local: Final[bool] = False
     dipoles: Final[bool]
     lookup: Tensor
 
