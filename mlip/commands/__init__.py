@@ -12,6 +12,8 @@ VERBS = {  # words without '=' stand for these keys, in their order; the last ma
     "label": ["input", "output"],
     "sample": ["structure..."],
     "data check": ["data.files..."],
+    "lammps build": [],
+    "lammps input": ["model", "structure"],
 }
 
 

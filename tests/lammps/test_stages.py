@@ -2,22 +2,17 @@
 
 from functools import partial
 
-import contract
 import numpy as np
 import pytest
 import torch
-from morse import morse_potential
+from small import crystal, potential_of
+from torch import nn
 
 from mlip import keys
 from mlip.data.graph import to_graph
 from mlip.electrostatics import EquilibratedCharges, FormalCharges, SplitCharges
 from mlip.export import arguments, export, load
-from mlip.models.potential import Potential
-from mlip.models.repulsion import ZBL
-from mlip.models.spherical import NetworkEnergy, SphericalNetwork
-from mlip.models.wall import Wall
 
-NETWORK = partial(SphericalNetwork, cutoff=4.0, n_channels=4, l_max=2, n_basis=4, n_species=3)
 HEADS = {
     "none": None,
     "formal_charges": FormalCharges,
@@ -27,20 +22,9 @@ HEADS = {
 }
 
 
-def potential_of(head=None, n_layers: int = 2) -> Potential:
-    """A small potential with off-zero parameters."""
-    torch.manual_seed(0)
-    terms = {"network": partial(NetworkEnergy, n_hidden=4), "repulsion": ZBL, "wall": Wall, "electrostatics": head}
-    potential = Potential(partial(NETWORK, n_layers=n_layers), terms, contract.STATISTICS).double()
-    with torch.no_grad():
-        for parameter in potential.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return potential
-
-
 def exported(potential, path):
     """The file's scripted module and its metadata."""
-    graph = to_graph(contract.crystal(), potential.cutoff, potential.levels)
+    graph = to_graph(crystal(), potential.cutoff, potential.levels)
     export(potential, path / "model.pt", {}, [graph], level=potential.levels[0])
     model, metadata = load(path / "model.pt")
     return model.module, metadata
@@ -107,7 +91,7 @@ def test_stages_shared_by_processes_are_the_whole(tmp_path, head):
     module, metadata = exported(potential, tmp_path)
     owner = np.random.default_rng(1).permutation(np.arange(8) % 3)
     for length in (5.2, 3.4):  # inside the data, and beyond, where limits and walls act
-        atoms = contract.crystal(length=length)
+        atoms = crystal(length=length)
         graph = to_graph(atoms, potential.cutoff, potential.levels)
         whole = module(*arguments(graph))
         results = in_stages(module, graph, owner, metadata["stages"]["n_layers"], head != "none")
@@ -123,7 +107,7 @@ def test_stages_shared_by_processes_are_the_whole(tmp_path, head):
 def test_three_layers_exchange_twice(tmp_path):
     potential = potential_of(n_layers=3)
     module, metadata = exported(potential, tmp_path)
-    graph = to_graph(contract.crystal(), potential.cutoff, potential.levels)
+    graph = to_graph(crystal(), potential.cutoff, potential.levels)
     assert metadata["stages"]["n_layers"] == 3 and metadata["stages"]["n_channels"] == 4
     results = in_stages(module, graph, np.arange(8) % 2, 3, False)
     torch.testing.assert_close(results[keys.FORCES], module(*arguments(graph))[keys.FORCES], rtol=0, atol=1e-10)
@@ -135,9 +119,22 @@ def test_the_file_says_what_another_code_must_sum(tmp_path):
     assert metadata["stages"]["fixed"] == {"charges": {"Li": 1.0, "O": -2.0, "Cl": -1.0}, "width": 1.1}
 
 
+class OneStep(nn.Module):
+    """A network without stages."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, graph: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return self.network(graph)
+
+
 def test_a_potential_that_cannot_be_split_says_why(tmp_path):
     _, metadata = exported(potential_of(SplitCharges), tmp_path)
     assert "electrostatics (SplitCharges)" in metadata["stages"]["refused"]
-    graph = to_graph(contract.crystal(), 4.0)
-    morse = export(morse_potential((3, 8, 17)), tmp_path / "morse.pt", {}, [graph])
-    assert "NoNetwork" in morse["stages"]["refused"]
+    potential = potential_of()
+    potential.network = OneStep(potential.network)
+    graph = to_graph(crystal(), potential.cutoff, potential.levels)
+    metadata = export(potential, tmp_path / "model.pt", {}, [graph], level="pbe")
+    assert "OneStep" in metadata["stages"]["refused"]
