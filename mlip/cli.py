@@ -27,7 +27,7 @@ OURS = (
     "mlip: this is a defect of mlip, not of your input. Please send the traceback below, the command and the config "
     "(folder/config.yaml) to the issue tracker"
 )
-CONTINUED = ("train", "sample", "md", "label", "evaluate")  # verbs that keep what is done
+CONTINUED = ("train", "sample", "distill", "md", "label", "evaluate")  # verbs that keep what is done
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, ulimit -f
 NOT_SHIPPED = ". This data set is not ours to ship: put shared/ beside the checkout, or its path into MLIP_SHARED"
 
@@ -113,6 +113,7 @@ def dispatch(words: list[str], group: str | None, multirun: bool, config_dir: Pa
         if verb not in (
             "train",
             "sample",
+            "distill",
         ):  # there `model` is a file; Hydra would look for it in the group configs/model
             fixed |= dict(word.split("=", 1) for word in job if word.startswith("model="))
             job = [word for word in job if not word.startswith("model=")]

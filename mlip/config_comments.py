@@ -64,7 +64,11 @@ def read_config(path: Path) -> Config:
             name, _, value = text.strip().partition(":")
             parents.append((indent, name))
             if parents[0][1] == "defaults":
-                choices += [Key(entry.strip(), "", "") for entry in value.strip(" []").split(",") if value.strip()]
+                choices += [
+                    Key(entry.strip(" /").removesuffix("@_here_"), "", "")
+                    for entry in value.strip(" []").split(",")
+                    if value.strip()
+                ]
             elif name not in HIDDEN:
                 dotted = ".".join(parent for _, parent in parents)
                 keys.append(Key(dotted, value.strip(), " ".join([*above, comment]).strip()))

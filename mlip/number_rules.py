@@ -95,33 +95,35 @@ def table(rule: Rule) -> Rule:
 GROUPED: list[tuple[Rule, str]] = [
     (WHOLE, ("steps frame_every thermo_every state_every guard.every log_every validate_every checkpoint_every keep_best "
             "accumulate batch_size n_channels n_layers n_basis n_species n_hidden n_frames n_draws n_initial per_round "
-            "members max_hops n_images proposers.md.frames proposers.check.frames neighbours rounds n_volumes n_replicas "
+            "members max_hops n_images proposers.md.frames proposers.check.frames distillation.frames "
+            "distorted.structures neighbours rounds n_volumes n_replicas "
             "max_iterations disordered.n atoms.times cores_per_worker cpus_per_node workers_per_node init_blocks "
             "init_cpu max_blocks max_cpu nodes_per_block")),
     (replace(WHOLE, word="auto"), "trainer.devices"),
     (optional(WHOLE), "max_steps max_epochs patience edges_per_batch limits.labels max_frames"),
     (Rule(2, MANY, whole=True), "holes.n_steps"),
-    (WHOLE_OR_0, "seed retries n_relabelled num_workers rattles saddles.strains n_hops"),
+    (WHOLE_OR_0, "seed mesh_above retries n_relabelled num_workers rattles saddles.strains n_hops"),
     (Rule(0, 8, whole=True), "l_max"),
     (Rule(0, 10**15, whole=True), "data.memory"),
     (listed(Rule(1, 1000, whole=True), 3), "repeat"),
     (listed(Rule(1, 1000, whole=True)), "barrier_repeats"),
     (POSITIVE, ("lr timestep_fs damping_fs pressure_damping_fs frame_interval_fs production_ps time_ps "
-               "checkpoint_minutes temperature_K extrapolate_to_K hardness hardness_floor "
+               "checkpoint_minutes temperature_K extrapolate_to_K hardness hardness_floor cutoff_error_eV_A "
                "polarizability width_floor radius_scale stiffness fmax max_length_A hop_length_A max_barrier_eV "
                "barrier_sigma_eV barrier_change_eV saddle_error_eV scale engine.cutoff")),
     (optional(POSITIVE), ("max_seconds initial_temperature_K kpoint_density gradient_clip max_temperature_K max_force_eV_A "
                           "max_force_sigma_eV_A")),
-    (listed(POSITIVE), "temperatures_K usual_temperatures_K factors"),
+    (listed(POSITIVE), "temperatures_K usual_temperatures_K factors distillation.volumes"),
     (table(POSITIVE), "masses convergence"),
     (Rule(0, 20, open_low=True), "cutoff"),
     (Rule(0, 10), "skin"),
     (Rule(0, 10, open_low=True), "electrostatics.width"),
+    (Rule(0, 0.1, open_low=True), "electrostatics.tolerance"),
     (Rule(0, 100, open_low=True), "phonons.width defects.width"),
-    (NOT_NEGATIVE, ("weight_decay skip_ps npt_ps equilibration_ps residence_ps min_uncertainty rmse_factor "
+    (NOT_NEGATIVE, ("weight_decay l2_sp skip_ps npt_ps equilibration_ps residence_ps min_uncertainty rmse_factor "
                    "min_candidates_per_label min_descriptor_distance scheduler.threshold smearing")),
     (optional(NOT_NEGATIVE), "max_fall_eV min_distance_A"),
-    (Rule(1), "upper_factor"),
+    (Rule(1), "upper_factor electrostatics.dielectric"),
     (table(NOT_NEGATIVE), "loss.weights element_weights"),
     (FRACTION, "second_stage uncertain_fraction final"),
     (BELOW_1, "ema_decay momentum warmup"),
@@ -131,7 +133,8 @@ GROUPED: list[tuple[Rule, str]] = [
     (listed(Rule(-1, 1)), "progress"),
     (listed(Rule(0, 0.2, open_low=True)), "elastic.strains"),
     (SIGNED, "pressure_GPa order"),
-    (optional(CHARGE), "charge"),
+    (optional(CHARGE), "charge total_charge"),
+    (optional(listed(SIGNED, 3)), "field_V_per_A"),
     (table(CHARGE), "formal_charges disordered.charges"),
     (table(SIGNED), "shells"),
     (PAIR, "at_most at_least size_at_most"),
@@ -139,7 +142,17 @@ GROUPED: list[tuple[Rule, str]] = [
 RULES: dict[str, Rule | None] = {name: rule for rule, names in GROUPED for name in names.split()}
 RULES["split.validation"] = RULES["split.test"] = None  # a fraction, a number of frames or config_types: `check_split`
 
-SWITCHES = {"overwrite", "remove_net_force", "isotropic", "dipoles", "amsgrad", "warm_start"}  # true or false
+SWITCHES = {
+    "overwrite",
+    "learn_formal_charges",
+    "polar",
+    "remove_net_force",
+    "isotropic",
+    "dipoles",
+    "amsgrad",
+    "warm_start",
+    "progress_bar",
+}  # true or false
 
 
 def rule_of(key: str) -> Rule | None:

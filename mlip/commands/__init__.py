@@ -10,6 +10,7 @@ VERBS = {  # words without '=' stand for these keys, in their order; the last ma
     "evaluate": ["model", "structure"],
     "report": ["folder"],
     "label": ["input", "output"],
+    "distill": ["structure..."],
     "sample": ["structure..."],
     "data check": ["data.files..."],
     "lammps build": [],

@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 import mlip
-from mlip.commands.train import train
+from mlip.commands.distill import check_symbols, student
+from mlip.commands.train import TRAINING_KEYS, train
 from mlip.config import make
 from mlip.data.structures import read
 from mlip.errors import InputError
@@ -18,41 +19,18 @@ from mlip.sampling.store import SamplingStore
 from mlip.training.export_uncertainty import export_with_uncertainty
 from mlip.training.run import Run
 
-TRAINING_KEYS = (
-    "seed",
-    "dtype",
-    "ema_decay",
-    "log_every",
-    "max_fall_eV",
-    "data",
-    "model",
-    "loss",
-    "optimizer",
-    "scheduler",
-    "trainer",
-)
 # how long, where and how fast: a sampling may be continued with others
 NOT_HASHED = ("name", "folder", "overwrite", "limits", "execution", "retries", "device", "experiment", "max_fall_eV")
+OF_TEACHERS = ("teacher", "distillation")  # without a teacher they decide nothing
 
 
 def sample(cfg: DictConfig) -> int:
     """Select, label and learn structures until the barriers of ion hops have converged."""
     starts = read(OmegaConf.to_container(cfg)["structure"])
     check_symbols(cfg, starts)  # before the first label, and before anything is written
-    result = sampling_loop(cfg).run(starts)
+    result = (sampling_loop(cfg) if cfg.teacher is None else taught_loop(cfg, starts)).run(starts)
     Console().print(f"{cfg.folder}/history.html, {cfg.folder}/labelled.xyz, the model: {result.model}", markup=False)
     return int(not result.converged)
-
-
-def check_symbols(cfg: DictConfig, starts: Sequence[Atoms]) -> None:
-    """Raise InputError for a mobile ion or framework that the structures to start from do not have."""
-    present = sorted({symbol for atoms in starts for symbol in atoms.symbols})
-    for name, symbols in (("mobile", [cfg.mobile] if cfg.mobile else []), ("framework", cfg.framework or [])):
-        for symbol in symbols:
-            if symbol not in present:
-                raise InputError(
-                    f"{name}={symbol}: no {symbol} in the structures to start from; they have {', '.join(present)}"
-                )
 
 
 def sampling_loop(cfg: DictConfig) -> SamplingLoop:
@@ -62,16 +40,37 @@ def sampling_loop(cfg: DictConfig) -> SamplingLoop:
         raise InputError(
             "mlip sample needs mobile, the symbol of the ions that hop: mobile=Li, or material=oxide, sulfide, halide"
         )
+    not_hashed = NOT_HASHED if config["teacher"] else (*NOT_HASHED, *OF_TEACHERS)
     return SamplingLoop(
         LoopSettings(**{name: config[name] for name in LoopSettings.__dataclass_fields__}),
         make(cfg.sampler), make(cfg.engine),
-        Models(partial(train_round, config), partial(load, device=cfg.device), partial(load_with_uncertainty, device=cfg.device)),
-        SamplingStore(cfg.folder, {key: value for key, value in config.items() if key not in NOT_HASHED}),
+        Models(partial(train_round, config), partial(load, device=cfg.device), partial(load_with_uncertainty, device=cfg.device),
+               partial(adopt, config)),
+        SamplingStore(cfg.folder, {key: value for key, value in config.items() if key not in not_hashed}),
         limits=make(cfg.limits), execution=make(cfg.execution),
         initial=read(config["data"]["files"]) if config["data"]["files"] else (),
         hold_out=read(config["hold_out"]) if config["hold_out"] else (),
         checkpoint=Path(cfg.checkpoint) if cfg.checkpoint else None,
     )  # fmt: skip
+
+
+def taught_loop(cfg: DictConfig, starts: Sequence[Atoms]) -> SamplingLoop:
+    """The loop of a config whose rounds start from the student of a teacher, in FOLDER/teacher; the student is made first."""
+    if cfg.checkpoint:
+        raise InputError("rounds start either from a checkpoint or from the student of a teacher: give one of both")
+    folder = Path(cfg.folder) / "teacher"
+    rounds = cfg.copy()
+    rounds.checkpoint = str(folder / "student")
+    loop = sampling_loop(rounds)  # what is wrong with the settings is said before the teacher works
+    config = OmegaConf.to_container(cfg, resolve=True)
+    with loop.store.lock():
+        student(
+            cfg,
+            folder,
+            starts,
+            {key: config[key] for key in (*TRAINING_KEYS, "teacher", "distillation", "mobile", "framework")},
+        )
+    return loop
 
 
 def load(folder: Path, device: str):
@@ -119,6 +118,15 @@ def train_round(config: dict, training: Path, validation: Path, folder: Path, pr
     export_with_uncertainty(
         [Run(run) for run in runs], folder / "model.pt", config["n_draws"], max_fall_eV=config["max_fall_eV"]
     )
+
+
+def adopt(config: dict, checkpoint: Path, folder: Path) -> None:
+    """Writes folder/model.pt, a trained run with the uncertainty of its last layer, and folder/member0/model.pt without."""
+    run = Run(checkpoint) if checkpoint.is_dir() else Run(checkpoint.parent.parent, checkpoint)
+    for path, export in ((folder / "member0" / "model.pt", run.export),
+                         (folder / "model.pt", partial(export_with_uncertainty, [run], n_draws=config["n_draws"]))):  # fmt: skip
+        if not path.exists():
+            export(path=path, max_fall_eV=config["max_fall_eV"])
 
 
 def checkpoint_of(previous: Path | None, member: int) -> str | None:

@@ -18,9 +18,25 @@ from mlip.files import lock
 from mlip.sampling import ranking
 from mlip.training.finetune import fine_tune, with_fitted_atomic_energies
 from mlip.training.module import TrainingModule
+from mlip.training.pair_start import with_pair_start
 from mlip.training.run import Run
 from mlip.training.run_folder import check_run_folder, check_same_data, move_aside, write_run_inputs
 from mlip.training.total_charges import check_total_charges
+
+TRAINING_KEYS = (  # of a config that trains several potentials
+    "seed",
+    "dtype",
+    "ema_decay",
+    "l2_sp",
+    "log_every",
+    "max_fall_eV",
+    "data",
+    "model",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "trainer",
+)
 
 
 def train(cfg: DictConfig) -> None:
@@ -57,6 +73,7 @@ def untrained(cfg: DictConfig, config: dict, data: DataModule) -> tuple[nn.Modul
     if cfg.checkpoint:
         potential, statistics = fine_tune(cfg.checkpoint, make_potential, statistics, batches)
     else:
+        statistics = with_pair_start(make_potential, statistics, batches)
         potential, statistics = with_fitted_atomic_energies(make_potential, statistics, batches)
     check_total_charges(potential, data.sets.values())
     return potential, statistics
@@ -67,6 +84,7 @@ def fit(cfg: DictConfig, config: dict, folder: Path, data: DataModule, potential
     module = TrainingModule(
         potential.to(getattr(torch, cfg.dtype)), make(cfg.loss), make(cfg.optimizer), make(cfg.scheduler),
         ema_decay=cfg.ema_decay, statistics=statistics, config=config, config_types=data.config_types, log_every=cfg.log_every,
+        l2_sp=cfg.l2_sp if cfg.checkpoint else 0.0,
     )  # fmt: skip
     make(cfg.trainer)(module, data, folder, resume=True)
     if is_first_process():

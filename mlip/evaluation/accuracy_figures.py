@@ -27,7 +27,10 @@ def plot_accuracy(data: Mapping) -> dict[str, Figure]:
 
 
 def plot_parity(pairs: dict) -> Figure:
-    """Prediction against label, one panel per quantity; below it the error, which parity hides."""
+    """Prediction against label, one panel per quantity; below it the error, which parity hides.
+
+    Dashed, of forces: the slope through zero, sum F_p F / sum F^2. Below 1 the energy surface is too soft.
+    """
     figure = Figure(figsize=(3.0 * len(pairs), 4.2), layout="constrained")
     panels = figure.subplots(2, len(pairs), squeeze=False, sharex="col", height_ratios=(2, 1))
     for (above, below), (name, pair) in zip(panels.T, pairs.items(), strict=True):
@@ -35,6 +38,10 @@ def plot_parity(pairs: dict) -> Figure:
         ends = [min(label.min(), predicted.min()), max(label.max(), predicted.max())]
         above.plot(ends, ends, color="0.6", linewidth=1)
         above.plot(label, predicted, ".", markersize=2, color=BLUE, rasterized=True)
+        if name == "force" and label.any():
+            slope = float(label @ predicted / (label @ label))
+            above.plot(ends, slope * np.array(ends), "--", color=ORANGE, linewidth=1, label=f"slope {slope:.3f}")
+            above.legend(frameon=False, fontsize=8, loc="upper left")
         below.axhline(0, color="0.6", linewidth=1)
         below.plot(label, predicted - label, ".", markersize=2, color=BLUE, rasterized=True)
         quantity, unit = UNITS[name].split(" (")

@@ -1,12 +1,14 @@
 """Structures for a first model without labels: starts rattled, strained, compressed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 
 from mlip.errors import InputError
 from mlip.sampling.candidate import Candidate
+from mlip.sampling.context import Proposal, SamplingContext
 from mlip.transitions.perturbations import compressed, displaced, rattled, strained, without_overlaps
 
 WIDTHS = (0.03, 0.06, 0.1, 0.15)  # Å per axis: 100 to 1500 K in a typical solid
@@ -38,3 +40,13 @@ def initial_structures(starts: Sequence[Atoms], n: int, seed: int) -> list[Candi
                 f"atoms overlap in nearly every structure around the starts ({starts[0].symbols}): look at them"
             )
     return out[:n]
+
+
+@dataclass(frozen=True)
+class DistortedStarts:
+    """Proposer of the structures of `initial_structures`, of kind start."""
+
+    structures: int
+
+    def propose(self, context: SamplingContext) -> Proposal:
+        return Proposal(initial_structures(context.starts, self.structures, context.seed))

@@ -11,12 +11,13 @@ from mlip.data.structures import write
 from mlip.errors import InputError
 from mlip.labelling.execution import in_process
 from mlip.sampling.candidate import Candidate, bare, count_by_kind
-from mlip.sampling.context import HopCatalogue, PathRecord, Proposal, Sampler, SamplingContext
+from mlip.sampling.context import HopCatalogue, Proposal, Sampler, SamplingContext
 from mlip.sampling.convergence import Limits, criteria, decide
 from mlip.sampling.errors import hold_out_errors, labelled_barriers, saddle_errors, unlabelled_pairs, validation_errors
 from mlip.sampling.history import write_history
 from mlip.sampling.initial_structures import initial_structures
 from mlip.sampling.labels import label_round, validation_indices
+from mlip.sampling.propose import propose
 from mlip.sampling.select import descriptors, elements_of, select
 from mlip.sampling.store import RoundRecord, SamplingStore
 from mlip.sampling.uncertainty import UncertaintyCounts, count_uncertain, in_window, score
@@ -29,7 +30,7 @@ class LoopSettings:
     mobile      symbol of the ions that hop;  framework  symbols of the frame of reference; None: all but the mobile one
     per_round   labels of a round;  n_initial  labels before the first model, without initial labelled structures
     validation  share of the labels that validates and is not trained on
-    warm_start  each model starts from the one before; False from random weights
+    warm_start  each model starts from the checkpoint, or without one from the model before; False from random weights
     min_descriptor_distance  structures nearer than this in descriptor space are not labelled twice (see select)
     n_relabelled  old structures that are labelled again in every round
     retries     of a label, after a crash
@@ -55,11 +56,14 @@ class Models:
            it restarts, or does nothing if it is finished
     load   load(folder) -> calculator, for dynamics and paths
     load_with_uncertainty  the same with energy_sigma and force_sigma, for scores; None: load's calculator has them
+    adopt  adopt(checkpoint, folder): puts the model of a checkpoint into a folder, from which both load it; called again it
+           does nothing
     """
 
     train: Callable[[Path, Path, Path, Path | None], None]
     load: Callable[[Path], object]
     load_with_uncertainty: Callable[[Path], object] | None = None
+    adopt: Callable[[Path, Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class SamplingLoop:
     """One sampling, new or continued.
 
     initial   labelled structures to begin with;  hold_out  labelled ones for the history, never trained on
-    checkpoint  run that the first model starts from
+    checkpoint  run that all models start from, such as the student of a teacher; without initial structures it is the first
     """
 
     settings: LoopSettings
@@ -114,21 +118,24 @@ class SamplingLoop:
     # ---------------------------------------------------------------- rounds
 
     def begin(self, starts: list[Atoms]) -> RoundRecord:
-        """Round 0: labels without a model, and the first model."""
+        """Round 0: labels without a model, and the first model; or the checkpoint, without a label."""
 
         def label() -> list[Atoms]:
-            if self.initial:
+            if self.initial or self.checkpoint is not None:
                 return list(self.initial)
             n = min(self.settings.n_initial, self.limits.labels or self.settings.n_initial)
             made = [candidate.to_atoms() for candidate in initial_structures(starts, n, self.settings.seed)]
             return self.label(0, made, [])
 
         labelled = self.store.structures(0, "labelled", label)
-        if not self.initial and not labelled:
+        if self.checkpoint is None and not labelled:
             raise InputError(
                 "no initial structure has a label, so there is no first model; look into labels/failures.jsonl"
             )
-        self.fit(0)
+        if labelled:
+            self.fit(0)
+        else:
+            self.models.adopt(self.checkpoint, self.model(0))
         return self.store.record(0, lambda: self.record(0, labelled, []))
 
     def round(self, number: int, starts: list[Atoms]) -> RoundRecord:
@@ -165,32 +172,10 @@ class SamplingLoop:
 
     def propose(self, number: int, starts: list[Atoms], calculator, uncertainty) -> Proposal:
         """Candidates, paths and remarks of all proposers; each proposer is a stage."""
-        store, out = self.store, Proposal()
-        hops = self.catalogue(number - 1)
-        for name, proposer in self.sampler.proposers.items():
-            if proposer is None:  # removed on the command line
-                continue
-            if not store.has(number, f"paths_{name}"):
-                seed = 1000 * self.settings.seed + number
-                context = SamplingContext(calculator, uncertainty, starts, self.settings.mobile, self.settings.framework, hops,
-                                          store.round_folder(number), seed)  # fmt: skip
-                self._write_proposal(number, name, proposer.propose(context), hops)
-            out.candidates += map(Candidate.from_atoms, store.read_structures(number, f"proposed_{name}"))
-            hops = HopCatalogue.from_atoms(store.read_structures(number, f"hops_{name}"))
-            content = store.read_content(number, f"paths_{name}")
-            out.notes += content["notes"]
-            if content["paths"] is not None:
-                out.paths = [*(out.paths or []), *(PathRecord(**path) for path in content["paths"])]
-        store.structures(number, "hops", hops.to_atoms)
-        return out
-
-    def _write_proposal(self, number: int, name: str, proposal: Proposal, hops: HopCatalogue) -> None:
-        paths = None if proposal.paths is None else [asdict(path) for path in proposal.paths]
-        self.store.structures(
-            number, f"proposed_{name}", lambda: [candidate.to_atoms() for candidate in proposal.candidates]
-        )
-        self.store.structures(number, f"hops_{name}", hops.to_atoms)
-        self.store.content(number, f"paths_{name}", lambda: {"paths": paths, "notes": proposal.notes})
+        settings = self.settings
+        context = SamplingContext(calculator, uncertainty, starts, settings.mobile, settings.framework, self.catalogue(number - 1),
+                                  self.store.round_folder(number), 1000 * settings.seed + number)  # fmt: skip
+        return propose(self.store, number, self.sampler.proposers, context)
 
     def score(
         self, number: int, candidates: list[Candidate], calculator
@@ -260,7 +245,7 @@ class SamplingLoop:
         folder = self.store.round_folder(number)
         for stage in ("train", "validation"):
             self.store.structures(number, stage, lambda stage=stage: self.subset(number, stage == "validation"))
-        previous = self.model(number - 1) if number else self.checkpoint
+        previous = self.checkpoint or (self.model(number - 1) if number else None)
 
         def train() -> dict:
             self.models.train(folder / "train.xyz", folder / "validation.xyz", self.model(number),

@@ -31,6 +31,7 @@ class Dynamics:
     steps           of each run, timestep_fs long; a frame every frame_every: 20-50 fs resolve an ion between its sites
     skip_ps         of every run, for equilibration
     ensemble        ensemble(temperature_K) of mlip.md.ensemble
+    progress_bar    one for each run
     A run stopped by the guard ends there; the frames before are kept.
     """
 
@@ -41,6 +42,7 @@ class Dynamics:
     skip_ps: float = 0.5
     ensemble: Callable = Bussi
     guard: Guard | None = None
+    progress_bar: bool = False
 
     def __post_init__(self):
         if not self.temperatures_K or min(self.temperatures_K) <= 0:
@@ -69,7 +71,7 @@ class Dynamics:
                 # equipartition: start at 2 T, half becomes potential energy
                 run(atoms, calculator, folder, self.ensemble(temperature), self.steps, self.timestep_fs, seed=seed,
                     initial_temperature_K=2 * temperature, guard=self.guard, frame_every=self.frame_every,
-                    thermo_every=self.frame_every, state_every=10 * self.frame_every, progress=False)  # fmt: skip
+                    thermo_every=self.frame_every, state_every=10 * self.frame_every, progress=self.progress_bar)  # fmt: skip
         skipped = int(self.skip_ps * 1000 / self.interval_fs)
         path = folder / "trajectory.traj"
         return ase.io.read(path, f"{skipped}:") if path.stat().st_size else []

@@ -6,6 +6,7 @@ There a potential decides conductivity, and dynamics rarely goes.
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from ase import Atoms
@@ -18,6 +19,7 @@ from mlip.sampling.candidate import Candidate, bare
 from mlip.sampling.context import KnownHop, PathRecord, Proposal, SamplingContext
 from mlip.transitions.dimer import dimer
 from mlip.transitions.endpoints import Endpoints, empty_site_hops
+from mlip.transitions.in_step import in_step
 from mlip.transitions.neb import Path, neb
 from mlip.transitions.paths import displacements, in_order_of
 from mlip.transitions.perturbations import along_modes, rattled, strained, without_overlaps
@@ -170,12 +172,15 @@ class RelaxedHop:
 def relaxed_hops(
     context: SamplingContext, out: Proposal, settings: TransitionStates | WholePaths
 ) -> Iterator[tuple[KnownHop, RelaxedHop]]:
-    """The shortest hops, relaxed; path records and reasons for omissions are added to `out`."""
-    for hop in context.hops.shortest(settings.max_hops):
-        try:
-            relaxed = relax_hop(hop, context.calculator, settings.n_images, settings.fmax, settings.steps)
-        except ValueError as error:
-            out.notes.append(f"{hop.name}: no path: {error}")
+    """The shortest hops, relaxed all at once; path records and reasons for omissions are added to `out`."""
+    hops = context.hops.shortest(settings.max_hops)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # ends not relaxed, dips: they are in the record of the path
+        found = in_step(partial(relax_hop, n_images=settings.n_images, fmax=settings.fmax, steps=settings.steps), hops,
+                        context.calculator)  # fmt: skip
+    for hop, relaxed in zip(hops, found, strict=True):
+        if isinstance(relaxed, ValueError):
+            out.notes.append(f"{hop.name}: no path: {relaxed}")
             continue
         out.paths.append(path_record(hop, relaxed, context.uncertainty, settings.max_barrier_eV))
         if relaxed.barrier > settings.max_barrier_eV:
@@ -195,17 +200,8 @@ def relax_hop(hop: KnownHop, calculator, n_images: int, fmax: float, steps: int)
     Raises ValueError if the ends relax to one minimum, or the model refuses a structure on the path.
     """
     start, end = quench_ends(hop.start, hop.end, calculator, fmax=fmax / 2, steps=steps)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # ends not relaxed, dips: they are in the record of the path
-        path = neb(
-            start,
-            end,
-            calculator,
-            n_images=n_images,
-            fmax=fmax,
-            steps=steps,
-            images=former_band(hop, start, end, n_images),
-        )
+    former = former_band(hop, start, end, n_images)
+    path = neb(start, end, calculator, n_images=n_images, fmax=fmax, steps=steps, images=former)
     saddle, tangent, by_dimer = path.saddle, path.tangent, False
     if not path.converged and 0 < path.saddle_index < len(path.images) - 1:
         climb = dimer(path.saddle, calculator, tangent, fmax=fmax, steps=steps)

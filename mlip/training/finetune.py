@@ -12,6 +12,8 @@ from mlip.data.statistics import fit_atomic_energies
 from mlip.errors import InputError
 from mlip.training.checkpoint import averaged_weights, read_run
 
+OTHER_ZERO = 0.02  # eV/atom between labels and old weights, on average: energies are counted from another zero
+
 
 def fine_tune(
     path: str | Path,
@@ -25,9 +27,10 @@ def fine_tune(
     build       build(statistics) -> untrained potential of the same config
     statistics  of the new data, made with those of the old run (`DataModule(statistics=...)`): old elements and
                 levels keep their place, new ones are added
-    batches     of the new training set: a level of theory that the old run did not know gets its energy shifts from
-                what the old weights leave unexplained, at most of `max_structures` structures. A fit to total
-                energies would count binding energies twice, and the first steps would destroy what was learned.
+    batches     of the new training set: a level of theory that the old run did not know, or whose labels lie more than
+                OTHER_ZERO beside the old weights (another code, a teacher), gets its energy shifts from what the old
+                weights leave unexplained, at most of `max_structures` structures. A fit to total energies would count
+                binding energies twice, and the first steps would destroy what was learned.
     Raises ValueError when elements are missing or the networks differ.
     """
     checkpoint = read_run(path)
@@ -43,12 +46,20 @@ def fine_tune(
             f"Give model.network.cutoff={cutoff}"
         )
     potential = copy_weights(weights, old["elements"], potential)
-    new_levels = [i for i, level in enumerate(statistics["levels"]) if level not in old["levels"]]
-    if not new_levels:
+    every = range(len(statistics["levels"]))
+    compositions, residuals, levels = unexplained(potential, statistics["elements"], batches, every, max_structures)
+    other = [i for i in every if statistics["levels"][i] not in old["levels"]
+             or mean_size(residuals[levels == i] / compositions[levels == i].sum(axis=1)) > OTHER_ZERO]  # fmt: skip
+    if not other:
         return potential, statistics
-    found = unexplained(potential, statistics["elements"], batches, new_levels, max_structures)
-    statistics = {**statistics, "atomic_energies": shifted(statistics["atomic_energies"], new_levels, *found)}
+    table = shifted(statistics["atomic_energies"], other, compositions, residuals, levels)
+    statistics = {**statistics, "atomic_energies": table}
     return copy_weights(weights, old["elements"], build(statistics)), statistics
+
+
+def mean_size(residuals: np.ndarray) -> float:
+    """|mean| of residuals [n]; 0 if there are none."""
+    return float(abs(residuals.mean())) if len(residuals) else 0.0
 
 
 def with_fitted_atomic_energies(

@@ -30,6 +30,8 @@ class TrainingModule(pl.LightningModule):
     config        resolved, plain: both stay in the checkpoint, so that the potential can be rebuilt from it alone
     config_types  names that graph["config_type"] indexes
     log_every     steps between two entries in the loggers; validations always write one
+    l2_sp         weights decay towards those of `potential` as it is given, by the learning rate times this at every step
+                  (L2-SP, arXiv:1802.01483); 0 lets them go
     """
 
     def __init__(
@@ -43,9 +45,12 @@ class TrainingModule(pl.LightningModule):
         config: dict,
         config_types: Sequence[str] = ("default",),
         log_every: int = 50,
+        l2_sp: float = 0.0,
     ):
         super().__init__()
         self.potential = potential
+        self.l2_sp = l2_sp
+        self._start = [parameter.detach().clone() for parameter in potential.parameters()] if l2_sp else []
         self.average = WeightAverage(potential, ema_decay)
         self.loss, self.make_optimizer, self.schedule = loss, optimizer, schedule
         self.statistics, self.config, self.config_types = statistics, config, list(config_types)
@@ -130,9 +135,17 @@ class TrainingModule(pl.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         optimizer.step(closure=optimizer_closure)
+        self.pull_to_start(optimizer.param_groups[0]["lr"])
         self.average.update(self.potential)
         self.budget.steps += 1
         self.budget.epochs = self.trainer.train_dataloader.epochs
+
+    @torch.no_grad()
+    def pull_to_start(self, lr: float) -> None:
+        """theta <- theta - lr l2_sp (theta - theta_start)."""
+        if self.l2_sp:
+            for parameter, start in zip(self.potential.parameters(), self._start, strict=True):
+                parameter.lerp_(start.to(parameter), min(1.0, lr * self.l2_sp))
 
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
         if self.budget.progress >= 1:
@@ -163,10 +176,19 @@ class TrainingModule(pl.LightningModule):
         )
         self.log("val_loss", val_loss, logger=False, sync_dist=True)  # for early stopping
 
+    def training_sums(self) -> dict[str, float]:
+        """Training loss and parts since the last validation, and the steps: sums, mean over processes."""
+        if not self._sums:
+            return {}
+        values = torch.stack([torch.as_tensor(v, dtype=torch.float64, device=self.device) for v in self._sums.values()])
+        values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        return dict(zip(self._sums, values.tolist(), strict=True))
+
     def training_row(self) -> dict[str, float]:
         """Where the training stands, and the mean training loss and parts since the last row."""
-        n_steps = self._sums.pop("steps", 1)
-        train = {f"train_{name}": float(value) / n_steps for name, value in self._sums.items()}
+        sums = self.training_sums()
+        n_steps = sums.pop("steps", 1)
+        train = {f"train_{name}": value / n_steps for name, value in sums.items()}
         self._sums = {}
         return {
             "step": self.budget.steps, "epoch": self.budget.epochs, "progress": self.budget.progress,
@@ -193,7 +215,7 @@ class TrainingModule(pl.LightningModule):
             "config": self.config,
             "budget": self.budget.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "train_sums": {name: float(value) for name, value in self._sums.items()},
+            "train_sums": self.training_sums(),
             "random_state": random_state(),
         }
 

@@ -181,6 +181,33 @@ def test_fine_tuning_a_known_level_starts_where_the_old_run_ended(run):
     assert torch.equal(potential.eval()(graph)["energy"], load_potential(folder, build)(graph)["energy"])
 
 
+def test_fine_tuning_to_another_zero_of_energy_begins_with_its_shifts(run):
+    folder, _, data = run
+    graph = dict(collate(data.test))
+    graph[keys.REF_ENERGY] = graph[keys.REF_ENERGY] + 3.0 * torch.bincount(
+        graph[keys.BATCH]
+    )  # another code, 3 eV/atom beside
+    potential, statistics = fine_tune(folder, partial(build, {"noise": 0.0}), toy.STATISTICS, [graph])
+    errors = (potential.eval()(graph)["energy"] - graph[keys.REF_ENERGY]) / torch.bincount(graph[keys.BATCH])
+    assert errors.abs().max() < 0.01
+    assert np.mean(statistics["atomic_energies"]) == pytest.approx(
+        np.mean(toy.STATISTICS["atomic_energies"]) + 3.0, abs=0.01
+    )
+    assert torch.equal(potential(graph)["forces"], load_potential(folder, build)(graph)["forces"])
+
+
+def test_weights_stay_nearer_to_their_start_the_more_they_are_drawn_there(tmp_path):
+    moved = []
+    for l2_sp in (0.0, 10.0, 1e6):
+        module = toy.module(l2_sp=l2_sp)
+        start = [parameter.detach().clone() for parameter in module.potential.parameters()]
+        train(module, toy.Data(toy.structures(8)), tmp_path / f"{l2_sp:g}", max_steps=20, validate_every=20)
+        moved.append(
+            sum((a - b).square().sum() for a, b in zip(module.potential.parameters(), start, strict=True)).item()
+        )
+    assert moved[0] > 2 * moved[1] > 0 and moved[2] == 0
+
+
 def test_fine_tuning_refuses_lost_elements_and_other_networks(run):
     folder, _, _ = run
     with pytest.raises(ValueError, match="9"):

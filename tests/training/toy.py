@@ -121,10 +121,10 @@ def loss():
     )
 
 
-def module(noise=0.0, schedule=None, lr=0.02):
+def module(noise=0.0, schedule=None, lr=0.02, l2_sp=0.0):
     torch.manual_seed(0)
     potential = Morse(STATISTICS, noise)
     return TrainingModule(
         potential, loss(), lambda p: adamw(p, lr, 1e-4, (0.9, 0.99)), schedule or WarmupCosine(0.05, 0.01), 0.99,
-        STATISTICS, {"noise": noise}, ["cubic", "primitive"], log_every=5,
+        STATISTICS, {"noise": noise}, ["cubic", "primitive"], log_every=5, l2_sp=l2_sp,
     )  # fmt: skip
