@@ -68,9 +68,10 @@ class Staged(Deployed):
     A process has rows for its own atoms; its edges may end at ghosts, atoms of others, as far as one cutoff away:
 
         graph = begin(...);  graph = proceed(graph, features of own atoms and ghosts, layer) for layer = 1 .. n_layers - 1
-        energies = finish(graph)["energies"], differentiable by edge_vector
+        graph = finish(graph);  graph["energies"] is differentiable by edge_vector
 
-    Terms that are not local then take the positions and features of all atoms: `solve`.
+    If that holds bond_ends, charges move along bonds: graph = bond(graph, ends of own atoms and ghosts) adds transferred.
+    Terms that are not local then take the positions, features and transferred charges of all atoms: `solve`.
     """
 
     @torch.jit.export
@@ -103,6 +104,11 @@ class Staged(Deployed):
         return self.potential.finish(graph)
 
     @torch.jit.export
+    def bond(self, graph: dict[str, Tensor], ends: Tensor) -> dict[str, Tensor]:
+        """Graph with the charge transferred to own atoms; ends [n_atoms + n_ghosts, bond_width]."""
+        return self.potential.bond(graph, ends)
+
+    @torch.jit.export
     def solve(
         self,
         positions: Tensor,
@@ -113,8 +119,9 @@ class Staged(Deployed):
         vectors: Tensor,
         total_charge: Tensor,
         guess: Tensor | None = None,
+        transferred: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Results of the other terms for one system, `Potential.solve`; scalars and vectors are those that `finish` added."""
+        """Results of the other terms for one system, `Potential.solve`, from what `finish` and `bond` added."""
         batch = torch.zeros_like(atomic_numbers)
         graph = {
             keys.POSITIONS: positions,
@@ -130,6 +137,8 @@ class Staged(Deployed):
         }
         if guess is not None:
             graph[keys.GUESS] = guess
+        if transferred is not None:
+            graph[keys.TRANSFERRED] = transferred
         return self.potential.solve(graph)
 
 
@@ -139,6 +148,7 @@ def stages_of(potential: nn.Module) -> dict[str, Any]:
     elements              {"Li": 3, ...}
     n_layers, n_channels  of the network
     vectors               whether `solve` reads the vector features
+    bond_width            of bond_ends, 0 without charges that move along bonds
     global                names of the terms that `solve` evaluates
     fixed                 {"charges": {"Li": 1.0, ...} e, "width": Å} if the only such term is fixed Gaussian charges, which
                           a lattice sum of another code can evaluate; else None
@@ -158,6 +168,7 @@ def stages_of(potential: nn.Module) -> dict[str, Any]:
         "n_layers": int(network.n_layers),
         "n_channels": int(network.n_channels),
         "vectors": any(getattr(term, "dipoles", True) for term in beyond.values()),
+        "bond_width": sum(2 * term.transfer.radial.shape[1] for term in beyond.values() if hasattr(term, "bond_ends")),
         "global": list(beyond),
         "fixed": fixed_charges(next(iter(beyond.values())), potential.elements) if len(beyond) == 1 else None,
     }

@@ -51,6 +51,8 @@ NODE_SCALARS: Final[str] = "node_scalars"  # [n_atoms, n_channels], invariant
 NODE_VECTORS: Final[str] = "node_vectors"  # [n_atoms, 3, n_channels], rotate like a polar vector (x, y, z)
 FEATURES: Final[str] = "features"  # [4, n_atoms, n_channels], of the last stage; what neighbours read in the next
 ALL_FEATURES: Final[str] = "all_features"  # [4, n_atoms, n_stages n_channels], of the stages so far
+BOND_ENDS: Final[str] = "bond_ends"  # [n_atoms, 2 n_channels], what an atom brings into the bonds that move charge
+TRANSFERRED: Final[str] = "transferred"  # [n_atoms] e, charge that its bonds brought an atom
 LAST_LAYER: Final[str] = (
     "last_layer"  # [n_atoms, n_last], eV per weight: gradient of an atom's energy by the last weights
 )

@@ -93,30 +93,43 @@ class Potential(nn.Module):
         return self.network.proceed(graph, features, layer)
 
     def finish(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Adds node features and the energies [n_atoms] eV of the terms that are local."""
+        """Adds node features, energies [n_atoms] eV of the local terms, and the ends of bonds that move charge."""
         graph = self.network.finish(graph)
         energies = torch.zeros_like(graph[keys.POSITIONS][:, 0])
         for term in self.terms:
             if term.local:
                 energies = energies + term(graph).to(energies.dtype)
+            if hasattr(term, "bond_ends"):
+                graph[keys.BOND_ENDS] = term.bond_ends(graph)
         graph[keys.ENERGIES] = energies
+        return graph
+
+    def bond(self, graph: dict[str, Tensor], ends: Tensor) -> dict[str, Tensor]:
+        """Adds the charge [n_atoms] e that bonds bring, from the ends of atoms and ghosts, [n_atoms + n_ghosts, w]."""
+        for term in self.terms:
+            if hasattr(term, "bond_ends"):
+                graph[keys.TRANSFERRED] = term.transferred(graph, ends)
         return graph
 
     def solve(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Results of the terms that are not local, from positions and features of all atoms, without edges.
 
         Energies, forces, virial [1, 3, 3] eV = dE/d(strain), charges if there are, and the derivatives of the energy by
-        node_scalars and node_vectors under these names.
+        node_scalars, node_vectors and, where bonds move charge, transferred, under these names.
         """
         strained, positions, strain = strainable(graph)
         scalars = graph[keys.NODE_SCALARS].detach().requires_grad_(True)
         vectors = graph[keys.NODE_VECTORS].detach().requires_grad_(True)
         strained[keys.NODE_SCALARS], strained[keys.NODE_VECTORS] = scalars, vectors
+        inputs = [positions, strain, scalars, vectors]
+        if keys.TRANSFERRED in graph:
+            transferred = graph[keys.TRANSFERRED].detach().requires_grad_(True)
+            strained[keys.TRANSFERRED] = transferred
+            inputs.append(transferred)
         energies = torch.zeros_like(positions[:, 0])
         for term in self.terms:
             if not term.local:
                 energies = energies + term(strained).to(energies.dtype)
-        inputs = [positions, strain, scalars, vectors]
         gradients = torch.autograd.grad([energies.sum()], inputs, allow_unused=True)
         derivatives: list[Tensor] = []
         for value, gradient in zip(inputs, gradients):
@@ -124,6 +137,8 @@ class Potential(nn.Module):
             derivatives.append(torch.zeros_like(value) if found is None else found)
         results = {keys.ENERGIES: energies.detach(), keys.FORCES: -derivatives[0], keys.VIRIAL: derivatives[1]}
         results[keys.NODE_SCALARS], results[keys.NODE_VECTORS] = derivatives[2], derivatives[3]
+        if keys.TRANSFERRED in graph:
+            results[keys.TRANSFERRED] = derivatives[4]
         for name in [keys.CHARGES, keys.DIPOLES]:
             if name in strained:
                 results[name] = strained[name].detach()

@@ -1,6 +1,7 @@
 """LAMMPS gives the numbers of the ASE calculator, on any number of processes. Skipped without LAMMPS, MPI or a compiler."""
 
 import os
+import re
 import shutil
 import subprocess
 from functools import partial
@@ -17,7 +18,7 @@ from small import crystal, potential_of
 
 import mlip
 from mlip.data.graph import to_graph
-from mlip.electrostatics import EquilibratedCharges, FormalCharges
+from mlip.electrostatics import BondCharges, EquilibratedCharges, FormalCharges
 from mlip.errors import InputError
 from mlip.export import export
 from mlip.lammps.build import build
@@ -32,6 +33,7 @@ BAR = 1 / 1.6021765e6  # eV/Å^3, with the constant of LAMMPS
 HEADS = {
     "short": None,
     "formal": partial(FormalCharges, tolerance=1e-8),
+    "bond_charges": partial(BondCharges, tolerance=1e-8),
     "qeq": EquilibratedCharges,
     "qeq_dipoles": partial(EquilibratedCharges, dipoles=True),
 }
@@ -126,13 +128,17 @@ def test_short_range(plugin, model, tmp_path, n):
     assert_equal(in_lammps(plugin, model("short"), atoms, tmp_path, n), by_ase(model("short"), atoms), 1e-9)
 
 
-def test_a_process_without_atoms(plugin, model, tmp_path):
-    """Atoms in a quarter of the box: two of three slices hold none, one of them not even ghosts."""
+@pytest.mark.parametrize("head", ["bond_charges", "qeq"])
+def test_a_process_without_atoms_and_one_without_neighbours(plugin, model, tmp_path, head):
+    """A quarter of the box is full, then comes nothing, then a lone ion."""
     atoms = crystal()
     atoms.set_cell(atoms.cell.array * [[1], [1], [5]])
-    found = in_lammps(plugin, model("qeq"), atoms, tmp_path, 3, before="processors 1 1 3")
-    assert "0 = min" not in found["out"]
-    assert_equal(found, by_ase(model("qeq"), atoms), 1e-6)
+    atoms.append("Li")
+    atoms.positions[-1] = atoms.cell[2] * 0.85
+    atoms.positions -= atoms.positions.min(0) * [0, 0, 1]
+    found = in_lammps(plugin, model(head), atoms, tmp_path, 3, before="processors 1 1 3")
+    assert re.search(r"Nlocal: .* 0 min", found["out"])
+    assert_equal(found, by_ase(model(head), atoms), 1e-6)
 
 
 def test_fixed_charges_in_the_reciprocal_part_of_lammps(plugin, model, tmp_path):
@@ -142,7 +148,7 @@ def test_fixed_charges_in_the_reciprocal_part_of_lammps(plugin, model, tmp_path)
     assert_equal(found, by_ase(model("formal"), atoms), 3e-5, per_atom=False)
 
 
-@pytest.mark.parametrize("head, n", [("qeq", 1), ("qeq_dipoles", 2)])
+@pytest.mark.parametrize("head, n", [("qeq", 1), ("qeq_dipoles", 2), ("bond_charges", 2)])
 def test_charges_solved_by_every_process(plugin, model, tmp_path, head, n):
     atoms = crystal(repeat=(2, 1, 1))
     assert_equal(in_lammps(plugin, model(head), atoms, tmp_path, n), by_ase(model(head), atoms), 1e-6)

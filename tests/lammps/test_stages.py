@@ -10,13 +10,14 @@ from torch import nn
 
 from mlip import keys
 from mlip.data.graph import to_graph
-from mlip.electrostatics import EquilibratedCharges, FormalCharges, SplitCharges
+from mlip.electrostatics import BondCharges, EquilibratedCharges, FormalCharges, SplitCharges
 from mlip.export import arguments, export, load
 
 HEADS = {
     "none": None,
     "formal_charges": FormalCharges,
     "formal_dipoles": partial(FormalCharges, dipoles=True),
+    "bond_charges": partial(BondCharges, n_channels=3),
     "qeq": EquilibratedCharges,
     "qeq_dipoles": partial(EquilibratedCharges, dipoles=True),
 }
@@ -65,13 +66,20 @@ def in_stages(module, graph: dict, owner: np.ndarray, n_layers: int, solve: bool
             vectors,
             torch.zeros(1).double(),
         ]
-        others = module.solve(*inputs)
+        transferred = None
+        if keys.BOND_ENDS in graphs[0]:
+            ends = torch.cat([g[keys.BOND_ENDS] for g in graphs])[back]
+            graphs = [module.bond(g, ends[a]) for g, (_, a, _, _) in zip(graphs, shares, strict=True)]
+            transferred = torch.cat([g[keys.TRANSFERRED] for g in graphs])[back]
+        others = module.solve(*inputs, None, transferred)
         for key in results:
             results[key] = results[key] + others[key]
         outputs, slopes = (
             [energies, scalars, vectors],
             [slopes[0], others[keys.NODE_SCALARS], others[keys.NODE_VECTORS]],
         )
+        if transferred is not None:
+            outputs, slopes = [*outputs, transferred], [*slopes, others[keys.TRANSFERRED]]
     (slope,) = torch.autograd.grad(outputs, [vector], slopes)
     results[keys.FORCES] = results[keys.FORCES].index_add(0, centre, slope).index_add(0, neighbour, -slope)
     results[keys.VIRIAL] = results[keys.VIRIAL] + vector.detach().T @ slope

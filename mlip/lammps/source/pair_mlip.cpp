@@ -102,7 +102,8 @@ void PairMLIP::coeff(int narg, char **arg)
     if (by_kspace) charge_of_type[type] = model->fixed[symbol];
   }
   map_element2type(narg - 3, arg + 3);
-  const int bytes = 4 * model->n_channels * static_cast<int>(c10::elementSize(model->dtype));
+  const int bytes =
+      std::max(4 * model->n_channels, model->bond_width) * static_cast<int>(c10::elementSize(model->dtype));
   comm_forward = comm_reverse = (bytes + 7) / 8;
   have_charges = false;
 }
@@ -176,6 +177,10 @@ void PairMLIP::compute(int eflag, int vflag)
           outputs.push_back(local.at("node_vectors"));
           slopes.push_back(others.at("node_vectors"));
         }
+        if (model->bond_width) {
+          outputs.push_back(local.at("transferred"));
+          slopes.push_back(others.at("transferred"));
+        }
       }
       const auto slope = torch::autograd::grad(outputs, {mine.edge_vector}, slopes, c10::nullopt, false, true)[0];
       if (slope.defined()) add_edge_forces(slope.contiguous());
@@ -232,16 +237,18 @@ void PairMLIP::compute_alone_with_others()
 {
   const auto of_model = at::TensorOptions().dtype(model->dtype);
   const int n_features = model->n_layers * model->n_channels;
-  const Tensor none = at::zeros({4, 0, model->n_channels}, of_model);
-  for (int layer = 1; layer < model->n_layers; layer++) to_ghosts(none);
+  const int width = 4 * model->n_channels;
+  for (int layer = 1; layer < model->n_layers; layer++) to_ghosts(at::zeros({0, width}, of_model));
+  if (model->bond_width) to_ghosts(at::zeros({0, model->bond_width}, of_model));
   if (solves()) {
     mlip::Graph nothing;
     nothing.insert("node_scalars", at::zeros({0, n_features}, of_model));
     nothing.insert("node_vectors", at::zeros({0, 3, n_features}, of_model));
+    nothing.insert("transferred", at::zeros({0}, at::kDouble));
     solve(nothing);
   }
-  for (int layer = 1; layer < model->n_layers; layer++)
-    from_ghosts(at::zeros({4, atom->nghost, model->n_channels}, of_model));
+  if (model->bond_width) from_ghosts(at::zeros({atom->nghost, model->bond_width}, of_model));
+  for (int layer = 1; layer < model->n_layers; layer++) from_ghosts(at::zeros({atom->nghost, width}, of_model));
 }
 
 /* an edge from i to j pulls both ends */
@@ -313,6 +320,7 @@ mlip::Graph PairMLIP::solve(const mlip::Graph &local)
   crystal.vectors = model->reads_vectors ? gathered(vectors)
                                          : at::zeros({crystal.scalars.size(0), 3, 0}, crystal.scalars.options());
   if (have_charges) crystal.guess = gathered(charges);
+  if (model->bond_width) crystal.transferred = gathered(local.at("transferred"));
   const double *h = domain->h;    // xx, yy, zz, yz, xz, xy
   crystal.cell = at::tensor({h[0], 0.0, 0.0, h[5], h[1], 0.0, h[4], h[3], h[2]}, at::kDouble).view({1, 3, 3});
   crystal.pbc = at::empty({1, 3}, at::kBool);
@@ -323,6 +331,7 @@ mlip::Graph PairMLIP::solve(const mlip::Graph &local)
   mlip::Graph of_own;
   of_own.insert("node_scalars", others.at("node_scalars").narrow(0, first, n));
   of_own.insert("node_vectors", others.at("node_vectors").narrow(0, first, n));
+  if (model->bond_width) of_own.insert("transferred", others.at("transferred").narrow(0, first, n));
   seconds_of_solve += MPI_Wtime() - start;
   return of_own;
 }
@@ -357,22 +366,21 @@ void PairMLIP::finish()
   seconds = seconds_of_solve = 0.0;
 }
 
-/* ------------------------------------------------- features between atoms and ghosts ------------------------------------------------- */
+/* --------------------------------------------------- rows between atoms and ghosts --------------------------------------------------- */
 
 Tensor PairMLIP::to_ghosts(const Tensor &own)
 {
-  const int64_t n_own = own.size(1), n_all = atom->nlocal + atom->nghost, width = 4 * own.size(2);
-  rows = at::empty({n_all, width}, own.options());
-  rows.narrow(0, 0, n_own).copy_(own.transpose(0, 1).flatten(1));
+  rows = at::empty({atom->nlocal + atom->nghost, own.size(1)}, own.options());
+  rows.narrow(0, 0, own.size(0)).copy_(own);
   comm->forward_comm(this);
-  return rows.view({n_all, 4, width / 4}).transpose(0, 1);
+  return rows;
 }
 
 Tensor PairMLIP::from_ghosts(const Tensor &gradient)
 {
-  rows = gradient.transpose(0, 1).flatten(1).contiguous();
+  rows = gradient.clone(at::MemoryFormat::Contiguous);    // gradients of others are added to it
   comm->reverse_comm(this);
-  return rows.narrow(0, 0, atom->nlocal).view({atom->nlocal, 4, gradient.size(2)}).transpose(0, 1);
+  return rows.narrow(0, 0, atom->nlocal);
 }
 
 int PairMLIP::pack_forward_comm(int n, int *atoms, double *buffer, int, int *)

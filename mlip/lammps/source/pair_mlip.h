@@ -48,14 +48,13 @@ class PairMLIP : public Pair {
   bool have_charges;                // of the last step, in atom->q
   double seconds, seconds_of_solve;
 
-  // features of own atoms and ghosts as they travel, [n_all, 4 n_channels] in the model's precision
+  // rows of own atoms and ghosts as they travel, [n_all, width] in the model's precision
   at::Tensor rows;
 
   std::vector<double> vector;               // of edges, Å
   std::vector<int64_t> centre, neighbour, numbers;
 
   bool solves() const { return !by_kspace && !model->global_terms.empty(); }
-  bool has_cell() const;
   void allocate();
   mlip::Share share();
   void compute_alone_with_others();

@@ -15,7 +15,7 @@ namespace mlip {
 
 namespace {
 
-// Features to ghosts; in the backward pass the gradients of ghosts are added to those of the atoms they are.
+// Rows to ghosts; in the backward pass the gradients of ghosts are added to those of the atoms they are.
 struct Exchange : public autograd::Function<Exchange> {
   static Tensor forward(autograd::AutogradContext *context, const Tensor &own, const Transfer *there, const Transfer *back)
   {
@@ -53,6 +53,7 @@ StagedModel::StagedModel(const std::string &path)
   cutoff = metadata["cutoff"];
   n_layers = stages["n_layers"];
   n_channels = stages["n_channels"];
+  bond_width = stages["bond_width"];
   elements = stages["elements"].get<std::map<std::string, int>>();
   global_terms = stages["global"].get<std::vector<std::string>>();
   reads_vectors = stages["vectors"];
@@ -77,19 +78,25 @@ Graph StagedModel::local(const Share &share, const Transfer &to_ghosts, const Tr
   auto graph = graph_of(
       module.get_method("begin")({share.edge_vector, share.edge_index, share.atomic_numbers, share.n_own}));
   for (int layer = 1; layer < n_layers; layer++) {
-    const Tensor features = Exchange::apply(graph.at("features"), &to_ghosts, &from_ghosts);
+    const Tensor own = graph.at("features").transpose(0, 1).flatten(1);    // [n_own, 4 K]
+    const Tensor rows = Exchange::apply(own, &to_ghosts, &from_ghosts);
+    const Tensor features = rows.view({rows.size(0), 4, n_channels}).transpose(0, 1);
     graph = graph_of(module.get_method("proceed")({graph, features, layer}));
   }
-  return graph_of(module.get_method("finish")({graph}));
+  graph = graph_of(module.get_method("finish")({graph}));
+  if (bond_width == 0) return graph;
+  const Tensor ends = Exchange::apply(graph.at("bond_ends"), &to_ghosts, &from_ghosts);
+  return graph_of(module.get_method("bond")({graph, ends}));
 }
 
 Graph StagedModel::solve(const Crystal &crystal)
 {
   torch::jit::GraphOptimizerEnabledGuard interpreted(false);
   const Tensor total_charge = at::full({1}, crystal.total_charge, at::kDouble);
-  const c10::IValue guess = crystal.guess ? c10::IValue(*crystal.guess) : c10::IValue();
+  const auto given = [](const c10::optional<Tensor> &one) { return one ? c10::IValue(*one) : c10::IValue(); };
   return graph_of(module.get_method("solve")({crystal.positions, crystal.atomic_numbers, crystal.cell, crystal.pbc,
-                                              crystal.scalars, crystal.vectors, total_charge, guess}));
+                                              crystal.scalars, crystal.vectors, total_charge, given(crystal.guess),
+                                              given(crystal.transferred)}));
 }
 
 std::string reason(const std::exception &error)

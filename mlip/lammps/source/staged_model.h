@@ -12,7 +12,7 @@
 namespace mlip {
 
 using Graph = c10::Dict<std::string, at::Tensor>;
-// features of own atoms [4, n_own, K] -> of own atoms and ghosts [4, n_all, K], or gradients the other way
+// rows of own atoms [n_own, width] -> of own atoms and ghosts [n_all, width], or gradients the other way
 using Transfer = std::function<at::Tensor(const at::Tensor &)>;
 
 // One process's atoms: own ones first, then ghosts, which are neighbours only.
@@ -32,7 +32,8 @@ struct Crystal {
   at::Tensor scalars;           // [n, n_features]
   at::Tensor vectors;           // [n, 3, n_features]
   double total_charge;          // e
-  c10::optional<at::Tensor> guess;    // [n, 1] e
+  c10::optional<at::Tensor> guess;          // [n, 1] e
+  c10::optional<at::Tensor> transferred;    // [n] e
 };
 
 class StagedModel {
@@ -42,15 +43,16 @@ class StagedModel {
 
   void convert(c10::ScalarType dtype);
 
-  // Graph with node features and the energies of local terms; `to_ghosts` runs between the layers, and its adjoint
-  // `from_ghosts` in the backward pass: both must live until then.
+  // Graph with node features, the energies of local terms and, where charge moves along bonds, `transferred`.
+  // `to_ghosts` runs between the layers and before the bonds, its adjoint `from_ghosts` in the backward pass: both must
+  // live until then.
   Graph local(const Share &share, const Transfer &to_ghosts, const Transfer &from_ghosts);
 
-  // energies, forces, virial = dE/d(strain), derivatives by node_scalars and node_vectors, charges of the other terms
+  // energies, forces, virial = dE/d(strain), derivatives by node_scalars, node_vectors and transferred, charges
   Graph solve(const Crystal &crystal);
 
   double cutoff;                           // Å
-  int n_layers, n_channels;
+  int n_layers, n_channels, bond_width;    // bond_width: of rows that charges along bonds need, 0 without
   std::map<std::string, int> elements;     // symbol -> atomic number
   std::vector<std::string> global_terms;
   bool reads_vectors;                      // by the global terms
