@@ -14,7 +14,7 @@ OUTPUTS = {keys.ENERGY, keys.ENERGIES, keys.FORCES, keys.STRESS}
 
 
 class NativeModel(nn.Module):
-    """Energies, forces and stress by a compiled kernel; called like `export.Deployed`, without its optional arguments."""
+    """Energies, forces and stress by a compiled kernel; called like `deployed.Deployed`, without its optional arguments."""
 
     def __init__(self, weights: Weights):
         super().__init__()
@@ -48,7 +48,7 @@ class NativeModel(nn.Module):
         batch: Tensor,
         *_: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Results of `export.Deployed.forward` but charges, on the CPU."""
+        """Results of `deployed.Deployed.forward` but charges, on the CPU."""
         n_atoms, n_systems = len(positions), len(cell)
         inputs = [
             positions.to(torch.float64), cell.to(torch.float64), atomic_numbers, edge_index, edge_shift.to(torch.float64),
