@@ -14,10 +14,15 @@ from ase.build import bulk
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 
 from mlip import keys, load_calculator
+from mlip.commands.sample import load, load_with_uncertainty
 from mlip.config import CONFIGS, compose, make
 from mlip.data.graph import collate, to_graph
 from mlip.errors import InputError
 from mlip.export import Deployed, arguments, export
+from mlip.md.ensemble import NPT
+from mlip.md.run import run
+from mlip.md.summary import read_thermo
+from mlip.models.last_layer import LastLayer
 from mlip.native import build, choice
 from mlip.native.build import NoCompilerError, library
 from mlip.native.model import NativeModel
@@ -136,6 +141,28 @@ def test_forces_and_stress_are_derivatives_of_the_energy(model_file):
         stress = calculate_numerical_stress(atoms, eps=1e-3)
         np.testing.assert_allclose(atoms.get_stress(), stress, atol=2e-4 * max(1.0, np.abs(stress).max()))
         assert atoms.calc.kernel.startswith("native")
+
+
+@needs_compiler
+def test_dynamics_at_constant_pressure_goes_where_the_model_goes(model_file, tmp_path):
+    ends = {}
+    for kernel in ("native", "torchscript"):
+        atoms, folder = rocksalt(), tmp_path / kernel
+        summary = run(atoms, load_calculator(model_file, kernel=kernel), folder, NPT(300, 2.0), 20, 0.1, progress=False)
+        assert summary["kernel"].startswith("native") == (kernel == "native")
+        ends[kernel] = read_thermo(folder)
+    for column in ("pressure_GPa", "volume_A3", "potential_energy_eV"):
+        np.testing.assert_allclose(ends["native"][column], ends["torchscript"][column], rtol=1e-5, atol=1e-4)
+
+
+@needs_compiler
+def test_sampling_runs_its_dynamics_natively_and_its_uncertainties_in_torch(model_file, tmp_path):
+    shutil.copytree(model_file.parent, tmp_path / "member0")
+    live = potential(**TINY)
+    n_last = live.network.n_features + live.terms[live.term_names.index("network")].hidden.weight.shape[0]
+    export(LastLayer(live, torch.eye(n_last), 2), tmp_path / "model.pt", {}, [to_graph(rocksalt(), CUTOFF)])
+    assert load(tmp_path, "cpu").kernel.startswith("native")
+    assert load_with_uncertainty(tmp_path, "cpu").kernel == "TorchScript (LastLayer has no native kernel)"
 
 
 def energy(path: Path, **settings) -> tuple[float, str]:

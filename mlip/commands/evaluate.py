@@ -183,12 +183,14 @@ def hashed(config):
 
 def write_about(cfg: DictConfig, subject: Subject, left_out: dict[str, list[str]]) -> None:
     """Write folder/evaluation.json: the model or calculator, versions, machine, properties left out and what they need."""
-    metadata = getattr(subject.calculator(), "metadata", {})
+    calculator = subject.calculator()
+    metadata = getattr(calculator, "metadata", {})
     about = {
         "name": cfg.name, "model": cfg.model, "sha256": subject.identity.get("model"), "calculator": subject.identity.get("calculator"),
         "elements": " ".join(chemical_symbols[z] for z in metadata.get("elements", [])),
         "cutoff": f"{metadata['cutoff']:g} Å" if "cutoff" in metadata else None, "dtype": cfg.dtype or metadata.get("dtype"),
         "structure": cfg.structure, "mlip": mlip.__version__, "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {cfg.device}", "left_out": left_out,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {cfg.device}",
+        "kernel": getattr(calculator, "kernel", None), "threads": torch.get_num_threads(), "left_out": left_out,
     }  # fmt: skip
     write_json(Path(cfg.folder) / ABOUT, about)

@@ -1,5 +1,7 @@
 """Molecular dynamics with an exported model."""
 
+import math
+
 from omegaconf import DictConfig, OmegaConf
 
 import mlip
@@ -9,16 +11,18 @@ from mlip.data.structures import read_one
 from mlip.data.total_charge import set_total_charge
 from mlip.md.plots import plot
 from mlip.md.run import run
+from mlip.threads import set_threads
 
 
 def md(cfg: DictConfig) -> None:
     """Molecular dynamics with an exported model."""
     calculator = mlip.load_calculator(cfg.model, device=cfg.device, dtype=cfg.dtype, skin=cfg.skin, kernel=cfg.kernel)
-    print(f"kernel: {calculator.kernel}")
     settings = ["steps", "timestep_fs", "repeat", "initial_temperature_K", "masses", "seed", "frame_every", "thermo_every",
                 "state_every"]  # fmt: skip
     settings = {name: OmegaConf.to_container(cfg)[name] for name in settings}
     start = read_one(cfg.structure)
+    threads = set_threads(len(start) * math.prod(cfg.repeat))
+    print(f"kernel: {calculator.kernel}; threads: {threads}")
     if cfg.total_charge is not None:
         set_total_charge(start.info, float(cfg.total_charge))
     if cfg.field_V_per_A is not None:

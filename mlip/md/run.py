@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import atomic_numbers
@@ -47,7 +48,8 @@ def run(
     the state to state.npz: a killed run loses the steps since then and repeats them exactly.
 
     Writes summary.json: drift_eV_per_atom_ps (slope of the conserved quantity), temperature_K (second half),
-    us_per_atom_step, ns_per_day. The caller's atoms are not changed. Raises GuardStop when the guard stops the run.
+    us_per_atom_step, ns_per_day, the kernel and threads that computed. The caller's atoms are not changed.
+    Raises GuardStop when the guard stops the run.
     """
     check_numbers(steps=steps, timestep_fs=timestep_fs, frame_every=frame_every, thermo_every=thermo_every,
                   state_every=state_every)  # fmt: skip
@@ -112,6 +114,7 @@ def run(
     finally:
         files.close()
     summary = summarise(folder, len(atoms), steps, timestep_fs, time.perf_counter() - began, ensemble)
+    summary.update(kernel=getattr(calculator, "kernel", type(calculator).__name__), threads=torch.get_num_threads())
     write_json(folder / "summary.json", summary)
     return summary
 

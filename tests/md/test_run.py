@@ -272,6 +272,7 @@ def test_summary_and_plots_are_written(tmp_path):
     atoms, springs = solid(1)
     summary = run(atoms, springs, tmp_path, NVE(300), steps=50, progress=True)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert summary["kernel"] == "Springs" and summary["threads"] >= 1
     assert summary["ns_per_day"] > 0 and summary["us_per_atom_step"] > 0
     assert all(path.stat().st_size > 5000 for path in plot(tmp_path))
     with Trajectory(tmp_path / "trajectory.traj") as frames:
