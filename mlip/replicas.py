@@ -7,7 +7,7 @@ import torch
 from ase import Atoms
 
 from mlip import keys
-from mlip.calculator import ExportedCalculator, continued, extrapolated, one_set_of_keys
+from mlip.calculator import ExportedCalculator, continued, extrapolated
 from mlip.data.graph import collate
 from mlip.data.verlet import VerletList
 
@@ -59,7 +59,7 @@ class Replicas:
             for replica, graph in zip(self.replicas, graphs, strict=True):
                 state = extrapolated(replica.relaxed) if replica.relaxed else np.zeros((len(replica.atoms), width))
                 graph[keys.GUESS] = torch.as_tensor(state)
-        results = calculator.evaluate(collate(one_set_of_keys(graphs)))
+        results = calculator.evaluate(collate(graphs))
         first = 0
         for replica, is_step in zip(self.replicas, steps, strict=True):
             rows = slice(first, first + len(replica.atoms))
