@@ -52,6 +52,7 @@ ENERGY: Final[str] = "energy"  # [n_systems] eV, float64
 ENERGIES: Final[str] = "energies"  # [n_atoms] eV, float64
 FORCES: Final[str] = "forces"  # [n_atoms, 3] eV/Å
 STRESS: Final[str] = "stress"  # [n_systems, 3, 3] eV/Å^3, ASE sign: (1/V) dE/d(strain)
+VIRIAL: Final[str] = "virial"  # [n_systems, 3, 3] eV, dE/d(strain): stress times volume
 CHARGES: Final[str] = "charges"  # [n_atoms] e
 DIPOLES: Final[str] = "dipoles"  # [n_atoms, 3] e Å
 REFERENCE_CHARGES: Final[str] = "reference_charges"  # [n_atoms] e, charges less what bonds transfer
