@@ -45,8 +45,8 @@ def load_calculator(
 
     dtype       "float64" for phonons and tight relaxations; None keeps the file's
     skin        Å, how far beyond the cutoff the neighbour list reaches: 0.5 suits solids, 1 liquids
-    kernel      auto, native, torchscript: on the CPU a float32 network without charges runs several times faster natively;
-                the first time it is compiled for this machine. `calculator.kernel` says what runs
+    kernel      auto, native, torchscript: on the CPU a float32 network runs several times faster natively, in memory of a few kB
+                an atom; the first time it is compiled for this machine. `calculator.kernel` says what runs
     parameters  total_charge (e), field (V/Å): for atoms whose info does not say
     """
     if isinstance(dtype, str):
