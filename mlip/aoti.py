@@ -28,7 +28,7 @@ GROWING = {keys.POSITIONS: 0, keys.ATOMIC_NUMBERS: 0, keys.EDGE_INDEX: 1, keys.E
 def save(deployed: nn.Module, path: Path, metadata: dict, example: dict[str, Tensor]) -> None:
     """Traces the potential with its derivative, for any number of atoms and edges, and compiles it to `path`.
 
-    deployed, example  an `export.Deployed` and a graph with at least one system of two atoms and two edges
+    deployed, example  an `deployed.Deployed` and a graph with at least one system of two atoms and two edges
     Raises ValueError where this machine or this potential cannot be compiled.
     """
     if shutil.which(os.environ.get("CXX", "g++")) is None:
@@ -70,7 +70,7 @@ def load(path: Path, device: torch.device) -> tuple["Compiled", dict]:
 
 
 class Compiled(nn.Module):
-    """A package called with the arguments of `export.Deployed`, one system after another."""
+    """A package called with the arguments of `deployed.Deployed`, one system after another."""
 
     def __init__(self, package, outputs: list[str]):
         super().__init__()

@@ -89,8 +89,10 @@ def dispatch(words: list[str], group: str | None, multirun: bool, config_dir: Pa
     if not words and group in VERBS:  # mlip --help train
         words, group = [group], ""
     verb = words[0] if words else ""
-    if verb == "data" and (words[1:2] == ["check"] or group is not None):
-        words, verb = words[1:], "data check"
+    two_words = [name for name in VERBS if name.split()[0] == verb and " " in name]
+    if two_words and (" ".join(words[:2]) in two_words or group is not None):
+        verb = " ".join(words[:2]) if " ".join(words[:2]) in two_words else two_words[0]
+        words = words[1:]
     if verb not in VERBS and (group is not None or not verb):
         print(overview())
         return 0

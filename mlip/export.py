@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import mlip
 from mlip import aoti, keys
 from mlip.archive import check_archive, first_line
+from mlip.deployed import Deployed, Staged, stages_of
 from mlip.errors import InputError
 from mlip.files import whole_file
 
@@ -37,58 +38,6 @@ TOLERANCE = {
     torch.float32: {"energy": 1e-6, "energies": 1e-5, "forces": 1e-5, "stress": 1e-6, "other": 1e-4},
     torch.float64: {"energy": 1e-10, "energies": 1e-9, "forces": 1e-10, "stress": 1e-10, "other": 1e-9},
 }
-
-
-class Deployed(nn.Module):
-    """The potential behind plain tensors: what TorchScript, LAMMPS or C++ call.
-
-    positions [n_atoms, 3] Å, atomic_numbers [n_atoms], cell [n_systems, 3, 3] Å, pbc [n_systems, 3],
-    edge_index [2, n_edges] (centre ascending, neighbour), edge_shift [n_edges, 3], batch [n_atoms];
-    total_charge [n_systems] e, charge_group [n_atoms], group_charge [n_groups] e, field [n_systems, 3] V/Å.
-    Returns the potential's results: energy [n_systems], energies, forces, stress and what else it has.
-    """
-
-    def __init__(self, potential: nn.Module, level: int):
-        super().__init__()
-        self.potential = potential
-        self.level = level
-
-    def forward(
-        self,
-        positions: Tensor,
-        atomic_numbers: Tensor,
-        cell: Tensor,
-        pbc: Tensor,
-        edge_index: Tensor,
-        edge_shift: Tensor,
-        batch: Tensor,
-        total_charge: Tensor | None = None,
-        charge_group: Tensor | None = None,
-        group_charge: Tensor | None = None,
-        field: Tensor | None = None,
-        guess: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        graph: dict[str, Tensor] = {
-            keys.POSITIONS: positions,
-            keys.ATOMIC_NUMBERS: atomic_numbers,
-            keys.CELL: cell,
-            keys.PBC: pbc,
-            keys.EDGE_INDEX: edge_index,
-            keys.EDGE_SHIFT: edge_shift,
-            keys.BATCH: batch,
-            keys.LEVEL: torch.full([cell.shape[0]], self.level, dtype=torch.long, device=cell.device),
-        }
-        if total_charge is not None:
-            graph[keys.TOTAL_CHARGE] = total_charge
-        if charge_group is not None:
-            graph[keys.CHARGE_GROUP] = charge_group
-        if group_charge is not None:
-            graph[keys.GROUP_CHARGE] = group_charge
-        if field is not None:
-            graph[keys.FIELD] = field
-        if guess is not None:
-            graph[keys.GUESS] = guess
-        return self.potential(graph)
 
 
 def arguments(graph: dict[str, Tensor]) -> list[Tensor | None]:
@@ -255,7 +204,8 @@ def export(
     live = copy.deepcopy(potential).eval().requires_grad_(False)
     dtype = dtype or next((p.dtype for p in live.parameters()), torch.float64)
     live = live.to(dtype)
-    deployed = Deployed(live, level_index(live.levels, level)).eval()
+    stages = stages_of(live)
+    deployed = (Deployed if "refused" in stages else Staged)(live, level_index(live.levels, level)).eval()
     metadata = {
         **metadata,
         "format": format,
@@ -265,6 +215,7 @@ def export(
         "dtype": str(dtype).removeprefix("torch."),
         "units": UNITS,
         "terms": list(live.term_names),
+        "stages": stages,
         "outputs": sorted(deployed(*arguments(example_graphs[0]))),
         "versions": {"mlip": mlip.__version__, "torch": torch.__version__, "python": platform.python_version()},
     }

@@ -9,7 +9,9 @@ from typing import Final
 
 # what a graph is made of
 POSITIONS: Final[str] = "positions"  # [n_atoms, 3] Å, float64
-ATOMIC_NUMBERS: Final[str] = "atomic_numbers"  # [n_atoms] int64
+ATOMIC_NUMBERS: Final[str] = (
+    "atomic_numbers"  # [n_atoms] int64; in stages those of ghosts follow, atoms that have no row and are neighbours only
+)
 CELL: Final[str] = "cell"  # [n_systems, 3, 3] Å, float64, rows are lattice vectors; zero where not periodic
 PBC: Final[str] = "pbc"  # [n_systems, 3] bool
 BATCH: Final[str] = "batch"  # [n_atoms] int64, ascending
@@ -40,9 +42,17 @@ EDGE_ENVELOPE: Final[str] = (
 CROWDING: Final[str] = "crowding"  # [n_atoms], sum of the edge_envelope of its neighbours
 DENSITY_SCALE: Final[str] = "density_scale"  # [n_atoms], one, or less for an atom more crowded than any in the data
 
-# features, made by the network
+# features, made by the network; the first four are what its later stages need of a neighbourhood
+DENSITY: Final[str] = "density"  # [(l_max+1)^2, n_atoms, n_species n_basis]
+BASIS: Final[str] = "basis"  # [n_atoms, most neighbours, n_basis]
+HARMONICS: Final[str] = "harmonics"  # [n_atoms, most neighbours, (l_max+1)^2]
+NEIGHBOURS: Final[str] = "neighbours"  # [n_atoms, most neighbours] int64
 NODE_SCALARS: Final[str] = "node_scalars"  # [n_atoms, n_channels], invariant
 NODE_VECTORS: Final[str] = "node_vectors"  # [n_atoms, 3, n_channels], rotate like a polar vector (x, y, z)
+FEATURES: Final[str] = "features"  # [4, n_atoms, n_channels], of the last stage; what neighbours read in the next
+ALL_FEATURES: Final[str] = "all_features"  # [4, n_atoms, n_stages n_channels], of the stages so far
+BOND_ENDS: Final[str] = "bond_ends"  # [n_atoms, 2 n_channels], what an atom brings into the bonds that move charge
+TRANSFERRED: Final[str] = "transferred"  # [n_atoms] e, charge that its bonds brought an atom
 LAST_LAYER: Final[str] = (
     "last_layer"  # [n_atoms, n_last], eV per weight: gradient of an atom's energy by the last weights
 )

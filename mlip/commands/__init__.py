@@ -13,6 +13,8 @@ VERBS = {  # words without '=' stand for these keys, in their order; the last ma
     "distill": ["structure..."],
     "sample": ["structure..."],
     "data check": ["data.files..."],
+    "lammps build": [],
+    "lammps input": ["model", "structure"],
 }
 
 

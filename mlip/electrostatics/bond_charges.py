@@ -41,15 +41,18 @@ class ChargeTransfer(nn.Module):
         nn.init.zeros_(self.taker_map.weight)
         self.radial = nn.Parameter(torch.randn(n_basis, n_channels) / math.sqrt(n_basis * n_channels))
 
-    def forward(self, graph: dict[str, Tensor], species: Tensor) -> Tensor:
+    @torch.jit.export
+    def ends(self, scalars: Tensor, species: Tensor) -> Tensor:
+        """a and b of every atom, [n_atoms, 2 n_channels]."""
+        giver, taker = self.giver(species) + self.giver_map(scalars), self.taker(species) + self.taker_map(scalars)
+        return torch.cat([giver, taker], 1)
+
+    def forward(self, graph: dict[str, Tensor], ends: Tensor) -> Tensor:
         """[n_edges] e; zero at the cutoff with two derivatives, and between charge groups."""
         centre, neighbour = graph[keys.EDGE_INDEX][0], graph[keys.EDGE_INDEX][1]
         dtype = self.radial.dtype
-        scalars = graph[keys.NODE_SCALARS]
-        giver, taker = self.giver(species) + self.giver_map(scalars), self.taker(species) + self.taker_map(scalars)
-        ends = torch.cat([giver, taker], 1)
         here, there = gather_rows(ends, centre), gather_rows(ends, neighbour)
-        n = giver.shape[1]
+        n = self.radial.shape[1]
         exchange = here[:, :n] * there[:, n:] - there[:, :n] * here[:, n:]
         radial = bessel_basis(graph[keys.EDGE_DISTANCE].to(dtype), self.cutoff, self.n_basis) @ self.radial
         transfer = torch.tanh(0.002 * (exchange * radial).sum(1)).to(torch.float64)
@@ -80,9 +83,12 @@ class BondCharges(nn.Module):
     n_channels, n_basis  size of the transfer, see ChargeTransfer
     tolerance       of the waves left out; forces err by about as much, eV/Å
     mesh_above      atoms from which the particle mesh is taken
-    Reads total_charge, charge_group and group_charge, field; adds charges and bond_dipoles.
+    Reads total_charge, charge_group and group_charge, field; adds charges and bond_dipoles. In stages, each process sums
+    what bonds transfer to its own atoms (`bond_ends`, `transferred`), and `forward` reads that instead of edges.
     """
 
+    local: Final[bool] = False
+    dipoles: Final[bool] = False
     learn_formal_charges: Final[bool]
     lookup: Tensor
     formal: Tensor
@@ -120,6 +126,17 @@ class BondCharges(nn.Module):
         """eps_inf = 1 + (start - 1) exp(weight), [1] float64."""
         return 1.0 + self.susceptibility * self.log_susceptibility.to(torch.float64).exp()
 
+    @torch.jit.export
+    def bond_ends(self, graph: dict[str, Tensor]) -> Tensor:
+        """What each atom brings into its bonds, [n_atoms, 2 n_channels]."""
+        scalars = graph[keys.NODE_SCALARS]
+        return self.transfer.ends(scalars, self.lookup[graph[keys.ATOMIC_NUMBERS][: scalars.shape[0]]])
+
+    @torch.jit.export
+    def transferred(self, graph: dict[str, Tensor], ends: Tensor) -> Tensor:
+        """Charge that bonds bring each atom, [n_atoms] e float64, from the ends of atoms and ghosts."""
+        return segment_sum(self.transfer(graph, ends), graph[keys.EDGE_INDEX][0], graph[keys.POSITIONS].shape[0])
+
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Energies; adds charges [n_atoms] e and bond_dipoles [n_atoms, 3] e Å to the graph."""
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
@@ -127,12 +144,17 @@ class BondCharges(nn.Module):
         if self.learn_formal_charges:
             reference = reference + 0.1 * self.shift(species)[:, 0].to(torch.float64)
         reference = with_total(graph, reference)
-        transfer = self.transfer(graph, species)
-        centre, n_atoms = graph[keys.EDGE_INDEX][0], species.shape[0]
-        charges = reference + segment_sum(transfer, centre, n_atoms)
+        transfer = reference[:0]
+        if keys.TRANSFERRED in graph:
+            charges = reference + graph[keys.TRANSFERRED]
+        else:
+            transfer = self.transfer(graph, self.bond_ends(graph))
+            centre, n_atoms = graph[keys.EDGE_INDEX][0], species.shape[0]
+            charges = reference + segment_sum(transfer, centre, n_atoms)
+            edge_vector = graph[keys.EDGE_VECTOR].to(torch.float64)
+            graph[keys.BOND_DIPOLES] = bond_dipoles(transfer, edge_vector, centre, n_atoms)
         graph[keys.CHARGES] = charges
         graph[keys.REFERENCE_CHARGES] = reference
-        graph[keys.BOND_DIPOLES] = bond_dipoles(transfer, graph[keys.EDGE_VECTOR].to(torch.float64), centre, n_atoms)
 
         without_field = graph.copy()
         if keys.FIELD in without_field:

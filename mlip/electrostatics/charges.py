@@ -37,6 +37,7 @@ class FormalCharges(nn.Module):
     mesh_above      atoms from which the particle mesh is taken (below, it is slower)
     """
 
+    local: Final[bool] = False
     dipoles: Final[bool]
     lookup: Tensor
     formal: Tensor
@@ -94,6 +95,7 @@ class EquilibratedCharges(nn.Module):
     chemical_potential. With groups, chemical_potential is for charge shared by the groups in proportion to atoms.
     """
 
+    local: Final[bool] = False
     dipoles: Final[bool]
     lookup: Tensor
 

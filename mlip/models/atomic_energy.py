@@ -1,5 +1,7 @@
 """Reference energy of isolated atoms, one table per level of theory."""
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,8 @@ class AtomicEnergy(nn.Module):
     whatever the network's dtype: a million eV of all-electron energy must not lose 1e-6 eV per atom.
     """
 
+    local: Final[bool] = True
+
     def __init__(self, statistics: dict):
         super().__init__()
         self.register_buffer("lookup", species_lookup(statistics["elements"]))
@@ -29,6 +33,6 @@ class AtomicEnergy(nn.Module):
 
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Reference energy of each atom."""
-        species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
         level = graph[keys.LEVEL][graph[keys.BATCH]]
+        species = self.lookup[graph[keys.ATOMIC_NUMBERS][: level.shape[0]]]
         return self.table_neV[level, species].to(torch.float64) * 1e-9

@@ -1,7 +1,7 @@
 """Born-Mayer repulsion: the steep part of a pair's energy, so that a network of few radial functions need not learn it."""
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ class BornMayer(nn.Module):
     the constant of M. Born and J. E. Mayer, Z. Phys. 75, 1 (1932). B and rho are learned for every pair of elements
     from `born_mayer` of the statistics, a fit to the training forces (`mlip.training.pair_start`).
     """
+
+    local: Final[bool] = True
 
     def __init__(self, statistics: dict[str, Any]):
         super().__init__()
@@ -53,4 +55,4 @@ class BornMayer(nn.Module):
         distance = torch.linalg.norm(graph[keys.EDGE_VECTOR], dim=1)
         strength, length = gather_rows(self.logarithms.to(distance.dtype).exp(), pair).unbind(1)
         energy = strength * torch.exp((self.contact.to(distance.dtype)[pair] - distance) / length)
-        return segment_sum(0.5 * energy * graph[keys.EDGE_ENVELOPE], centre, species.shape[0])
+        return segment_sum(0.5 * energy * graph[keys.EDGE_ENVELOPE], centre, graph[keys.POSITIONS].shape[0])

@@ -46,6 +46,7 @@ class DataLimits(nn.Module):
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """The graph with what may be seen of it."""
+        n_atoms = graph[keys.POSITIONS].shape[0]
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
         centre, neighbour = graph[keys.EDGE_INDEX][0], graph[keys.EDGE_INDEX][1]
         distance = torch.linalg.norm(graph[keys.EDGE_VECTOR], dim=1)
@@ -55,8 +56,8 @@ class DataLimits(nn.Module):
         limit = shortest[near]
         seen = distance.index_copy(0, near, limit * soft_floor(distance[near] / limit))
         envelope = polynomial_cutoff(seen, self.cutoff)
-        crowded = crowding(envelope, centre, species.shape[0])
-        most = self.most.to(distance.dtype)[species]
+        crowded = crowding(envelope, centre, n_atoms)
+        most = self.most.to(distance.dtype)[species[:n_atoms]]
         full = torch.nonzero(crowded > most).squeeze(1)
         ratio = crowded[full] / most[full]
         # the mirror image of a floor: 2 - f(2 - x) follows x up to 1 and stays below 1.05

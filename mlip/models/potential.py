@@ -39,7 +39,9 @@ class Potential(nn.Module):
     network     called with statistics=..., gives a module graph -> graph that adds node features
     terms       name -> callable; each, called with statistics=... (and in it n_features, the width of
                 node_scalars, and the cutoff, Å), gives a module graph -> [n_atoms] eV. The lone atoms are always the
-                first term
+                first term. A term says whether it is `local`: an atom's energy depends on its own edges and features
+                only. If not, it reads positions and features of all atoms, and no edges. One that does not say so
+                still works, but not in stages (LAMMPS)
     statistics  elements, levels, atomic_energies, mean_neighbours, force_rms of the training set, and the limits of
                 what it holds: shortest_distances, largest_crowding
     """
@@ -78,6 +80,69 @@ class Potential(nn.Module):
         for term in self.terms:
             energies = energies + term(strained).to(energies.dtype)
         return strained, energies
+
+    def begin(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adds the limits and the first features: `begin`, `proceed` for every further layer, and `finish` make stages.
+
+        graph  rows of n_atoms, whose neighbours may be among n_ghosts more (`keys.ATOMIC_NUMBERS`), and edge_vector
+        """
+        return self.network.begin(self.limits(graph))
+
+    def proceed(self, graph: dict[str, Tensor], features: Tensor, layer: int) -> dict[str, Tensor]:
+        """Adds the features of one more layer from those of atoms and ghosts, [4, n_atoms + n_ghosts, K]."""
+        return self.network.proceed(graph, features, layer)
+
+    def finish(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adds node features, energies [n_atoms] eV of the local terms, and the ends of bonds that move charge."""
+        graph = self.network.finish(graph)
+        energies = torch.zeros_like(graph[keys.POSITIONS][:, 0])
+        for term in self.terms:
+            if term.local:
+                energies = energies + term(graph).to(energies.dtype)
+            if hasattr(term, "bond_ends"):
+                graph[keys.BOND_ENDS] = term.bond_ends(graph)
+        graph[keys.ENERGIES] = energies
+        return graph
+
+    def bond(self, graph: dict[str, Tensor], ends: Tensor) -> dict[str, Tensor]:
+        """Adds the charge [n_atoms] e that bonds bring, from the ends of atoms and ghosts, [n_atoms + n_ghosts, w]."""
+        for term in self.terms:
+            if hasattr(term, "bond_ends"):
+                graph[keys.TRANSFERRED] = term.transferred(graph, ends)
+        return graph
+
+    def solve(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Results of the terms that are not local, from positions and features of all atoms, without edges.
+
+        Energies, forces, virial [1, 3, 3] eV = dE/d(strain), charges if there are, and the derivatives of the energy by
+        node_scalars, node_vectors and, where bonds move charge, transferred, under these names.
+        """
+        strained, positions, strain = strainable(graph)
+        scalars = graph[keys.NODE_SCALARS].detach().requires_grad_(True)
+        vectors = graph[keys.NODE_VECTORS].detach().requires_grad_(True)
+        strained[keys.NODE_SCALARS], strained[keys.NODE_VECTORS] = scalars, vectors
+        inputs = [positions, strain, scalars, vectors]
+        if keys.TRANSFERRED in graph:
+            transferred = graph[keys.TRANSFERRED].detach().requires_grad_(True)
+            strained[keys.TRANSFERRED] = transferred
+            inputs.append(transferred)
+        energies = torch.zeros_like(positions[:, 0])
+        for term in self.terms:
+            if not term.local:
+                energies = energies + term(strained).to(energies.dtype)
+        gradients = torch.autograd.grad([energies.sum()], inputs, allow_unused=True)
+        derivatives: list[Tensor] = []
+        for value, gradient in zip(inputs, gradients):
+            found: Tensor | None = gradient
+            derivatives.append(torch.zeros_like(value) if found is None else found)
+        results = {keys.ENERGIES: energies.detach(), keys.FORCES: -derivatives[0], keys.VIRIAL: derivatives[1]}
+        results[keys.NODE_SCALARS], results[keys.NODE_VECTORS] = derivatives[2], derivatives[3]
+        if keys.TRANSFERRED in graph:
+            results[keys.TRANSFERRED] = derivatives[4]
+        for name in [keys.CHARGES, keys.DIPOLES]:
+            if name in strained:
+                results[name] = strained[name].detach()
+        return results
 
     def derivatives(
         self,

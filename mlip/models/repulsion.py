@@ -1,5 +1,7 @@
 """Nuclear repulsion at short distance, so that dynamics never falls into a hole of the network."""
 
+from typing import Final
+
 import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn
@@ -32,6 +34,8 @@ class ZBL(nn.Module):
     at r_s, so bonds longer than r_s do not feel the term and the network need not unlearn it.
     """
 
+    local: Final[bool] = True
+
     def __init__(self, statistics: dict, radius_scale: float = 0.9):
         super().__init__()
         if radius_scale <= 0:
@@ -51,4 +55,4 @@ class ZBL(nn.Module):
         distance = torch.linalg.norm(vector, dim=1)
         z_i, z_j = numbers[centre].to(vector.dtype), numbers[neighbour].to(vector.dtype)
         energy = 0.5 * zbl(distance, z_i, z_j) * polynomial_cutoff(distance / reach, 1.0)
-        return segment_sum(energy, centre, numbers.shape[0])
+        return segment_sum(energy, centre, graph[keys.POSITIONS].shape[0])

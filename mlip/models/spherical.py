@@ -1,6 +1,7 @@
 """The network: the atomic density as a function on the sphere, multiplied there, passed on once or more."""
 
 import math
+from typing import Final
 
 import numpy as np
 import torch
@@ -135,10 +136,10 @@ class Messages(nn.Module):
         self.mix = LinearPerDegree(l_max, self.n_paths * n_channels, n_channels)
 
     def forward(self, features: Tensor, basis: Tensor, harmonics: Tensor, neighbours: Tensor) -> Tensor:
-        """features [4, n_atoms, K] -> [(l_max+1)^2, n_atoms, K]."""
+        """features [4, n_atoms (+ n_ghosts), K] -> [(l_max+1)^2, n_atoms, K]."""
         n_atoms, most, n_lm = harmonics.shape
         n_channels = features.shape[2]
-        rows = features.transpose(0, 1).reshape(n_atoms, -1)
+        rows = features.transpose(0, 1).flatten(1)
         # R_1 serves the three components of l1 = 1: as columns of the weight, so that no edge is sliced or copied
         radial = (basis * self.scale).view(-1, basis.shape[2]) @ self.radial[:, self.component].flatten(1)
         weighted = radial.view(n_atoms, most, -1) * gather_rows(rows, neighbours)
@@ -163,11 +164,11 @@ class Layer(nn.Module):
     def forward(
         self, features: Tensor, density: Tensor, basis: Tensor, harmonics: Tensor, neighbours: Tensor, species: Tensor
     ) -> Tensor:
-        """features [4, n_atoms, K] -> [4, n_atoms, K]."""
+        """features and species of n_atoms (+ n_ghosts) -> features [4, n_atoms, K]."""
         # what an atom sends starts with what it is
         sent = torch.cat([features[:1] + self.sender(species), features[1:]], dim=0)
         message = self.messages(sent, basis, harmonics, neighbours)
-        return self.products(math.sqrt(0.5) * (self.density(density) + message), species)
+        return self.products(math.sqrt(0.5) * (self.density(density) + message), species[: density.shape[1]])
 
 
 class SphericalNetwork(nn.Module):
@@ -175,7 +176,12 @@ class SphericalNetwork(nn.Module):
 
     All vanish for an atom without neighbours. n_species numbers describe an element, so that the cost does
     not grow with the number of elements. docs/theory/network.md derives the equations.
+
+    `forward` is `begin`, n_layers - 1 times `proceed`, and `finish`. Between them an atom needs nothing of others but
+    the features of its neighbours, so that processes which share a crystal exchange those only.
     """
+
+    n_layers: Final[int]
 
     def __init__(
         self, statistics: dict, cutoff: float, n_channels: int, l_max: int, n_layers: int, n_basis: int, n_species: int
@@ -191,6 +197,7 @@ class SphericalNetwork(nn.Module):
         elements, mean_neighbours = statistics["elements"], max(float(statistics["mean_neighbours"]), 1.0)
         self.cutoff = float(cutoff)
         self.n_features = n_layers * n_channels
+        self.n_layers, self.n_channels = n_layers, n_channels
         self.scale = 1.0 / math.sqrt(mean_neighbours)
         self.register_buffer("lookup", species_lookup(elements))
         self.neighbourhood = Neighbourhood(self.cutoff, n_basis, l_max)
@@ -203,20 +210,55 @@ class SphericalNetwork(nn.Module):
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adds node_scalars and node_vectors to the graph."""
+        graph = self.begin(graph)
+        for layer in range(1, self.n_layers):
+            graph = self.proceed(graph, graph[keys.FEATURES], layer)
+        return self.finish(graph)
+
+    def begin(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adds the features of the first layer, and what the later ones need of the neighbourhood."""
+        n_atoms = graph[keys.POSITIONS].shape[0]
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
-        n_atoms = species.shape[0]
         # a compiler needs the row length as the length of an input: see mlip.aoti
         most = graph[keys.NEIGHBOUR_SLOTS].shape[0] if keys.NEIGHBOUR_SLOTS in graph else 0
         basis, harmonics, neighbours = self.neighbourhood(graph, n_atoms, most)
         identity = self.embedding(species[neighbours]) * self.scale
         described = (identity.unsqueeze(3) * basis.unsqueeze(2)).view(n_atoms, neighbours.shape[1], -1)
         density = torch.bmm(harmonics.transpose(1, 2), described).transpose(0, 1).contiguous()  # [lm, n_atoms, s n]
-        features = self.products(self.density(density), species)
-        collected = [features]
-        for layer in self.layers:
-            features = layer(features, density, basis, harmonics, neighbours, species)
-            collected.append(features)
-        everything = torch.cat(collected, dim=2)
+        features = self.products(self.density(density), species[:n_atoms])
+        graph[keys.DENSITY], graph[keys.BASIS], graph[keys.HARMONICS], graph[keys.NEIGHBOURS] = (
+            density,
+            basis,
+            harmonics,
+            neighbours,
+        )
+        graph[keys.FEATURES], graph[keys.ALL_FEATURES] = features, features
+        return graph
+
+    def proceed(self, graph: dict[str, Tensor], features: Tensor, layer: int) -> dict[str, Tensor]:
+        """Adds the features of one more layer, 1 to n_layers - 1.
+
+        features  [4, n_atoms (+ n_ghosts), K] of the layer before, those of ghosts behind those of atoms
+        """
+        species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
+        described = graph[keys.FEATURES]
+        for number, module in enumerate(self.layers, 1):
+            if number == layer:  # TorchScript cannot take a module by its number
+                described = module(
+                    features,
+                    graph[keys.DENSITY],
+                    graph[keys.BASIS],
+                    graph[keys.HARMONICS],
+                    graph[keys.NEIGHBOURS],
+                    species,
+                )
+        graph[keys.FEATURES] = described
+        graph[keys.ALL_FEATURES] = torch.cat([graph[keys.ALL_FEATURES], described], dim=2)
+        return graph
+
+    def finish(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adds node_scalars and node_vectors from the features of all layers."""
+        everything = graph[keys.ALL_FEATURES]
         graph[keys.NODE_SCALARS] = everything[0]
         # the order of l = 1 in `everything` is y, z, x
         graph[keys.NODE_VECTORS] = torch.stack([everything[3], everything[1], everything[2]], dim=1)
@@ -237,6 +279,8 @@ class NetworkEnergy(nn.Module):
     scale is the rms force of the training set times 1 Å.
     """
 
+    local: Final[bool] = True
+
     def __init__(self, statistics: dict, n_hidden: int):
         super().__init__()
         n_features, elements = statistics["n_features"], statistics["elements"]
@@ -250,7 +294,7 @@ class NetworkEnergy(nn.Module):
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Energy of each atom in its neighbourhood; last_layer stays in the graph, the energy is linear in it."""
         scalars = graph[keys.NODE_SCALARS]
-        bias = self.bias(self.lookup[graph[keys.ATOMIC_NUMBERS]])
+        bias = self.bias(self.lookup[graph[keys.ATOMIC_NUMBERS][: scalars.shape[0]]])
         silu = torch.nn.functional.silu
         hidden = silu(self.hidden(scalars) + bias) - silu(bias)
         graph[keys.LAST_LAYER] = self.scale * torch.cat([scalars, hidden], dim=1)

@@ -4,6 +4,8 @@ Between the shortest distance in the data and screened nuclear repulsion (`mlip.
 two atoms apart; a good short-range prior also saves labels (Yan, Fan, Zhu, arXiv:2504.15925).
 """
 
+from typing import Final
+
 import torch
 from ase.data import covalent_radii
 from torch import Tensor, nn
@@ -33,6 +35,8 @@ class Wall(nn.Module):
     crowding_strength   K, eV
     """
 
+    local: Final[bool] = True
+
     def __init__(self, statistics: dict, pair_strength: float = 200.0, crowding_strength: float = 20.0):
         super().__init__()
         if min(pair_strength, crowding_strength) <= 0:
@@ -58,6 +62,7 @@ class Wall(nn.Module):
 
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Energy of the wall, half of each pair's."""
+        n_atoms = graph[keys.POSITIONS].shape[0]
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
         centre, neighbour = graph[keys.EDGE_INDEX][0], graph[keys.EDGE_INDEX][1]
         vector = graph[keys.EDGE_VECTOR]
@@ -66,9 +71,9 @@ class Wall(nn.Module):
         near = torch.nonzero((vector * vector).sum(1) < reach * reach).squeeze(1)
         excess = 1.0 - torch.linalg.norm(vector[near], dim=1) / reach[near]
         pairs = 0.5 * self.pair_strength.to(vector.dtype)[pair[near]] * rise(excess)
-        energy = segment_sum(pairs, centre[near], species.shape[0])
+        energy = segment_sum(pairs, centre[near], n_atoms)
 
-        crowded, most = graph[keys.CROWDING], self.most.to(vector.dtype)[species]
+        crowded, most = graph[keys.CROWDING], self.most.to(vector.dtype)[species[:n_atoms]]
         full = torch.nonzero(crowded > most).squeeze(1)
         strength = self.crowding_strength.to(vector.dtype)[species[full]]
         return energy.index_add(0, full, strength * rise(crowded[full] / most[full] - 1.0))

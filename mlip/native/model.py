@@ -18,7 +18,7 @@ WHOLE, FORWARD, BACKWARD = 0, 1, 2  # enum Part of kernel.cpp
 
 
 class NativeModel(nn.Module):
-    """Results by a compiled kernel; called like `export.Deployed`.
+    """Results by a compiled kernel; called like `deployed.Deployed`.
 
     Above LEAN_ABOVE atoms the network holds a block of atoms, and a few kB for each atom.
 
@@ -49,7 +49,7 @@ class NativeModel(nn.Module):
             self.kernel.mlip_destroy(self.handle)
 
     def forward(self, *inputs: Tensor | None) -> dict[str, Tensor]:
-        """Results of `export.Deployed.forward`, on the CPU."""
+        """Results of `deployed.Deployed.forward`, on the CPU."""
         graph = {key: value for key, value in zip(REQUIRED + OPTIONAL, inputs, strict=False) if value is not None}
         cell, batch = graph[keys.CELL].to(torch.float64), graph[keys.BATCH]
         with self.lock:

@@ -38,7 +38,7 @@ class Weights:
 
 
 def weights_of(deployed: nn.Module) -> Weights:
-    """Weights of an `export.Deployed`, scripted or not. Raises Unsupported for what the kernel does not compute."""
+    """Weights of an `deployed.Deployed`, scripted or not. Raises Unsupported for what the kernel does not compute."""
     potential = deployed.potential
     if kind(potential) != "Potential":
         raise Unsupported(f"{kind(potential)} has no native kernel")

@@ -114,6 +114,7 @@ class Run:
         metadata = {
             "training_hash": self.split["training_hash"],
             "config": self.config,
+            "metrics": self.metrics if (self.folder / "metrics.json").exists() else {},
             "shortest_distances_A": shortest_distances(potential),
             "holes": without_holes(potential, structures, max_fall_eV),
             **(about or {}),

@@ -1,8 +1,11 @@
 """The data sets that ship: labels that are right, hops that test kept apart from what trains."""
 
+import hashlib
+
+import numpy as np
 import pytest
 
-from mlip import cli
+from mlip import cli, keys, load_calculator
 from mlip.data.doctor import check, has_errors
 from mlip.data.structures import read
 from mlip.labelling.engine import structure_id
@@ -29,3 +32,26 @@ def test_hops_that_test_are_six_and_none_of_their_structures_trains(sets):
     assert not {structure_id(atoms) for atoms in train} & {structure_id(atoms) for atoms in hops}
     assert len({structure_id(atoms) for atoms in train}) == len(train) > 200
     assert all(last_similar(hop, train, 0.05) is None for hop in hops), "nor do near copies"
+
+
+@pytest.mark.parametrize("name", ["li3ycl6", "li3incl6"])
+def test_a_ready_potential_is_the_one_of_its_page(name):
+    file = FOLDER.parent / name / "model.pt"
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in (file.parent / "README.md").read_text(encoding="utf-8")
+    metadata = load_calculator(file).metadata
+    assert all(fall["fall_eV"] <= 0.1 for fall in metadata["holes"].values())
+    assert metadata["metrics"]["test"]["total"]["force_rmse_meV_per_A"] < 25
+
+
+def test_the_errors_in_a_ready_potential_are_those_on_the_hops(sets):
+    calculator = load_calculator(FOLDER / "model.pt")
+    errors = np.concatenate([calculator.get_forces(atoms) - atoms.arrays[keys.REF_FORCES] for atoms in sets[1]])
+    quoted = calculator.metadata["metrics"]["test"]["total"]["force_rmse_meV_per_A"]
+    assert 1000 * np.sqrt((errors**2).mean()) == pytest.approx(quoted, rel=1e-3)
+
+
+def test_the_first_minute_of_a_newcomer(tmp_path, monkeypatch):
+    monkeypatch.chdir(cli.CONFIGS.parent)
+    words = ["md", "datasets/li3ycl6/model.pt", "datasets/li3ycl6/start.xyz@0", "temperature_K=600", "steps=20"]
+    assert cli.main([*words, f"folder={tmp_path / 'md'}"]) == 0
+    assert (tmp_path / "md" / "summary.json").is_file()

@@ -4,7 +4,7 @@ import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from ase.data import chemical_symbols
@@ -116,6 +116,8 @@ class BuckinghamTable(nn.Module):
 class Buckingham(nn.Module):
     """Buckingham's potential between ions, smoothly zero over the last tenth of the cutoff (Å)."""
 
+    local: Final[bool] = True
+
     def __init__(
         self,
         statistics: dict[str, Any],
@@ -137,4 +139,4 @@ class Buckingham(nn.Module):
         distance2 = graph[keys.EDGE_VECTOR].square().sum(1)
         a, rho, c = self.table(species[centre], species[neighbour])
         energy = 0.5 * smooth_cutoff(distance2, self.cutoff, 0.81) * buckingham(distance2.sqrt(), a, rho, c)
-        return segment_sum(energy, centre, species.shape[0])
+        return segment_sum(energy, centre, graph[keys.POSITIONS].shape[0])

