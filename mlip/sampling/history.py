@@ -94,7 +94,8 @@ def plot_all(records: Sequence[RoundRecord], limits: Limits) -> dict[str, Figure
     if any(record.paths for record in records):
         figures["barriers"] = plot_barriers(records)
         figures["errors_at_saddles"] = plot_saddle_errors(records, limits)
-    figures["labels_by_kind"] = plot_labels_by_kind(records)
+    if records[-1].labels:
+        figures["labels_by_kind"] = plot_labels_by_kind(records)
     return figures
 
 
