@@ -13,11 +13,11 @@ ONLY_CPU = $(shell $(BIN)/python -c 'import torch; print("" if torch.cuda.is_ava
 .PHONY: demo test install scatter gpaw docs lint clean
 
 demo: install
-	$(BIN)/python scripts/demo.py
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/demo.py
 
-# one thread: the systems are small, and threads of several processes that wait for each other cost more than they save
+# one thread each: the systems are small, and threads of several processes that wait for each other cost more than they save
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 install: $(VENV)/installed
 

@@ -21,6 +21,7 @@ from mlip.data.total_charge import CHARGE_MISSED, total_charge
 from mlip.data.verlet import VerletList
 from mlip.errors import ConvergenceError, InputError
 from mlip.export import arguments, load
+from mlip.native.choice import Checked, with_kernel
 from mlip.nn.memory import keep_freed_memory
 
 STRUCTURE_INPUTS = (
@@ -33,12 +34,19 @@ PER_ATOM = (keys.ENERGIES, keys.FORCES, keys.CHARGES, keys.DIPOLES, keys.ELECTRO
 
 
 def load_calculator(
-    path: str | Path, device: str = "cpu", dtype: str | torch.dtype | None = None, skin: float = 0.5, **parameters
+    path: str | Path,
+    device: str = "cpu",
+    dtype: str | torch.dtype | None = None,
+    skin: float = 0.5,
+    kernel: str = "auto",
+    **parameters,
 ) -> "ExportedCalculator":
     """Calculator of a file written by `mlip export`.
 
     dtype       "float64" for phonons and tight relaxations; None keeps the file's
     skin        Å, how far beyond the cutoff the neighbour list reaches: 0.5 suits solids, 1 liquids
+    kernel      auto, native, torchscript: on the CPU a float32 network without charges runs several times faster natively;
+                the first time it is compiled for this machine. `calculator.kernel` says what runs
     parameters  total_charge (e), field (V/Å): for atoms whose info does not say
     """
     if isinstance(dtype, str):
@@ -47,7 +55,10 @@ def load_calculator(
         dtype = getattr(torch, dtype)
     check_device(str(device))
     model, metadata = load(path, device, dtype)
-    return ExportedCalculator(model, metadata, Path(path).resolve(), torch.device(device), skin, **parameters)
+    model, running = with_kernel(model, kernel, torch.device(device))
+    return ExportedCalculator(
+        model, metadata, Path(path).resolve(), torch.device(device), skin, kernel, running, **parameters
+    )
 
 
 def check_device(name: str) -> None:
@@ -73,12 +84,23 @@ class ExportedCalculator(Calculator):
     name = "mlip"
     default_parameters: ClassVar[dict] = {keys.TOTAL_CHARGE: 0.0, keys.FIELD: None}
 
-    def __init__(self, model, metadata: dict, path: Path, device: torch.device, skin: float, **parameters):
+    def __init__(
+        self,
+        model,
+        metadata: dict,
+        path: Path,
+        device: torch.device,
+        skin: float,
+        kernel: str,
+        running: str,
+        **parameters,
+    ):
         unknown = sorted(set(parameters) - set(self.default_parameters))
         if unknown:
             raise InputError(f"no calculator parameter {unknown}; there are {sorted(self.default_parameters)}")
         self.model, self.metadata, self.path, self.device = model, metadata, path, device
         self.skin = skin  # Å
+        self.kernel_asked, self.running = kernel, running
         self.outputs = list(metadata["outputs"])
         self.implemented_properties = ["free_energy", *self.outputs]
         self.known = np.zeros(len(chemical_symbols), dtype=bool)
@@ -93,7 +115,13 @@ class ExportedCalculator(Calculator):
     def __reduce__(self):
         parameters = {key: value for key, value in self.parameters.items() if value is not None}
         load_again = partial(
-            load_calculator, self.path, str(self.device), self.metadata["dtype"], self.skin, **parameters
+            load_calculator,
+            self.path,
+            str(self.device),
+            self.metadata["dtype"],
+            self.skin,
+            self.kernel_asked,
+            **parameters,
         )
         return load_again, ()
 
@@ -101,8 +129,16 @@ class ExportedCalculator(Calculator):
         """What identifies the calculator in trajectories and databases of ASE."""
         return {
             "model": str(self.path), "training_hash": self.metadata.get("training_hash"), "level": self.metadata["level"],
-            "dtype": self.metadata["dtype"], "device": str(self.device), "skin": self.skin, **super().todict(skip_default),
+            "dtype": self.metadata["dtype"], "device": str(self.device), "skin": self.skin,
+            "kernel": self.kernel, **super().todict(skip_default),
         }  # fmt: skip
+
+    @property
+    def kernel(self) -> str:
+        """The code that computes: native and its compiler, TorchScript or AOTI, and why not the native one."""
+        if isinstance(self.model, Checked) and self.model.chosen is self.model.exported:
+            return "TorchScript (the native kernel differs from it)"
+        return self.running
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation, to the last bit; charge, groups and field count too."""
@@ -126,10 +162,7 @@ class ExportedCalculator(Calculator):
         if self.relaxed:
             graph[keys.GUESS] = torch.as_tensor(extrapolated(self.relaxed))
         results = self.evaluate(graph)
-        if keys.CHARGES in results:
-            columns = [results[keys.CHARGES][:, None], *([results[keys.DIPOLES]] if keys.DIPOLES in results else [])]
-            state = np.concatenate(columns, axis=1)
-            self.relaxed = [*self.relaxed[-2:], state] if np.isfinite(state).all() else []
+        self.relaxed = continued(self.relaxed, results)
         self.results = per_structure(results, self.atoms, 0, slice(None))
         self.check_charges(self.atoms, self.results)
 
@@ -138,7 +171,7 @@ class ExportedCalculator(Calculator):
         if not structures:
             return []
         fresh = VerletList(self.verlet.cutoff, 0.0)
-        batch = self.evaluate(collate(one_set_of_keys([self.graph(atoms, fresh) for atoms in structures])))
+        batch = self.evaluate(collate([self.graph(atoms, fresh) for atoms in structures]))
         answered, first = [], 0
         for system, atoms in enumerate(structures):
             copy = atoms.copy()
@@ -174,9 +207,6 @@ class ExportedCalculator(Calculator):
         graph[keys.TOTAL_CHARGE] = torch.tensor([float(inputs[keys.TOTAL_CHARGE])], dtype=torch.float64)
         if keys.FIELD in inputs:
             graph[keys.FIELD] = torch.as_tensor(np.array(inputs[keys.FIELD], dtype=np.float64)).reshape(1, 3)
-        if keys.CHARGE_GROUP in inputs:
-            graph[keys.CHARGE_GROUP] = torch.as_tensor(np.array(inputs[keys.CHARGE_GROUP], dtype=np.int64))
-            graph[keys.GROUP_CHARGE] = torch.as_tensor(np.array(inputs[keys.GROUP_CHARGE], dtype=np.float64))
         return graph
 
     def check_structure(self, atoms: Atoms) -> None:
@@ -210,7 +240,7 @@ class ExportedCalculator(Calculator):
             raise InputError(
                 f"a total charge of {asked:g} e was asked for, and the charges of this model add up to "
                 f"{results[keys.CHARGES].sum():g} e for {atoms.get_chemical_formula()}: it holds formal charges fixed. Leave "
-                "total_charge out, or take a model whose charges adapt (model/head=qeq)"
+                "total_charge out, or take a model whose charges adapt (model/head=bond_charges, qeq)"
             )
 
 
@@ -236,6 +266,15 @@ def calculate_many(calculator, structures: Sequence[Atoms]) -> list[Atoms]:
     return answered
 
 
+def continued(last: list[np.ndarray], results: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The last three states [n_atoms, 1 or 4] of charges (and dipoles) of one system, with that of these results."""
+    if keys.CHARGES not in results:
+        return []
+    columns = [results[keys.CHARGES][:, None], *([results[keys.DIPOLES]] if keys.DIPOLES in results else [])]
+    state = np.concatenate(columns, axis=1)
+    return [*last[-2:], state] if np.isfinite(state).all() else []
+
+
 def extrapolated(last: list[np.ndarray]) -> np.ndarray:
     """The polynomial through up to three equidistant values, one step on."""
     weights = {1: (1.0,), 2: (-1.0, 2.0), 3: (1.0, -3.0, 3.0)}[len(last)]
@@ -256,22 +295,6 @@ def inputs_of(atoms: Atoms) -> dict:
 def same(one: dict, other: dict) -> bool:
     """Whether two requests are equal, arrays included."""
     return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
-
-
-def one_set_of_keys(graphs: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """The same optional inputs in every graph, so that they collate: zero field, one group per remaining system."""
-    if any(keys.FIELD in graph for graph in graphs):
-        for graph in graphs:
-            graph.setdefault(keys.FIELD, torch.zeros(1, 3, dtype=torch.float64))
-    if any(keys.CHARGE_GROUP in graph for graph in graphs):
-        first = 0
-        for graph in graphs:
-            if keys.CHARGE_GROUP not in graph:
-                graph[keys.CHARGE_GROUP] = torch.zeros_like(graph[keys.ATOMIC_NUMBERS])
-                graph[keys.GROUP_CHARGE] = graph[keys.TOTAL_CHARGE]
-            graph[keys.CHARGE_GROUP] = graph[keys.CHARGE_GROUP] + first
-            first += len(graph[keys.GROUP_CHARGE])
-    return graphs
 
 
 def per_structure(batch: dict[str, np.ndarray], atoms: Atoms, system: int, rows: slice) -> dict:

@@ -54,6 +54,8 @@ FORCES: Final[str] = "forces"  # [n_atoms, 3] eV/Å
 STRESS: Final[str] = "stress"  # [n_systems, 3, 3] eV/Å^3, ASE sign: (1/V) dE/d(strain)
 CHARGES: Final[str] = "charges"  # [n_atoms] e
 DIPOLES: Final[str] = "dipoles"  # [n_atoms, 3] e Å
+REFERENCE_CHARGES: Final[str] = "reference_charges"  # [n_atoms] e, charges less what bonds transfer
+BOND_DIPOLES: Final[str] = "bond_dipoles"  # [n_atoms, 3] e Å, of the charge that bonds transfer, half at either end
 ELECTRONEGATIVITY: Final[str] = "electronegativity"  # [n_atoms] V (eV/e)
 CHEMICAL_POTENTIAL: Final[str] = "chemical_potential"  # [n_systems] eV/e, -dE/dQ
 BORN_CHARGES: Final[str] = "born_charges"  # [n_atoms, 3, 3] e, Z*[a, b] = dP_a / dr_b

@@ -102,13 +102,13 @@ GROUPED: list[tuple[Rule, str]] = [
     (replace(WHOLE, word="auto"), "trainer.devices"),
     (optional(WHOLE), "max_steps max_epochs patience edges_per_batch limits.labels max_frames"),
     (Rule(2, MANY, whole=True), "holes.n_steps"),
-    (WHOLE_OR_0, "seed retries n_relabelled num_workers rattles saddles.strains n_hops"),
+    (WHOLE_OR_0, "seed mesh_above retries n_relabelled num_workers rattles saddles.strains n_hops"),
     (Rule(0, 8, whole=True), "l_max"),
     (Rule(0, 10**15, whole=True), "data.memory"),
     (listed(Rule(1, 1000, whole=True), 3), "repeat"),
     (listed(Rule(1, 1000, whole=True)), "barrier_repeats"),
     (POSITIVE, ("lr timestep_fs damping_fs pressure_damping_fs frame_interval_fs production_ps time_ps "
-               "checkpoint_minutes temperature_K extrapolate_to_K hardness hardness_floor "
+               "checkpoint_minutes temperature_K extrapolate_to_K hardness hardness_floor cutoff_error_eV_A "
                "polarizability width_floor radius_scale stiffness fmax max_length_A hop_length_A max_barrier_eV "
                "barrier_sigma_eV barrier_change_eV saddle_error_eV scale engine.cutoff")),
     (optional(POSITIVE), ("max_seconds initial_temperature_K kpoint_density gradient_clip max_temperature_K max_force_eV_A "
@@ -118,11 +118,12 @@ GROUPED: list[tuple[Rule, str]] = [
     (Rule(0, 20, open_low=True), "cutoff"),
     (Rule(0, 10), "skin"),
     (Rule(0, 10, open_low=True), "electrostatics.width"),
+    (Rule(0, 0.1, open_low=True), "electrostatics.tolerance"),
     (Rule(0, 100, open_low=True), "phonons.width defects.width"),
     (NOT_NEGATIVE, ("weight_decay l2_sp skip_ps npt_ps equilibration_ps residence_ps min_uncertainty rmse_factor "
                    "min_candidates_per_label min_descriptor_distance scheduler.threshold smearing")),
     (optional(NOT_NEGATIVE), "max_fall_eV min_distance_A"),
-    (Rule(1), "upper_factor"),
+    (Rule(1), "upper_factor electrostatics.dielectric"),
     (table(NOT_NEGATIVE), "loss.weights element_weights"),
     (FRACTION, "second_stage uncertain_fraction final"),
     (BELOW_1, "ema_decay momentum warmup"),
@@ -132,7 +133,8 @@ GROUPED: list[tuple[Rule, str]] = [
     (listed(Rule(-1, 1)), "progress"),
     (listed(Rule(0, 0.2, open_low=True)), "elastic.strains"),
     (SIGNED, "pressure_GPa order"),
-    (optional(CHARGE), "charge"),
+    (optional(CHARGE), "charge total_charge"),
+    (optional(listed(SIGNED, 3)), "field_V_per_A"),
     (table(CHARGE), "formal_charges disordered.charges"),
     (table(SIGNED), "shells"),
     (PAIR, "at_most at_least size_at_most"),
@@ -142,6 +144,8 @@ RULES["split.validation"] = RULES["split.test"] = None  # a fraction, a number o
 
 SWITCHES = {
     "overwrite",
+    "learn_formal_charges",
+    "polar",
     "remove_net_force",
     "isotropic",
     "dipoles",

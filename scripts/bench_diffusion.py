@@ -15,6 +15,7 @@ import numpy as np
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests" / "evaluation")]
 
+from lattice_gas import LatticeGas, long_run_diffusivity
 from walkers import exact, hoppers
 
 from mlip.evaluation.arrhenius import activation_energy, fit
@@ -24,9 +25,18 @@ from mlip.units import BOLTZMANN
 BOX = 1000.0  # Å, wide enough never to wrap
 CASES = {"30 hops": (201, 20, 0.0075, 0.0), "160 hops": (401, 8, 0.05, 0.0), "1000 hops": (801, 25, 0.05, 0.0),
          "1200 hops, half go back": (1601, 15, 0.05, 0.5)}  # fmt: skip
+# lattice gases: what LatticeGas takes, and attempts per ion between two of 401 frames
+GASES = {"sites of 2 kT, slow": ({"size": 5, "n_ions": 25, "disorder_kT": 2.0}, 0.25),
+         "sites of 2 kT": ({"size": 5, "n_ions": 25, "disorder_kT": 2.0}, 1.0),
+         "sites of 1.5 kT": ({"size": 4, "n_ions": 16, "disorder_kT": 1.5}, 2.0),
+         "exclusion, 90 % full": ({"size": 5, "n_ions": 112}, 0.25),
+         "strings of 3": ({"size": 5, "n_ions": 87, "string": 3}, 0.25),
+         "strings of 3, slow": ({"size": 5, "n_ions": 87, "string": 3}, 0.05),
+         "sites of 1 kT, strings of 4": ({"size": 4, "n_ions": 51, "disorder_kT": 1.0, "string": 4}, 0.25)}  # fmt: skip
 
 TEMPERATURES, BARRIER = (600.0, 700.0, 800.0, 900.0, 1000.0), 0.25  # K, eV
 SERIES = {"E_a, 20-170 hops": (401, 8, 0.05)}  # frames, ions, hops per ps at 1000 K
+GAS_SERIES = {"E_a, sites of 0.1 eV": ({"size": 4, "n_ions": 16}, 0.1)}  # eV: standard deviation of the site energies
 
 
 def ours(ions):
@@ -110,39 +120,64 @@ def row(method, runs, d):
     return f"{value.mean() - 1:+7.1%} {value.std():8.1%} {quoted:8.3%} {cover:9.1%} {(time.process_time() - start) / len(runs):9.3f}"
 
 
+def measured(name, method, runs, d):
+    """Print the row of one method, or why it did not run."""
+    some = runs[: max(2, len(runs) // 20)] if "kinisi" in method.__name__ else runs  # it samples a posterior: slow
+    try:
+        text = row(method, some, d) + f"   {len(some)}"
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # a library that is not there, or changed
+        text = f"not run: {type(error).__name__}: {str(error)[:90]}"
+    print(f"{name:30s}{method.__name__:12s}{text}", flush=True)
+
+
+def gas_runs(n_runs, family, attempts_per_ion, seed=0):
+    """Runs of a lattice gas in equilibrium [n_runs, 401, n_ions, 3], and D of these gases in ten times the time."""
+    gas = LatticeGas(np.random.default_rng(seed), n_runs, **family)
+    attempts = max(1, int(attempts_per_ion * family["n_ions"]))
+    for _ in range(40 * family["n_ions"]):
+        gas.attempt()
+    runs = gas.run(401, attempts, vibration=0.1).astype(float)
+    d, _ = long_run_diffusivity(gas, 4000, attempts)
+    return runs, d
+
+
+def of_a_series(at, energy):
+    """Method of runs at TEMPERATURES: E_a, low, high."""
+
+    def method(runs):
+        return energy([at(ions) for ions in runs])
+
+    method.__name__ = at.__name__
+    return method
+
+
 def main():
     n_runs = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     print(
-        f"{'case':26s}{'method':10s}{'bias':>7s} {'scatter':>8s} {'quoted':>8s} {'2s cover':>9s} {'CPU s/run':>9s}   runs"
+        f"{'case':30s}{'method':12s}{'bias':>7s} {'scatter':>8s} {'quoted':>8s} {'2s cover':>9s} {'CPU s/run':>9s}   runs"
     )
     for name, (n_frames, n_ions, rate, back) in CASES.items():
         runs = hoppers(np.random.default_rng(0), n_runs, n_frames, n_ions, rate, back=back)
         for method in (ours, pymatgen, kinisi):
-            some = runs[: max(2, n_runs // 20)] if method is kinisi else runs  # it samples a posterior: slow
-            try:
-                text = row(method, some, exact(rate, back=back)) + f"   {len(some)}"
-            except (
-                ImportError,
-                AttributeError,
-                TypeError,
-                ValueError,
-            ) as error:  # a library that is not there, or changed, must not stop the others
-                text = f"not run: {type(error).__name__}: {str(error)[:90]}"
-            print(f"{name:26s}{method.__name__:10s}{text}", flush=True)
+            measured(name, method, runs, exact(rate, back=back))
+    for name, (family, attempts) in GASES.items():
+        runs, d = gas_runs(n_runs, family, attempts)
+        for method in (ours, pymatgen, kinisi):
+            measured(name, method, runs, d)
     for name, (n_frames, n_ions, hottest) in SERIES.items():
         rates = [hottest * np.exp(-BARRIER / BOLTZMANN * (1 / t - 1 / TEMPERATURES[-1])) for t in TEMPERATURES]
         rng = np.random.default_rng(1)
         series = list(zip(*(hoppers(rng, n_runs, n_frames, n_ions, rate) for rate in rates), strict=True))
         for at, energy in ((ours, ours_energy), (pymatgen, pymatgen_energy), (kinisi, kinisi_energy)):
-            some = series[: max(2, n_runs // 20)] if at is kinisi else series
-            try:
-                text = (
-                    row(lambda runs, at=at, energy=energy: energy([at(ions) for ions in runs]), some, BARRIER)
-                    + f"   {len(some)}"
-                )
-            except (ImportError, AttributeError, TypeError, ValueError) as error:
-                text = f"not run: {type(error).__name__}: {str(error)[:90]}"
-            print(f"{name:26s}{at.__name__:10s}{text}", flush=True)
+            measured(name, of_a_series(at, energy), series, BARRIER)
+    for name, (family, disorder) in GAS_SERIES.items():
+        # hops over BARRIER between sites that differ: E_a of the true line through D at TEMPERATURES
+        gases = [gas_runs(n_runs, {**family, "disorder_kT": disorder / (BOLTZMANN * t)},
+                          2 * np.exp(-BARRIER / BOLTZMANN * (1 / t - 1 / TEMPERATURES[-1]))) for t in TEMPERATURES]  # fmt: skip
+        truth = activation_energy(fit(TEMPERATURES, [d for _, d in gases], np.full(len(gases), 0.01))).value
+        series = list(zip(*(runs for runs, _ in gases), strict=True))
+        for at, energy in ((ours, ours_energy), (pymatgen, pymatgen_energy), (kinisi, kinisi_energy)):
+            measured(name, of_a_series(at, energy), series, truth)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def rows(training: dict, dynamics: dict) -> list[tuple[str, str, str]]:
 def main() -> None:
     start = time.perf_counter()
     again = ["overwrite=true"] if (RUN / "model.pt").exists() else []  # one that was cut off goes on
-    step("training", "train", "experiment=li3incl6", f"folder={RUN}", *again, *OVERRIDES)
+    step("training", "train", "experiment=li3incl6", "model=small", f"folder={RUN}", *again, *OVERRIDES)
     step("molecular dynamics", "md", str(RUN / "model.pt"), START, f"folder={MD}", "ensemble=nve",
          "temperature_K=600", "repeat=[3,3,2]", "steps=2000", "timestep_fs=2")  # fmt: skip
     # intervals of so short a dynamics are wide; without `only`, `evaluation=short` asks for more

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -25,14 +25,14 @@ def shrunk(*choice: str) -> DictConfig:
         config.terms.network.n_hidden = 8
     elif choice[-1] in ("model/head=qeq", "model/head=qeq_dipoles", "model/head=split_charges"):
         # a learned width moves the split of the Ewald sum: its error stands alone here, beside no gradient of a network
-        OmegaConf.update(config, "terms.electrostatics.tolerance", 1e-9, force_add=True)
+        config.terms.electrostatics.tolerance = 1e-9
     return config
 
 
 CHOICES = {name: [f"model={name}"] for name in names("model")} | {
     f"{network}-{head}": [f"model/network={network}", f"model/head={head}"]
     for network in names("model/network") for head in names("model/head")
-}  # fmt: skip
+} | {f"pair-{pair}": [f"model/pair={pair}"] for pair in names("model/pair")}  # fmt: skip
 SHRUNK = {name: shrunk(*choice) for name, choice in CHOICES.items()}
 # networks that differ in channels only, and presets that name a network and a head, are tested once
 MODELS = [name for i, name in enumerate(SHRUNK) if SHRUNK[name] not in list(SHRUNK.values())[:i]]

@@ -18,6 +18,7 @@ from mlip.files import lock
 from mlip.sampling import ranking
 from mlip.training.finetune import fine_tune, with_fitted_atomic_energies
 from mlip.training.module import TrainingModule
+from mlip.training.pair_start import with_pair_start
 from mlip.training.run import Run
 from mlip.training.run_folder import check_run_folder, check_same_data, move_aside, write_run_inputs
 from mlip.training.total_charges import check_total_charges
@@ -72,6 +73,7 @@ def untrained(cfg: DictConfig, config: dict, data: DataModule) -> tuple[nn.Modul
     if cfg.checkpoint:
         potential, statistics = fine_tune(cfg.checkpoint, make_potential, statistics, batches)
     else:
+        statistics = with_pair_start(make_potential, statistics, batches)
         potential, statistics = with_fitted_atomic_energies(make_potential, statistics, batches)
     check_total_charges(potential, data.sets.values())
     return potential, statistics

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mlip import keys
-from mlip.data.processed import PER_ATOM
+from mlip.data.processed import CHARGE_OF_GROUP, PER_ATOM
 
 
 class GraphDataset(torch.utils.data.Dataset):
@@ -129,4 +129,13 @@ class GraphDataset(torch.utils.data.Dataset):
         for key in PER_ATOM:
             if key in file:
                 graph[key] = torch.from_numpy(file[key][atoms])
+        if np.isfinite(row["field"]).all():
+            graph[keys.FIELD] = torch.from_numpy(row["field"].copy())[None]
+        if keys.CHARGE_GROUP in file and np.isfinite(file[keys.CHARGE_GROUP][atoms]).all():
+            group = torch.from_numpy(file[keys.CHARGE_GROUP][atoms].astype(np.int64))
+            charge = torch.from_numpy(file[CHARGE_OF_GROUP][atoms])
+            graph[keys.CHARGE_GROUP] = group
+            graph[keys.GROUP_CHARGE] = torch.zeros(int(group.max()) + 1, dtype=torch.float64).index_copy(
+                0, group, charge
+            )
         return graph

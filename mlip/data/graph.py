@@ -89,8 +89,8 @@ def to_graph(
 
 
 def geometry(atoms: Atoms) -> dict[str, Tensor]:
-    """What a structure is, without neighbours and labels."""
-    return {
+    """What a structure is, without neighbours and labels: with its total charge, charge groups and field."""
+    graph = {
         keys.POSITIONS: torch.from_numpy(np.array(atoms.positions, dtype=np.float64)),
         keys.ATOMIC_NUMBERS: torch.from_numpy(np.array(atoms.numbers, dtype=np.int64)),
         keys.CELL: torch.from_numpy(np.array(atoms.cell.array, dtype=np.float64))[None],
@@ -98,6 +98,34 @@ def geometry(atoms: Atoms) -> dict[str, Tensor]:
         keys.BATCH: torch.zeros(len(atoms), dtype=torch.int64),
         keys.TOTAL_CHARGE: torch.tensor([float(atoms.info.get(keys.TOTAL_CHARGE, 0.0))], dtype=torch.float64),
     }
+    group, group_charge = charge_groups(atoms)
+    if group is not None:
+        graph[keys.CHARGE_GROUP], graph[keys.GROUP_CHARGE] = torch.from_numpy(group), torch.from_numpy(group_charge)
+    if atoms.info.get(keys.FIELD) is not None:
+        graph[keys.FIELD] = torch.as_tensor(np.array(atoms.info[keys.FIELD], dtype=np.float64)).reshape(1, 3)
+    return graph
+
+
+def charge_groups(atoms: Atoms) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """charge_group [n_atoms] and group_charge [n_groups] e of a structure; None if it has none.
+
+    Raises ValueError if only one of them is there, or an index has no charge.
+    """
+    group, charge = atoms.arrays.get(keys.CHARGE_GROUP), atoms.info.get(keys.GROUP_CHARGE)
+    if group is None and charge is None:
+        return None, None
+    where = atoms.info.get("source", "a structure")
+    if group is None or charge is None:
+        raise InputError(
+            f"charge groups need both atoms.arrays['charge_group'] and atoms.info['group_charge'], got one in {where}"
+        )
+    group, charge = np.array(group, dtype=np.int64), np.atleast_1d(np.array(charge, dtype=np.float64))
+    if group.min() < 0 or group.max() >= len(charge) or not np.isfinite(charge).all():
+        raise InputError(
+            f"charge_group of {where} must hold indices into its group_charge (0..{len(charge) - 1}, finite numbers), "
+            f"got {group.min()}..{group.max()} and {charge.tolist()}"
+        )
+    return group, charge
 
 
 def missing(key: str, n_systems: int, n_atoms: int) -> Tensor:
@@ -107,7 +135,11 @@ def missing(key: str, n_systems: int, n_atoms: int) -> Tensor:
 
 
 def collate(graphs: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Many graphs as one: atoms, edges and systems are appended, indices moved along, missing labels filled with NaN."""
+    """Many graphs as one: atoms, edges and systems are appended, indices moved along, missing labels filled with NaN.
+
+    If one has a field or charge groups, the others get a field of zero, and one group of their total charge.
+    """
+    graphs = with_same_inputs(graphs)
     n_atoms = [len(graph[keys.POSITIONS]) for graph in graphs]
     n_systems = [len(graph[keys.CELL]) for graph in graphs]
     first_atom = np.cumsum([0, *n_atoms[:-1]]).tolist()
@@ -126,3 +158,20 @@ def collate(graphs: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         else:
             batch[key] = torch.cat([g[key] for g in graphs])
     return batch
+
+
+def with_same_inputs(graphs: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Copies with the same optional inputs: zero field, one charge group per remaining system; groups are counted on."""
+    graphs = [dict(graph) for graph in graphs]
+    if any(keys.FIELD in graph for graph in graphs):
+        for graph in graphs:
+            graph.setdefault(keys.FIELD, torch.zeros(len(graph[keys.CELL]), 3, dtype=torch.float64))
+    if any(keys.CHARGE_GROUP in graph for graph in graphs):
+        first = 0
+        for graph in graphs:
+            if keys.CHARGE_GROUP not in graph:
+                graph[keys.CHARGE_GROUP] = graph[keys.BATCH]
+                graph[keys.GROUP_CHARGE] = graph[keys.TOTAL_CHARGE]
+            graph[keys.CHARGE_GROUP] = graph[keys.CHARGE_GROUP] + first
+            first += len(graph[keys.GROUP_CHARGE])
+    return graphs

@@ -14,24 +14,26 @@ import torch
 from ase import Atoms
 
 from mlip import keys
-from mlip.data.graph import LABEL_SHAPES, neighbour_list
+from mlip.data.graph import LABEL_SHAPES, charge_groups, neighbour_list
 from mlip.data.structures import Source
 from mlip.errors import InputError
 from mlip.files import whole_file
 from mlip.nn.radial import crowding, polynomial_cutoff
 
-FORMAT = 2  # raise it whenever the file's content changes meaning: old caches are then left alone
+FORMAT = 3  # raise it whenever the file's content changes meaning: old caches are then left alone
 ORDER_NAMES = ("time_fs", "time_ps", "time", "step", "frame")  # where a frame stands in its trajectory
 FRAME = np.dtype([
     ("atom_start", "i8"), ("n_atoms", "i4"), ("edge_start", "i8"), ("n_edges", "i8"),
     ("cell", "f8", (3, 3)), ("pbc", "u1", (3,)), ("total_charge", "f8"), ("weight", "f8"),
-    ("energy", "f8"), ("stress", "f8", (3, 3)), ("level", "i4"), ("config_type", "i4"),
+    ("field", "f8", (3,)), ("energy", "f8"), ("stress", "f8", (3, 3)), ("level", "i4"), ("config_type", "i4"),
     ("file", "i4"), ("trajectory", "i4"), ("order", "f8"),
     ("force_square", "f8"), ("n_force", "i8"),  # sum and number of squared force components, for statistics
     ("geometry", "u1", (16,)), ("content", "u1", (32,)),  # hashes: without and with labels
 ])  # fmt: skip
 EXTREME = np.dtype([("frame", "i8"), ("a", "u1"), ("b", "u1"), ("value", "f8")])  # of `extremes`, a row each
 PER_ATOM = [key for key, (_, per_atom) in LABEL_SHAPES.items() if per_atom]
+CHARGE_OF_GROUP = "charge_of_group"  # e, of each atom's charge group: group_charge, spread over the atoms
+INPUTS_PER_ATOM = (keys.CHARGE_GROUP, CHARGE_OF_GROUP)
 WRITE_AT = 2**18  # edges held in memory before they are written
 
 
@@ -132,7 +134,7 @@ class _Writer:
 
     def append(self, number: int, atoms: Atoms) -> None:
         edge_index, edge_shift = neighbour_list(atoms, self.cutoff)
-        row, labels = _frame_row(atoms), _atom_labels(atoms)
+        row, columns = _frame_row(atoms), _atom_labels(atoms) | _atom_inputs(atoms)
         row["atom_start"], row["n_atoms"] = self.n_atoms, len(atoms)
         row["edge_start"], row["n_edges"] = self.n_edges, edge_index.shape[1]
         row["level"], row["file"] = self.levels.index(atoms.info["level"]), number
@@ -146,7 +148,7 @@ class _Writer:
         )
         extreme = extremes(atoms, edge_index.numpy(), edge_shift.numpy(), self.cutoff)
         extreme["frame"] = len(self.pending) + len(self.file["frames"])
-        self.pending.append((row, labels, atoms, edge_index.numpy(), edge_shift.numpy(), extreme))
+        self.pending.append((row, columns, atoms, edge_index.numpy(), edge_shift.numpy(), extreme))
         self.n_atoms += len(atoms)
         self.n_edges += edge_index.shape[1]
         self.pending_edges += edge_index.shape[1] + 32 * len(atoms)
@@ -159,7 +161,7 @@ class _Writer:
     def _write(self) -> None:
         if not self.pending:
             return
-        rows, labels, structures, edges, shifts, extreme = zip(*self.pending, strict=True)
+        rows, columns, structures, edges, shifts, extreme = zip(*self.pending, strict=True)
         self._extend("frames", np.stack(rows))
         self._extend("source", np.array([a.info.get("source", "") for a in structures], dtype=object))
         self._extend("numbers", np.concatenate([a.numbers for a in structures]))
@@ -171,19 +173,19 @@ class _Writer:
         self._extend("neighbour", np.concatenate([e[1] for e in edges]))
         self._extend("shift", np.concatenate(shifts))
         self._extend("extremes", np.concatenate(extreme))
-        for key in PER_ATOM:
-            if any(key in label for label in labels):
-                self._write_label(key, start, labels, structures)
+        for key in (*PER_ATOM, *INPUTS_PER_ATOM):
+            if any(key in column for column in columns):
+                self._write_column(key, start, columns, structures)
         self.pending, self.pending_edges = [], 0
 
-    def _write_label(self, key: str, start: int, labels, structures) -> None:
-        shape = LABEL_SHAPES[key][0]
+    def _write_column(self, key: str, start: int, columns, structures) -> None:
+        shape = LABEL_SHAPES[key][0] if key in LABEL_SHAPES else ()
         if key not in self.file:  # rows never written read as NaN: a missing label
             self.file.create_dataset(
                 key, (0, *shape), "f8", maxshape=(None, *shape), chunks=(4096, *shape), fillvalue=np.nan
             )
         empty = [np.full((len(a), *shape), np.nan) for a in structures]
-        values = np.concatenate([label.get(key, nan) for label, nan in zip(labels, empty, strict=True)])
+        values = np.concatenate([column.get(key, nan) for column, nan in zip(columns, empty, strict=True)])
         self.file[key].resize(start + len(values), axis=0)
         self.file[key][start:] = values
 
@@ -196,7 +198,7 @@ class _Writer:
 
     def finish(self) -> None:
         self._write()
-        for key in PER_ATOM:
+        for key in (*PER_ATOM, *INPUTS_PER_ATOM):
             if key in self.file:
                 self.file[key].resize(self.n_atoms, axis=0)
         for kind, names in self.names.items():
@@ -209,10 +211,16 @@ def _atom_labels(atoms: Atoms) -> dict[str, np.ndarray]:
     return {key: atoms.arrays[key] for key in PER_ATOM if key in atoms.arrays}
 
 
+def _atom_inputs(atoms: Atoms) -> dict[str, np.ndarray]:
+    group, charge = charge_groups(atoms)
+    return {} if group is None else {keys.CHARGE_GROUP: group.astype(float), CHARGE_OF_GROUP: charge[group]}
+
+
 def _frame_row(atoms: Atoms) -> np.ndarray:
     row = np.zeros((), dtype=FRAME)
     row["cell"], row["pbc"] = atoms.cell.array, atoms.pbc
     row["total_charge"] = atoms.info.get(keys.TOTAL_CHARGE, 0.0)
+    row["field"] = atoms.info.get(keys.FIELD, np.nan)
     row["weight"] = atoms.info.get(keys.WEIGHT, 1.0)
     row["energy"] = atoms.info.get(keys.REF_ENERGY, np.nan)
     row["stress"] = atoms.info.get(keys.REF_STRESS, np.nan)
@@ -248,7 +256,11 @@ def hashes(atoms: Atoms) -> tuple[bytes, bytes]:
     """Two hashes of a frame: of the structure (to 1e-5 Å, 16 bytes), and of structure and labels (exact, 32 bytes)."""
     rough = [np.round(x, 5) + 0.0 for x in (atoms.positions, atoms.cell.array)]  # + 0.0: no negative zeros
     charge = np.float64(atoms.info.get(keys.TOTAL_CHARGE, 0.0))
-    described = [atoms.numbers.astype("i8"), atoms.pbc, charge]
+    inputs = [
+        *_atom_inputs(atoms).values(),
+        *(np.array(atoms.info[k], dtype=float) for k in (keys.FIELD,) if k in atoms.info),
+    ]
+    described = [atoms.numbers.astype("i8"), atoms.pbc, charge, *inputs]
     geometry = hashlib.sha256(b"".join(x.tobytes() for x in [*described, *rough])).digest()[:16]
     labels = [np.asarray(atoms.info.get(key, atoms.arrays.get(key, np.nan)), dtype=float) for key in LABEL_SHAPES]
     exact = [*described, atoms.positions, atoms.cell.array, *labels]

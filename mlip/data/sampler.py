@@ -17,7 +17,8 @@ class EdgeBatchSampler(Sampler):
     n_edges          [n_frames] edges of each frame
     edges_per_batch  bound on the edges of a batch: bounds the memory of a step
     batch_size       bound on the structures of a batch
-    rank, world_size this process' share: ranks get equally many batches, disjoint unless there are fewer frames than ranks
+    rank, world_size this process' share. Shuffled, ranks get equally many batches, and a frame may repeat to fill the last;
+                     else every frame comes once, unless there are fewer batches than ranks
 
     Memory and speed follow the number of edges, so batches are packed evenly: frames are put into size classes (10 %
     steps), the classes are packed once into the fewest batches that keep both bounds, and each epoch deals shuffled
@@ -43,9 +44,10 @@ class EdgeBatchSampler(Sampler):
         self.by_size = np.argsort(-self.sizes, kind="stable")
         self.slots, self.n_batches = pack(self.sizes[self.by_size], edges_per_batch, batch_size, world_size)
         self.epoch = self.position = self.first = 0  # first: where the current pass began
+        self.length = self.n_batches // world_size if shuffle else len(self.batches(0))
 
     def __len__(self) -> int:
-        return self.n_batches // self.world_size
+        return self.length
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """All batches of this rank in one epoch."""
@@ -59,6 +61,8 @@ class EdgeBatchSampler(Sampler):
         slots = np.argsort(self.slots, kind="stable")
         parts = np.split(frames[slots], np.searchsorted(self.slots[slots], np.arange(1, self.n_batches)))
         filled = [part for part in parts if len(part)]
+        if not self.shuffle and len(filled) >= self.world_size:
+            return filled[self.rank :: self.world_size]  # metrics: no frame counts twice
         parts = [part if len(part) else filled[i % len(filled)] for i, part in enumerate(parts)]
         return [parts[i] for i in order[self.rank :: self.world_size]]
 

@@ -6,11 +6,12 @@ A term relaxes the charges of each system in three steps (`batch.relaxed`):
     state = minimise(functional, operator, start)                # inference: preconditioned conjugate gradients
     state = newton_correct(functional, operator, start)          # training: exact to second derivatives
 
-charges (terms) -> batch -> solvers -> preconditioner -> functional -> operator -> pme (mesh, splines, pairs),
+charges, bond_charges (terms) -> batch -> solvers -> preconditioner -> functional -> operator -> pme (mesh, splines, pairs),
 separable, structure_factors, slab -> kernels. Exact and dense, for tests and single systems: ewald, equilibration,
 response.
 """
 
+from mlip.electrostatics.bond_charges import BondCharges
 from mlip.electrostatics.charges import EquilibratedCharges, FormalCharges, SplitCharges
 from mlip.electrostatics.equilibration import Equilibrium, equilibrate
 from mlip.electrostatics.ewald import coulomb_energy, coulomb_matrix
@@ -24,6 +25,7 @@ from mlip.electrostatics.response import (
 )
 
 __all__ = [
+    "BondCharges",
     "EquilibratedCharges",
     "Equilibrium",
     "FormalCharges",

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from mlip import keys
-from mlip.electrostatics.functional import ChargeFunctional, ChargeState, energies, group_constraint
+from mlip.electrostatics.functional import (
+    ChargeFunctional,
+    ChargeState,
+    energies,
+    energies_of_slopes,
+    group_constraint,
+    slopes,
+)
 from mlip.electrostatics.operator import System, coulomb_operator, detached, gradient_carrier
 from mlip.electrostatics.slab import open_field, positions_in_field
 from mlip.electrostatics.solvers import minimise, newton_correct
@@ -129,7 +136,8 @@ def relaxed(
     """Charges, dipoles and multipliers of one system, and its energies [n] eV.
 
     Training: exact to second derivatives. Inference: the charges are constants and the energies have first
-    derivatives, which are exact because the charges are a minimum. Many atoms go through the mesh.
+    derivatives, which are exact because the charges are a minimum, or fixed ones whose own derivatives are added.
+    Many atoms go through the mesh.
     """
     tolerance, mesh_above, training = settings
     mesh = system.positions.shape[0] > mesh_above and int(system.pbc.sum()) > 1
@@ -141,6 +149,10 @@ def relaxed(
         state = newton_correct(functional, operator, start)
         return state, energies(functional, operator, state)
     constant = detached(operator)
-    state = minimise(functional, constant, start, 1e-8 if mesh else 1e-7)
-    carrier = gradient_carrier(operator, system.positions, state.charges, state.dipoles)
-    return state, energies(functional, constant, state) + carrier
+    still = ChargeState(start.charges.detach(), start.dipoles, start.multipliers)
+    state = minimise(functional, constant, still, 1e-8 if mesh else 1e-7)
+    by_charge, by_dipole = slopes(functional, constant, state)
+    energy = energies_of_slopes(functional, state, by_charge, by_dipole)
+    if start.charges.requires_grad:  # fixed, but a function of the positions: dE = (dF/dq) dq
+        energy = energy + by_charge.detach() * (start.charges - still.charges)
+    return state, energy + gradient_carrier(operator, system.positions, state.charges, state.dipoles)

@@ -11,7 +11,13 @@ from mlip import keys, units
 from mlip.electrostatics.batch import RelaxationSettings, relax_batch, systems_of
 from mlip.electrostatics.functional import ChargeFunctional, ChargeState, energies, unconstrained
 from mlip.electrostatics.operator import coulomb_operator
-from mlip.electrostatics.parameters import DipoleHead, Electronegativity, PositiveTable, formal_charge_table
+from mlip.electrostatics.parameters import (
+    DipoleHead,
+    Electronegativity,
+    PositiveTable,
+    check_not_all_zero,
+    formal_charge_table,
+)
 from mlip.electrostatics.solvers import newton_correct, stationary_state
 from mlip.errors import InputError
 from mlip.nn.radial import polynomial_cutoff
@@ -52,11 +58,8 @@ class FormalCharges(nn.Module):
         self.width, self.tolerance, self.dipoles, self.mesh_above = width, tolerance, dipoles, mesh_above
         self.register_buffer("lookup", species_lookup(elements))
         formal = formal_charge_table([chemical_symbols[z] for z in elements], formal_charges)
-        if not formal.any() and not dipoles:
-            raise InputError(
-                f"formal charges of {', '.join(chemical_symbols[z] for z in elements)} are all 0: they would have no energy and "
-                "learn nothing. Give formal_charges={Li: 1, ...}, or choose model/head=none"
-            )
+        if not dipoles:
+            check_not_all_zero([chemical_symbols[z] for z in elements], formal)
         self.register_buffer("formal", formal)
         if dipoles:
             self.dipole_head = DipoleHead(elements, statistics["n_features"], polarizability)
@@ -113,6 +116,8 @@ class EquilibratedCharges(nn.Module):
         self.tolerance, self.dipoles, self.mesh_above = tolerance, dipoles, mesh_above
         self.register_buffer("lookup", species_lookup(elements))
         formal = formal_charge_table([chemical_symbols[z] for z in elements], formal_charges)
+        if not dipoles:
+            check_not_all_zero([chemical_symbols[z] for z in elements], formal)
         self.electronegativity = Electronegativity(elements, formal, n_features, n_hidden)
         self.hardness = PositiveTable(elements, hardness, hardness_floor, "hardness (eV/e^2)")
         self.width = PositiveTable(elements, width, width_floor, "width (Å)")
@@ -193,6 +198,7 @@ class SplitCharges(nn.Module):
         self.tolerance, self.bond_cutoff = tolerance, bond_cutoff
         self.register_buffer("lookup", species_lookup(elements))
         self.register_buffer("formal", formal_charge_table([chemical_symbols[z] for z in elements], formal_charges))
+        check_not_all_zero([chemical_symbols[z] for z in elements], self.formal)
         self.electronegativity = Electronegativity(elements, self.formal, int(statistics["n_features"]), n_hidden)
         self.hardness = PositiveTable(elements, hardness, hardness_floor, "hardness (eV/e^2)")
         self.bond_hardness = PositiveTable(elements, bond_hardness, 0.0, "bond_hardness (eV/e^2)")

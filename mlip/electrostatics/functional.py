@@ -65,6 +65,13 @@ def constraint_slope(functional: ChargeFunctional, state: ChargeState) -> Tensor
 def energies(functional: ChargeFunctional, operator: CoulombOperator, state: ChargeState) -> Tensor:
     """F split among the atoms, [n] eV."""
     by_charge, by_dipole = slopes(functional, operator, state)
+    return energies_of_slopes(functional, state, by_charge, by_dipole)
+
+
+def energies_of_slopes(
+    functional: ChargeFunctional, state: ChargeState, by_charge: Tensor, by_dipole: Tensor
+) -> Tensor:
+    """F split among the atoms, [n] eV, from its `slopes`."""
     energy = 0.5 * state.charges * (functional.electronegativity + by_charge)
     if state.dipoles.shape[0] > 0:
         energy = energy + 0.5 * (state.dipoles * (functional.dipole_bias + by_dipole)).sum(1)

@@ -5,6 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from mlip import units
+from mlip.errors import InputError
+
 
 def radial_kernels(distance2: Tensor, g: Tensor, order: int) -> list[Tensor]:
     """Radial functions of the interaction of Gaussian multipoles.
@@ -102,3 +105,29 @@ def smooth_cutoff(square: Tensor, cutoff: float, start: float = 0.9) -> Tensor:
     """
     t = ((square / (cutoff * cutoff) - start) / (1 - start)).clamp(0.0, 1.0)
     return 1 - t * t * t * (10 + t * (6 * t - 15))
+
+
+def cutoff_error(cutoff: float, width: float) -> float:
+    """Force between two unit charges at the cutoff that Gaussians of one width s (Å) leave out, eV/Å.
+
+    k_e / c^2 [erfc(x) + 2 x exp(-x^2) / sqrt(pi)],  x = c / 2 s: that of points less that of Gaussians.
+    """
+    x = cutoff / (2.0 * width)
+    missing = math.erfc(x) + 2.0 * x * math.exp(-x * x) / math.sqrt(math.pi)
+    return units.COULOMB / cutoff**2 * missing
+
+
+def width_of_cutoff(cutoff: float, error: float) -> float:
+    """Widest Gaussians (Å) whose `cutoff_error` is at most `error`, eV/Å: narrower ones cost more waves, as s^-3."""
+    if not 0 < error < cutoff_error(cutoff, cutoff):
+        raise InputError(
+            f"a force of {error:g} eV/Å left out at the cutoff must be above 0 and below {cutoff_error(cutoff, cutoff):.3g}"
+        )
+    narrow, wide = 0.01 * cutoff, cutoff
+    for _ in range(60):
+        middle = 0.5 * (narrow + wide)
+        if cutoff_error(cutoff, middle) > error:
+            wide = middle
+        else:
+            narrow = middle
+    return narrow

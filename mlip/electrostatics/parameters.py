@@ -96,3 +96,12 @@ def formal_charge_table(symbols: list[str], formal_charges: dict[str, float] | N
     if unknown:
         raise InputError(f"no formal charge for {unknown}: give it, e.g. formal_charges={{{unknown[0]}: 2}}")
     return torch.tensor([float(known[symbol]) for symbol in symbols], dtype=torch.float64)
+
+
+def check_not_all_zero(symbols: list[str], formal: Tensor) -> None:
+    """Raise InputError if no element has a formal charge: energies are even in all charges, so none would ever grow."""
+    if not formal.any():
+        raise InputError(
+            f"formal charges of {', '.join(symbols)} are all 0: they would have no energy and "
+            "learn nothing. Give formal_charges={Li: 1, ...}, or choose model/head=none"
+        )

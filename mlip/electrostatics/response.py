@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mlip import keys, units
+from mlip.electrostatics.bond_charges import BondCharges
 from mlip.electrostatics.charges import EquilibratedCharges, FormalCharges, SplitCharges
 from mlip.electrostatics.ewald import Values, as_double, checked_system, coulomb_energy, coulomb_matrix
 from mlip.electrostatics.slab import slab_normal
@@ -17,7 +18,7 @@ from mlip.electrostatics.solvers import solve_constrained
 from mlip.errors import InputError
 from mlip.nn.edges import edge_vectors
 
-ChargeTerm = FormalCharges | EquilibratedCharges | SplitCharges
+ChargeTerm = FormalCharges | EquilibratedCharges | SplitCharges | BondCharges
 
 WHY_NO_DIELECTRIC = (
     "freely equilibrated charges respond as a metal: the dielectric function diverges as 1/k^2 and eps_inf does not "
@@ -213,25 +214,23 @@ def model_born_charges(potential: Any, graph: dict[str, Tensor], create_graph: b
         term(inputs)
     finally:
         potential.train(training)
-    born = born_charges(
-        positions,
-        graph[keys.CELL],
-        graph[keys.PBC],
-        inputs[keys.CHARGES],
-        inputs.get(keys.DIPOLES),
-        graph[keys.BATCH],
-        create_graph=create_graph,
-    )
+    charges, dipoles = inputs[keys.CHARGES], inputs.get(keys.DIPOLES)
+    if keys.BOND_DIPOLES in inputs:  # p_ij r_ij says where the charge went: no image is to be guessed
+        charges, dipoles = inputs[keys.REFERENCE_CHARGES].detach(), inputs[keys.BOND_DIPOLES]
+    cell, pbc, batch = graph[keys.CELL], graph[keys.PBC], graph[keys.BATCH]
+    born = born_charges(positions, cell, pbc, charges, dipoles, batch, create_graph=create_graph)
     return born if create_graph else born.detach()
 
 
 def model_dielectric_tensor(potential: Any, graph: dict[str, Tensor]) -> Tensor:
     """Electronic dielectric tensor eps_inf [3, 3] of one bulk structure.
 
-    At fixed charges, or with charges that stay in compact groups (charge_group).
+    At fixed charges, with charges that stay in compact groups (charge_group), or the learned number of bond charges.
     Raises ValueError with the reason for charges that flow freely: a metal has none.
     """
     term = electrostatic_term(potential)
+    if isinstance(term, BondCharges):
+        return term.dielectric().detach() * torch.eye(3, dtype=torch.float64)
     species = term.lookup[graph[keys.ATOMIC_NUMBERS]]
     groups = graph.get(keys.CHARGE_GROUP)
     through_bonds = isinstance(term, SplitCharges)

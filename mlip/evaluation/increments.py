@@ -6,6 +6,11 @@ With x a position, d = x(t + tau) - x(t) and d' = x(t + 2 tau) - x(t + tau), per
 
 a slope between two lags: what vibrates without going away (the intercept of the MSD) drops out, and it is right
 as soon as increments further apart than tau are independent. All time origins are used.
+
+tau comes from two plateaus, and D is their mean. The lenient one takes what looks flat within the noise: unbiased for
+free hops, too high for rare back-jumps, which the noise hides. The strict one counts any fall: the MSD of overdamped,
+reversible motion is concave (its second derivative, twice the velocity autocorrelation, is negative at every time > 0),
+so that D(tau) can only fall. It is right for back-jumps, and somewhat low for free hops, since it follows noise down.
 """
 
 from dataclasses import dataclass
@@ -19,11 +24,9 @@ from mlip.errors import InputError
 TWO_SIGMA = 0.954499736  # probability of |x| < 2 for a normal number
 LEAST_FRAMES = 41  # a twentieth of the trajectory must hold two strides
 SCANS = (20, 8)  # tau up to 1/20 of the trajectory, and to 1/8 where that shows no plateau: longer is noisier
-AGREE = (
-    1.5  # sigma between D at two tau. At 1, one flat curve in five was rejected by chance, and its interval too short
-)
+LENIENT, STRICT = (1.5, 1.5), (0.5, 2.5)  # sigma by which D(tau) may fall and rise on a plateau
 BLOCKS = (4, 20)
-OCTAVE = 2  # points of the scan
+OCTAVE, OCTAVE_RATIO = 2, 1.9  # points of the scan; tau of whole frames, so that two points are not quite a factor of 2
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class Estimate:
     """D of walkers in Å^2/ps: value, 1 sigma error, 2 sigma interval, and its place in the scan.
 
     low, high   of the chi-square law that has this mean and error: never negative, lopsided if hops are few
-    reached     True if D(tau) is flat from tau_ps on; if not, the error includes how much it still moved
+    error       of the noisier of two plateaus, with half of what lies between them, and what D moves in the octave after
+                tau_ps (before it, if no plateau was reached)
+    tau_ps      where the lenient plateau begins;  reached: True if it does
     tensor      [3, 3] Å^2/ps and its 1 sigma error
     freedom     2 (value / error)^2, the degrees of freedom of the chi-square law, error with Student's factor
     taus_ps, values, errors   [n_tau] the scan
@@ -79,19 +84,23 @@ def estimate(positions: np.ndarray, interval_ps: float, least_tau_ps: float = 0.
         points = [point(positions, stride, interval_ps) for stride in strides(len(positions), part)]
         n_free = independent(points[0])
         start = min(sum(p.tau_ps < least_tau_ps for p in points), len(points) - 1)
-        chosen = start + plateau(points[start:], duration, n_free)
-        at = points[chosen]
+        lenient, strict = (start + plateau(points[start:], duration, n_free, *rule) for rule in (LENIENT, STRICT))
+        at = points[lenient]
         reached = 2 * at.tau_ps <= points[-1].tau_ps
         if reached:
             break
     errors = np.array([error(p, duration, n_free) for p in points])
-    total = errors[chosen] if reached else np.hypot(errors[chosen], trend(points[: chosen + 1]))
+    value, apart = (at.value + points[strict].value) / 2, abs(at.value - points[strict].value) / 2
+    total = np.sqrt(max(errors[lenient], errors[strict]) ** 2 + apart**2 + trend(points, lenient) ** 2)
     # the error is itself estimated, from so many ions and blocks
     student = t_law.ppf(0.5 + TWO_SIGMA / 2, at.n_blocks + len(at.by_ion) - 2) / 2
-    low, high, freedom = interval(at.value, total * student)
+    low, high, freedom = interval(value, total * student)
     tensor, tensor_error = axes(positions, round(at.tau_ps / interval_ps), interval_ps)
+    tensor = tensor * (value / at.value) if at.value > 0 else tensor
     taus, values = np.array([p.tau_ps for p in points]), np.array([p.value for p in points])
-    return Estimate(at.value, total, low, high, at.tau_ps, reached, freedom, tensor, tensor_error, taus, values, errors)
+    return Estimate(
+        value, float(total), low, high, at.tau_ps, reached, freedom, tensor, tensor_error, taus, values, errors
+    )
 
 
 def strides(n_frames: int, part: int) -> list[int]:
@@ -163,15 +172,15 @@ def blocks(series: np.ndarray, n_blocks: int) -> float:
     return float(means.std(ddof=1) / np.sqrt(n_blocks))
 
 
-def plateau(points: list[Point], duration_ps: float, n_free: float) -> int:
-    """The first tau whose D agrees with that of every longer tau, within the error of their difference.
+def plateau(points: list[Point], duration_ps: float, n_free: float, fall: float, rise: float) -> int:
+    """The first tau whose D falls and rises to no longer tau by more than so many sigma of their difference.
 
     Two tau of one trajectory share their noise, so that their difference is known far better than either: it shows
     back-jumps that error bars would hide. Where D(tau) was seen to bend, an octave more lets the bend end.
     """
     for i, short in enumerate(points):
         if all(
-            abs(short.value - long.value) <= AGREE * difference(short, long, duration_ps, n_free)
+            -rise <= (short.value - long.value) / difference(short, long, duration_ps, n_free) <= fall
             for long in points[i + 1 :]
         ):
             return i if i == 0 else min(i + OCTAVE, len(points) - 1)
@@ -186,10 +195,12 @@ def difference(short: Point, long: Point, duration_ps: float, n_free: float) -> 
     return max(jackknife(long.by_ion - short.by_ion), blocks(by_time, long.n_blocks), free)
 
 
-def trend(points: list[Point]) -> float:
-    """Change of D(tau) from half the last tau to the last, Å^2/ps."""
-    half = [p for p in points if 2 * p.tau_ps <= points[-1].tau_ps] or points[:1]
-    return abs(half[-1].value - points[-1].value)
+def trend(points: list[Point], chosen: int) -> float:
+    """Change of D over the octave of tau after the chosen one, Å^2/ps; over the octave before it if none is left."""
+    at = points[chosen]
+    longer = [p for p in points[chosen + 1 :] if p.tau_ps >= OCTAVE_RATIO * at.tau_ps]
+    shorter = [p for p in points[:chosen] if p.tau_ps * OCTAVE_RATIO <= at.tau_ps] or points[:1]
+    return abs((longer or shorter[-1:])[0].value - at.value)
 
 
 def interval(value: float, error: float) -> tuple[float, float, float]:

@@ -38,7 +38,8 @@ class Potential(nn.Module):
 
     network     called with statistics=..., gives a module graph -> graph that adds node features
     terms       name -> callable; each, called with statistics=... (and in it n_features, the width of
-                node_scalars), gives a module graph -> [n_atoms] eV. The lone atoms are always the first term
+                node_scalars, and the cutoff, Å), gives a module graph -> [n_atoms] eV. The lone atoms are always the
+                first term
     statistics  elements, levels, atomic_energies, mean_neighbours, force_rms of the training set, and the limits of
                 what it holds: shortest_distances, largest_crowding
     """
@@ -53,7 +54,7 @@ class Potential(nn.Module):
         self.cutoff: float = float(self.network.cutoff)
         self.limits = DataLimits(statistics, self.cutoff)
         modules = {"atomic_energy": AtomicEnergy(statistics=statistics)}
-        described = {**statistics, "n_features": self.network.n_features}
+        described = {**statistics, "n_features": self.network.n_features, "cutoff": self.cutoff}
         for name, term in terms.items():
             if term is not None:  # `model.terms.repulsion=null` takes a term out
                 modules[name] = term(statistics=described)

@@ -49,7 +49,7 @@ def train(
     max_steps, max_epochs, max_seconds  the budget; whichever ends first. Seconds are CPU seconds of the process
     validate_every, checkpoint_every    steps
     patience        validations without a better loss before the training stops; null: never
-    accumulate      batches per step
+    accumulate      batches per step, as devices are: the gradient is the mean over the batches, each of which counts alike
     logger          called with save_dir=folder, gives a Lightning logger
     resume          go on from folder/checkpoints/last.ckpt, bit for bit on a CPU; without one the run starts anew
     """

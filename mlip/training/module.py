@@ -176,10 +176,19 @@ class TrainingModule(pl.LightningModule):
         )
         self.log("val_loss", val_loss, logger=False, sync_dist=True)  # for early stopping
 
+    def training_sums(self) -> dict[str, float]:
+        """Training loss and parts since the last validation, and the steps: sums, mean over processes."""
+        if not self._sums:
+            return {}
+        values = torch.stack([torch.as_tensor(v, dtype=torch.float64, device=self.device) for v in self._sums.values()])
+        values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        return dict(zip(self._sums, values.tolist(), strict=True))
+
     def training_row(self) -> dict[str, float]:
         """Where the training stands, and the mean training loss and parts since the last row."""
-        n_steps = self._sums.pop("steps", 1)
-        train = {f"train_{name}": float(value) / n_steps for name, value in self._sums.items()}
+        sums = self.training_sums()
+        n_steps = sums.pop("steps", 1)
+        train = {f"train_{name}": value / n_steps for name, value in sums.items()}
         self._sums = {}
         return {
             "step": self.budget.steps, "epoch": self.budget.epochs, "progress": self.budget.progress,
@@ -206,7 +215,7 @@ class TrainingModule(pl.LightningModule):
             "config": self.config,
             "budget": self.budget.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "train_sums": {name: float(value) for name, value in self._sums.items()},
+            "train_sums": self.training_sums(),
             "random_state": random_state(),
         }
 

@@ -28,7 +28,7 @@ def check_total_charges(potential: nn.Module, parts: Iterable[GraphDataset]) -> 
                     raise InputError(
                         f"{sources[position]} has a total charge of {total[position]:g} e, and the formal charges of its atoms "
                         f"({_listed(term, numbers)}) add up to {formal:g} e, which this head holds fixed: take a head whose charges "
-                        "adapt (model/head=qeq), or leave total_charge out of the file"
+                        "adapt (model/head=bond_charges, qeq), or leave total_charge out of the file"
                     )
 
 

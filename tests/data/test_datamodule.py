@@ -13,7 +13,7 @@ from mlip import keys
 from mlip.data import processed, structures
 from mlip.data.datamodule import DataModule
 from mlip.data.dataset import GraphDataset
-from mlip.data.graph import to_graph
+from mlip.data.graph import collate, to_graph
 
 CUTOFF = 5.0
 
@@ -48,6 +48,28 @@ def test_graphs_from_disk_equal_graphs_from_the_file(files, tmp_path):
         assert graph[keys.REF_CHARGES].isnan().all() == (number != 5), "labels of some frames are NaN in others"
         for key, value in expected.items():
             torch.testing.assert_close(graph[key], value, rtol=0, atol=0, equal_nan=True)
+
+
+def test_charge_groups_and_fields_go_from_the_file_through_the_cache_into_batches(tmp_path):
+    frames = lennard_jones.crystals(8, repeat=1)
+    frames[2].set_array("charge_group", np.array([1, 0, 0, 1]))
+    frames[2].info |= {"group_charge": [-1.0, 2.0], "total_charge": 1.0}
+    frames[3].info["field"] = [0.0, 0.01, -0.02]
+    frames[4].set_array("charge_group", np.zeros(4, dtype=int))
+    frames[4].info["group_charge"] = 0.5  # of one group
+    structures.write(tmp_path / "groups.xyz", frames)
+    whole = GraphDataset(module(tmp_path, tmp_path, files=str(tmp_path / "groups.xyz")).cache_file)
+    batch = collate([whole[number] for number in (2, 1, 3, 4)])
+    assert batch[keys.CHARGE_GROUP].tolist() == [1, 0, 0, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4]
+    assert batch[keys.GROUP_CHARGE].tolist() == [-1.0, 2.0, 0.0, 0.0, 0.5]
+    assert batch[keys.FIELD].tolist() == [[0.0] * 3, [0.0] * 3, [0.0, 0.01, -0.02], [0.0] * 3]
+    assert keys.CHARGE_GROUP not in whole[0] and keys.FIELD not in whole[0]
+    del frames[2].info["group_charge"]
+    with pytest.raises(ValueError, match="charge groups need both"):
+        to_graph(frames[2], CUTOFF)
+    frames[2].info["group_charge"] = [1.0]
+    with pytest.raises(ValueError, match=r"0\.\.0, finite numbers\), got 0\.\.1"):
+        to_graph(frames[2], CUTOFF)
 
 
 def test_the_processed_set_is_written_once_per_content_cutoff_and_settings(files, tmp_path, monkeypatch):

@@ -65,6 +65,12 @@ def test_more_ranks_than_frames_repeat_a_frame_rather_than_wait_for_each_other()
     assert {i for b in batches for i in b[0]} == {0, 1}
 
 
+def test_in_validation_no_frame_counts_twice_on_two_ranks():
+    ranks = [EdgeBatchSampler([10] * 3, batch_size=1, shuffle=False, rank=rank, world_size=2) for rank in (0, 1)]
+    assert sorted(i for rank in ranks for batch in rank for i in batch) == [0, 1, 2]
+    assert [len(rank) for rank in ranks] == [len(list(rank)) for rank in ranks] == [2, 1]
+
+
 def test_bounds_that_cannot_be_kept_name_the_frame_and_the_remedy():
     with pytest.raises(ValueError, match="frame 1 has 900 edges.*at least 900"):
         EdgeBatchSampler([10, 900], edges_per_batch=500)
@@ -81,6 +87,7 @@ class Frames(torch.utils.data.Dataset):
         return {"positions": torch.zeros(1, 3), "cell": torch.zeros(1, 3, 3), "number": torch.tensor([i])}
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_loader_resumes_after_the_last_batch_it_handed_out_also_with_workers_reading_ahead(workers):
     def loader():
@@ -103,6 +110,7 @@ def test_the_loader_resumes_after_the_last_batch_it_handed_out_also_with_workers
     assert numbers(second) != whole, "then comes the next epoch"
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_pass_given_up_early_goes_on_in_training_and_starts_again_in_validation(workers):
     loader = GraphLoader(Frames(), EdgeBatchSampler(SIZES[:60], 20_000, shuffle=False), workers)

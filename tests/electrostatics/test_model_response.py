@@ -38,7 +38,9 @@ def crystal(seed=0, n=6):
     return Atoms(["Li", "O"] * (n // 2), positions.numpy(), cell=cell.numpy(), pbc=True)
 
 
-@pytest.mark.parametrize("name", ["formal_charges", "formal_dipoles", "qeq", "qeq_dipoles", "split_charges"])
+@pytest.mark.parametrize(
+    "name", ["formal_charges", "formal_dipoles", "qeq", "qeq_dipoles", "split_charges", "bond_charges"]
+)
 def test_born_charges_of_a_batch_obey_the_sum_rule_and_see_no_image(name):
     potential, moved = model(name), crystal()
     moved.positions[2] += moved.cell[0] - moved.cell[1]
@@ -63,11 +65,23 @@ def test_born_charges_of_formal_dipoles_are_the_change_of_the_dipoles():
     assert (born[3, :, 1] - slow).abs().max() < 1e-6
 
 
+def test_born_charges_of_bond_charges_are_the_force_of_a_field_inside():
+    potential, graph = model("bond_charges"), collate([to_graph(crystal(), 5.0)])
+    field = torch.tensor([[0.01, 0.02, -0.03]], dtype=torch.float64)
+    pull = potential({**graph, keys.FIELD: field})["forces"] - potential(graph)["forces"]
+    born = model_born_charges(potential, graph)
+    assert (born - potential(graph)[keys.CHARGES][:, None, None] * torch.eye(3)).abs().max() > 1e-5
+    assert (pull - torch.einsum("a,iab->ib", field[0], born)).abs().max() < 1e-12
+
+
 def test_eps_inf_needs_charges_that_do_not_flow():
     graph = collate([to_graph(crystal(), 5.0)])
     eps = model_dielectric_tensor(model("formal_dipoles"), graph)
     assert torch.linalg.eigvalsh(eps).min() > 1.0
     assert (model_dielectric_tensor(model("formal_charges"), graph) - torch.eye(3)).abs().max() == 0
+    bonds = model("bond_charges")
+    screening = bonds.terms[bonds.term_names.index("electrostatics")].dielectric()
+    assert (model_dielectric_tensor(bonds, graph) - screening * torch.eye(3)).abs().max() == 0
     for name in ("qeq", "qeq_dipoles"):
         with pytest.raises(ValueError, match="respond as a metal"):
             model_dielectric_tensor(model(name), graph)

@@ -283,6 +283,10 @@ BAD = [
 def test_settings_without_a_physical_meaning_are_refused(kind, change, message):
     with pytest.raises(ValueError, match=message):
         kind(STATISTICS, **change)
+    if kind is EquilibratedCharges:
+        with pytest.raises(ValueError, match="Li, O, Cl are all 0: they would have no energy"):
+            kind(STATISTICS, formal_charges={"Li": 0, "O": 0, "Cl": 0})
+        kind(STATISTICS, formal_charges={"Li": 0, "O": 0, "Cl": 0}, dipoles=True)  # dipoles move them
     with pytest.raises(ValueError, match=r"no formal charge for \['Xe'\]"):
         FormalCharges({"elements": [3, 54]})
 

@@ -16,6 +16,7 @@ from mlip import units
 from mlip.errors import InputError
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
+from mlip.evaluation.static.field_response import field_response
 from mlip.evaluation.static.phonon_figures import plot_phonons
 from mlip.evaluation.static.relaxation import calculate, conditions, relax, repeats, unconverged
 
@@ -34,7 +35,8 @@ class Phonons:
     width         Å, of the supercell between opposite faces
     displacement  Å, 0.01 to 0.03; forces in float32 need the larger
     reference     another calculator (DFT), whose forces on the same displaced cells give the frequencies beside ours
-    No splitting of longitudinal and transverse optical branches at Gamma.
+    polar         longitudinal and transverse optical branches split at Gamma, by the calculator's own Born charges and
+                  eps_inf (`field_response`): for models of an insulating head. The reference has the same ones
     """
 
     atoms: Atoms
@@ -42,6 +44,7 @@ class Phonons:
     displacement: float = 0.02
     temperature_K: float = 300.0
     reference: object = None
+    polar: bool = False
     fmax: float = 0.001
     steps: int = 500
 
@@ -53,6 +56,9 @@ class Phonons:
         notes = unconverged([start], "the cell")
         phonon = displaced(start.atoms, repeats(start.atoms.cell.array, self.width), self.displacement)
         drift = force_constants(phonon, calculator)
+        if self.polar:
+            born, dielectric = field_response(calculator, as_atoms(phonon.primitive))
+            phonon.nac_params = {"born": born, "dielectric": dielectric, "factor": units.COULOMB}
         noise = rounding(phonon, calculator) / self.displacement
         if noise > NOISE:
             notes.append(f"rounding of the forces adds {noise:.3f} eV/Å^2 to the force constants: give a calculator in float64 "
@@ -81,6 +87,11 @@ class Phonons:
             Result("force_noise", noise, "eV/Å^2", conditions=where),
             Result("displaced_supercells", len(phonon.supercells_with_displacements), "", conditions=where),
         ]
+        if self.polar:
+            results += [
+                Result("lo_to_splitting", lo_to_splitting(phonon), "THz", conditions=where),
+                Result("dielectric_constant", np.trace(dielectric) / 3, "", conditions=where),
+            ]
         if self.reference is not None:
             force_constants(phonon, self.reference)
             other = curves(phonon)
@@ -158,6 +169,20 @@ def at(phonon: Phonopy, points: np.ndarray) -> np.ndarray:
     """Frequencies at wave vectors (reduced coordinates of the primitive cell), [n_q, n_bands] THz; imaginary negative."""
     phonon.run_qpoints(points)
     return np.array(phonon.qpoints.frequencies)
+
+
+def lo_to_splitting(phonon: Phonopy) -> float:
+    """Largest rise of a frequency at Gamma by the field of its own wave, over three directions of approach, THz.
+
+    The non-analytic term (4 pi k_e / V) (q.Z*_i)_a (q.Z*_j)_b / (q.eps.q), R. M. Pick et al., Phys. Rev. B 1, 910 (1970).
+    """
+    phonon.run_qpoints([[0, 0, 0]])
+    transverse = np.sort(phonon.qpoints.frequencies[0])
+    rises = []
+    for direction in np.eye(3):
+        phonon.run_qpoints([[0, 0, 0]], nac_q_direction=direction)
+        rises.append(np.max(np.sort(phonon.qpoints.frequencies[0]) - transverse))
+    return float(max(rises))
 
 
 def on_mesh(phonon: Phonopy) -> tuple[np.ndarray, np.ndarray]:

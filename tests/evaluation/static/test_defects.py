@@ -58,6 +58,13 @@ def test_charged_defects_carry_the_charge_of_the_ion_and_makov_payne():
     assert correction > 0.1
     # q^2 / 2 of one missing and of one additional charge, two corrections
     assert values(section)["frenkel_energy"] == pytest.approx(1.0 + 2 * correction)
+    metal = (
+        Capacitor()
+    )  # whose charges have one chemical potential: they screen, and the leading term would over-correct
+    metal.implemented_properties = (*Capacitor.implemented_properties, "chemical_potential")
+    screened = defects.Defects(atoms, "Na", charge=1, dielectric=6.0, width=5.0, n_sites=1).evaluate(metal)
+    assert values(screened)["frenkel_energy"] == pytest.approx(1.0)
+    assert any("as a metal" in note for note in screened.notes)
     neutral = defects.Defects(atoms, "Na", width=5.0, n_sites=1).evaluate(Capacitor())
     assert values(neutral)["frenkel_energy"] == pytest.approx(0)
     assert "vacancy_formation_energy" not in values(neutral)

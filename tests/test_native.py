@@ -1,0 +1,248 @@
+"""The native kernel: the model's own numbers, forces that are derivatives, and no harm where it cannot be built."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+
+from mlip import keys, load_calculator
+from mlip.config import CONFIGS, compose, make
+from mlip.data.graph import collate, to_graph
+from mlip.errors import InputError
+from mlip.export import Deployed, arguments, export
+from mlip.native import build, choice
+from mlip.native.build import NoCompilerError, library
+from mlip.native.model import NativeModel
+from mlip.native.weights import Unsupported, weights_of
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which((os.environ.get("CXX") or "g++").split()[0]) is None, reason="needs a C++ compiler: g++ or $CXX"
+)
+CUTOFF = 5.0  # Å, of every network of the configs
+TINY = {"n_channels": 6, "l_max": 1, "n_layers": 1, "n_basis": 3, "n_species": 2}
+ODD = {"n_channels": 20, "l_max": 1, "n_layers": 3, "n_basis": 5, "n_species": 3}
+
+
+def potential(preset: str = "small", head: str | None = None, **network):
+    """Random weights; limits of the data that dense structures cross."""
+    torch.manual_seed(1)
+    words = [f"model.network.{key}={value}" for key, value in network.items()]
+    words += [f"model/head={head}"] if head else []
+    cfg = compose("train", [f"model={preset}", "data.files=none.xyz", *words], [CONFIGS])
+    statistics = {
+        "elements": [3, 8, 17], "levels": ["default"], "atomic_energies": [[-1.5, -430.25, -20.125]], "mean_neighbours": 20.0,
+        "force_rms": 0.7, "shortest_distances": [[2.4, 1.7, 2.1], [1.7, 2.3, None], [2.1, None, 2.9]],
+        "largest_crowding": [4.0, 4.0, 5.0],
+    }  # fmt: skip
+    return make(cfg.model)(statistics=statistics).eval()
+
+
+def rocksalt() -> Atoms:
+    """72 ions of LiCl with some oxygen, off their places: more than one block of atoms, and a part of one."""
+    atoms = bulk("LiCl", "rocksalt", a=5.1).repeat((6, 3, 2))
+    atoms.numbers[[5, 11]] = 8
+    atoms.rattle(0.1, seed=0)
+    return atoms
+
+
+def structures() -> dict[str, Atoms]:
+    slab = rocksalt()
+    slab.pbc = (True, True, False)
+    slab.cell[2] = 0.0
+    squeezed = rocksalt()
+    squeezed.set_cell(0.75 * squeezed.cell.array, scale_atoms=True)
+    return {
+        "lone atom": Atoms("Li"),
+        "pair": Atoms("LiO", [[0, 0, 0], [1.9, 0.3, -0.2]]),
+        "close pair": Atoms("OCl", [[0, 0, 0], [0.5, 0.4, 0.2]]),
+        "crystal": rocksalt(),
+        "slab": slab,
+        "squeezed": squeezed,
+        "many images": Atoms("LiO", [[0, 0, 0], [1.2, 1.3, 1.4]], cell=[[2.6, 0, 0], [0.3, 2.7, 0], [0, 0.4, 2.8]], pbc=True),
+    }  # fmt: skip
+
+
+@needs_compiler
+@pytest.mark.parametrize("preset, network", [("small", {}), ("medium", {}), ("large", {}), ("small", ODD)])
+def test_results_are_those_of_the_model_in_double_precision(preset, network):
+    live = potential(preset, **network)
+    native = NativeModel(weights_of(Deployed(live, 0)))
+    live.double()
+    for name, atoms in structures().items():
+        graph = to_graph(atoms, CUTOFF)
+        expected, found = live(graph), native(*arguments(graph))
+        assert expected.keys() == found.keys()
+        for key, value in expected.items():
+            assert found[key].shape == value.shape
+            # float32 of the network: rounding of the largest number
+            limit = {keys.FORCES: 5e-6, keys.STRESS: 1e-6}.get(key, 2e-6) * max(1.0, float(value.abs().max()) / 10)
+            if key == keys.ENERGY:
+                limit *= len(atoms)
+            np.testing.assert_allclose(found[key], value, rtol=0, atol=limit, err_msg=f"{name}: {key}")
+    alone = native(*arguments(to_graph(Atoms("Cl"), CUTOFF)))
+    assert float(alone[keys.ENERGY]) == -20.125
+
+
+@needs_compiler
+def test_systems_of_a_batch_do_not_see_each_other():
+    native = NativeModel(weights_of(Deployed(potential(**TINY), 0)))
+    graphs = [to_graph(atoms, CUTOFF) for atoms in structures().values()]
+    together = native(*arguments(collate(graphs)))
+    apart = [native(*arguments(graph)) for graph in graphs]
+    for key, value in together.items():
+        np.testing.assert_allclose(value, torch.cat([one[key] for one in apart]), rtol=1e-6, atol=1e-6)
+
+
+@needs_compiler
+def test_numbers_do_not_depend_on_threads():
+    native = NativeModel(weights_of(Deployed(potential(**TINY), 0)))
+    graph = arguments(to_graph(rocksalt().repeat((2, 2, 1)), CUTOFF))
+    kept = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = native(*graph)
+        torch.set_num_threads(3)
+        three, again = native(*graph), native(*graph)
+    finally:
+        torch.set_num_threads(kept)
+    for key, value in one.items():
+        np.testing.assert_allclose(three[key], value, rtol=1e-6, atol=1e-6)
+        assert torch.equal(three[key], again[key])
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.pt"
+    export(potential(**TINY), path, {}, [to_graph(rocksalt(), CUTOFF)])
+    return path
+
+
+@needs_compiler
+def test_forces_and_stress_are_derivatives_of_the_energy(model_file):
+    for name in ("many images", "crystal"):
+        atoms = structures()[name][:20]
+        atoms.calc = load_calculator(model_file, kernel="native")
+        chosen = [0, len(atoms) - 1]
+        forces = calculate_numerical_forces(atoms, eps=3e-3, iatoms=chosen)
+        np.testing.assert_allclose(atoms.get_forces()[chosen], forces, atol=3e-4 * max(1.0, np.abs(forces).max()))
+        stress = calculate_numerical_stress(atoms, eps=1e-3)
+        np.testing.assert_allclose(atoms.get_stress(), stress, atol=2e-4 * max(1.0, np.abs(stress).max()))
+        assert atoms.calc.kernel.startswith("native")
+
+
+def energy(path: Path, **settings) -> tuple[float, str]:
+    """Energy of the crystal, and what computed it."""
+    atoms = rocksalt()
+    atoms.calc = load_calculator(path, **settings)
+    return atoms.get_potential_energy(), atoms.calc.kernel
+
+
+def test_without_a_compiler_the_model_itself_runs_and_says_so(model_file, monkeypatch, capsys):
+    expected = energy(model_file, kernel="torchscript")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    found = energy(model_file)
+    assert found[0] == expected[0]
+    sentence = "no C++ compiler no-such-compiler: install g++ or set CXX"
+    assert found[1] == f"TorchScript ({sentence})"
+    assert capsys.readouterr().err == f"mlip: no native kernel, TorchScript runs: {sentence}\n"
+    with pytest.raises(InputError, match="kernel=native: no C.. compiler no-such-compiler"):
+        energy(model_file, kernel="native")
+    with pytest.raises(InputError, match="kernel=fast: must be one of auto, native, torchscript"):
+        energy(model_file, kernel="fast")
+
+
+@needs_compiler
+def test_a_compiler_that_fails_is_left_aside_in_one_line(model_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(build, "CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "FLAGS", ("-std=c++nonsense",))
+    assert energy(model_file)[1].startswith("TorchScript (")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "does not compile the native kernel" in lines[1]
+
+
+@needs_compiler
+def test_a_kernel_that_differs_on_the_first_structure_is_left_aside(model_file, monkeypatch, capsys):
+    expected = energy(model_file, kernel="torchscript")[0]
+    right = NativeModel.forward
+
+    def wrong(self, *inputs):
+        return {name: value * 1.01 for name, value in right(self, *inputs).items()}
+
+    monkeypatch.setattr(NativeModel, "forward", wrong)
+    found, kernel = energy(model_file)
+    assert found == expected
+    assert kernel == "TorchScript (the native kernel differs from it)"
+    assert "mlip: the native kernel differs from the model (energy by" in capsys.readouterr().err
+
+
+@needs_compiler
+def test_a_nan_differs():
+    expected = {keys.ENERGY: torch.zeros(1), keys.FORCES: torch.zeros(2, 3)}
+    assert choice.difference(expected, expected) is None
+    assert choice.difference(expected, expected | {keys.FORCES: torch.full((2, 3), torch.nan)}) == "forces by nan"
+
+
+@needs_compiler
+def test_a_damaged_library_is_built_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "CACHE", str(tmp_path))
+    sizes = weights_of(Deployed(potential(**TINY), 0)).sizes
+    library(sizes)
+    (path,) = tmp_path.glob("*.so")
+    whole = path.read_bytes()
+    path.unlink()  # not written into: it is open
+    path.write_bytes(whole[: len(whole) // 2])
+    library(sizes)
+    assert path.read_bytes() == whole
+    path.with_suffix(".sha256").write_text("")
+    library(sizes)
+    assert build.is_whole(path)
+
+
+@needs_compiler
+def test_of_two_processes_one_compiles(tmp_path):
+    log, compiler = tmp_path / "log", tmp_path / "compiler"
+    real = shutil.which((os.environ.get("CXX") or "g++").split()[0])
+    compiler.write_text(f'#!/bin/sh\n[ "$1" = --version ] || echo compiled >> {log}\nexec {real} "$@"\n')
+    compiler.chmod(0o755)
+    code = (
+        "from mlip.native import build\n"
+        f"build.CACHE = {str(tmp_path / 'cache')!r}\n"
+        "print(build.library(dict(CHANNELS=16, DEGREE=1, LAYERS=1, BASIS=3, SPECIES=2, HIDDEN=16)).mlip_create is not None)"
+    )
+    environment = os.environ | {"CXX": str(compiler), "PYTHONPATH": os.pathsep.join(sys.path)}
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    answers = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0, 0], answers
+    assert [out for out, _ in answers] == [b"True\n"] * 2
+    assert log.read_text() == "compiled\n"
+
+
+def test_what_the_kernel_does_not_compute_is_named():
+    with pytest.raises(Unsupported, match="float32"):
+        weights_of(Deployed(potential(**TINY).double(), 0))
+    with pytest.raises(Unsupported, match="EquilibratedCharges|Equilibration|Charges"):
+        weights_of(Deployed(potential("qeq", **TINY), 0))
+    with pytest.raises(Unsupported, match="degrees up to 4"):
+        weights_of(Deployed(potential(**TINY | {"l_max": 5}), 0))
+    bare = potential(**TINY)
+    bare.terms = torch.nn.ModuleList(list(bare.terms)[:1])
+    with pytest.raises(Unsupported, match="the energy of the network"):
+        weights_of(Deployed(bare, 0))
+
+
+def test_no_compiler_is_an_error_of_ours(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(NoCompilerError, match="install g"):
+        library({})
