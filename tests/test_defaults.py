@@ -8,8 +8,8 @@ from hydra.utils import get_object
 
 from mlip import config
 
-# a choice of a group differs from its class on purpose: that is what the choice is
-CHOICES = ("experiment", "material", "model/network", "execution")
+# a choice of a group differs from its class on purpose: that is what the choice is; a teacher is slow, so its dynamics are short
+CHOICES = ("experiment", "material", "model/network", "execution", "distillation")
 OTHERWISE = {  # an instance that serves another end than its class usually does
     "terms.repulsion.radius_scale": "buckingham: only against falling into a nucleus",
     "proposers.check.frames": "frames that show whether dynamics holds anything new",
