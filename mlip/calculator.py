@@ -15,6 +15,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from mlip import keys
+from mlip.blocks import in_blocks
 from mlip.data.graph import collate, geometry
 from mlip.data.structure_check import SHORTEST_DISTANCE, complaint, overlap
 from mlip.data.total_charge import CHARGE_MISSED, total_charge
@@ -55,7 +56,7 @@ def load_calculator(
         dtype = getattr(torch, dtype)
     check_device(str(device))
     model, metadata = load(path, device, dtype)
-    model, running = with_kernel(model, kernel, torch.device(device))
+    model, running = with_kernel(in_blocks(model, metadata), kernel, torch.device(device))
     return ExportedCalculator(
         model, metadata, Path(path).resolve(), torch.device(device), skin, kernel, running, **parameters
     )

@@ -104,7 +104,7 @@ def bench_head(n_cells: int, tolerance: float, diagonal_up_to: int) -> dict:
         if len(charges) <= diagonal_up_to:
             row["steps, diagonal"] = minimum(functional, operator, cold, diagonal_preconditioner)[1]
     row["mesh"] = "x".join(map(str, operator.mesh.split.mesh.shape))
-    row["pairs/atom"] = len(operator.mesh.pairs.vector) / len(charges)
+    row["pairs/atom"] = len(operator.mesh.pairs.centre) / len(charges)
     row["GiB"] = memory()
     return row
 

@@ -13,7 +13,7 @@ LAYERS = [  # the ground first; one layer may import from itself
     {"data"},
     {"models", "holes"},
     {"deployed", "export", "aoti"},
-    {"native"},
+    {"native", "blocks"},
     {"calculator", "labelling", "lammps"},
     {"replicas"},
     {"torchsim", "ipi_driver", "openmm"},

@@ -21,6 +21,8 @@ class Mesh(NamedTuple):
 
     shape: list[int]  # points along each vector of the box
     order: int  # of the B-splines, even
+    eta: float  # Å, splitting width
+    slab: bool
     kernel: Tensor  # [n0, n1, n2 // 2 + 1] eV / e^2: irfftn(kernel * rfftn(charge)) is the potential
 
 
@@ -78,13 +80,18 @@ def make_mesh(box: Tensor, shape: list[int], eta: float, order: int, slab: bool 
     slab   the Coulomb interaction is cut at half the box along the normal, which removes the images there
            exactly (Rozzi et al., Phys. Rev. B 73, 205119 (2006)); convention -2 pi |z| / area for k parallel = 0
     """
-    k2, in_plane = squared_waves(box, shape)
-    correction = [
-        1.0 / aliasing_sum(torch.arange(k2.shape[axis], device=box.device), shape[axis], order, box.dtype)
-        for axis in range(3)
-    ]
+    return Mesh(shape, order, eta, slab, mesh_kernel(box, shape, eta, order, slab, 0, shape[0]))
+
+
+def mesh_kernel(box: Tensor, shape: list[int], eta: float, order: int, slab: bool, first: int, last: int) -> Tensor:
+    """Planes first .. last of the kernel along the first vector, [last - first, n1, n2 // 2 + 1]; see make_mesh."""
+    k2, in_plane = squared_waves(box, shape, first, last)
+    planes = [torch.arange(first, last, device=box.device), torch.arange(shape[1], device=box.device),
+              torch.arange(k2.shape[2], device=box.device)]  # fmt: skip
+    correction = [1.0 / aliasing_sum(planes[axis], shape[axis], order, box.dtype) for axis in range(3)]
     origin = torch.zeros_like(k2)
-    origin[0, 0, 0] = 1.0
+    if first == 0:
+        origin[0, 0, 0] = 1.0
     kernel = (1.0 - origin) * torch.exp(-0.5 * eta * eta * k2) / (k2 + origin)
     if slab:
         reach = 0.5 * torch.linalg.vector_norm(box[2])
@@ -95,13 +102,29 @@ def make_mesh(box: Tensor, shape: list[int], eta: float, order: int, slab: bool 
         kernel = kernel * (1.0 - sign * decay) - 0.5 * reach * reach * origin
     scale = 4 * math.pi * units.COULOMB / torch.linalg.det(box).abs() * (shape[0] * shape[1] * shape[2])
     spline = correction[0][:, None, None] * correction[1][:, None] * correction[2]
-    return Mesh(shape, order, scale * spline * kernel)
+    return scale * spline * kernel
 
 
-def squared_waves(box: Tensor, shape: list[int]) -> tuple[Tensor, Tensor]:
-    """k^2 of every wave of the mesh, [n0, n1, n2 // 2 + 1] Å^-2, and its part from the first two vectors, [n0, n1, 1].
+def kernel_slope(mesh: Mesh, box: Tensor, power: Tensor, chunk: int = 1 << 18) -> Tensor:
+    """Derivative of sum power * kernel by the box, [3, 3]; chunk: waves at once, for the memory of their graph.
 
-    The second is k^2 parallel to a slab, whose box has the third vector along the normal.
+    power  [n0, n1, n2 // 2 + 1]
+    """
+    slope, step = torch.zeros_like(box), max(1, chunk // (power.shape[1] * power.shape[2]))
+    for first in range(0, power.shape[0], step):
+        last = min(first + step, power.shape[0])
+        variable = box.detach().requires_grad_(True)
+        kernel = mesh_kernel(variable, mesh.shape, mesh.eta, mesh.order, mesh.slab, first, last)
+        gradient: Tensor | None = torch.autograd.grad([(kernel * power[first:last]).sum()], [variable])[0]
+        if gradient is not None:
+            slope = slope + gradient
+    return slope
+
+
+def squared_waves(box: Tensor, shape: list[int], first: int, last: int) -> tuple[Tensor, Tensor]:
+    """k^2 of the waves of some planes, [last - first, n1, n2 // 2 + 1] Å^-2, and its part from the first two vectors.
+
+    The second, [last - first, n1, 1], is k^2 parallel to a slab, whose box has the third vector along the normal.
     """
     inverse = torch.linalg.inv(box)
     metric = 4 * math.pi**2 * inverse.t() @ inverse
@@ -109,6 +132,8 @@ def squared_waves(box: Tensor, shape: list[int]) -> tuple[Tensor, Tensor]:
     for axis in range(3):
         n = shape[axis]
         index = torch.arange(n // 2 + 1 if axis == 2 else n, device=box.device)
+        if axis == 0:
+            index = index[first:last]
         m.append(torch.where(index > n // 2, index - n, index).to(box.dtype))
     x, y, z = m[0][:, None, None], m[1][:, None], m[2]
     in_plane = metric[0, 0] * x * x + 2 * metric[0, 1] * x * y + metric[1, 1] * y * y
@@ -130,7 +155,8 @@ def mesh_gradient_carrier(positions: Tensor, box: Tensor, mesh: Mesh, charges: T
     with torch.no_grad():
         stencil = make_stencil(coordinates, mesh.shape, mesh.order, 2 if polar else 1)
         wave = torch.fft.rfftn(spread(stencil, mesh.shape, charges, moments))
-        jet = gather(stencil, torch.fft.irfftn(mesh.kernel * wave, s=mesh.shape))
+        power = torch.view_as_real(wave).square().sum(3)
+        jet = gather(stencil, torch.fft.irfftn(wave.mul_(mesh.kernel), s=mesh.shape))
         force = charges[:, None] * jet[1]
         if polar:
             force = force + (jet[2] @ moments[:, :, None]).squeeze(2)
@@ -138,11 +164,13 @@ def mesh_gradient_carrier(positions: Tensor, box: Tensor, mesh: Mesh, charges: T
         twice[0] = 1.0
         if mesh.shape[2] % 2 == 0:
             twice[-1] = 1.0
-        power = wave.abs().square() * twice / (2.0 * mesh.shape[0] * mesh.shape[1] * mesh.shape[2])
+        power.mul_(twice / (2.0 * mesh.shape[0] * mesh.shape[1] * mesh.shape[2]))
     carrier = ((coordinates - coordinates.detach()) * force).sum(1)
     if polar:
         carrier = carrier + ((moments - moments.detach()) * jet[1]).sum(1)
-    return carrier + ((mesh.kernel - mesh.kernel.detach()) * power).sum() / positions.shape[0]
+    if box.requires_grad:
+        carrier = carrier + ((box - box.detach()) * kernel_slope(mesh, box, power)).sum() / positions.shape[0]
+    return carrier
 
 
 def apply_mesh(mesh: Mesh, stencil: Stencil, box: Tensor, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,8 +178,9 @@ def apply_mesh(mesh: Mesh, stencil: Stencil, box: Tensor, charges: Tensor, dipol
 
     charges [n] e, dipoles [n, 3] e Å (no rows: no gradient); differentiable any number of times in all of them
     """
-    grid = spread(stencil, mesh.shape, charges, mesh_coordinates(dipoles, box, mesh.shape))
-    jet = gather(stencil, torch.fft.irfftn(mesh.kernel * torch.fft.rfftn(grid), s=mesh.shape))
+    wave = torch.fft.rfftn(spread(stencil, mesh.shape, charges, mesh_coordinates(dipoles, box, mesh.shape)))
+    wave = wave * mesh.kernel if wave.requires_grad or mesh.kernel.requires_grad else wave.mul_(mesh.kernel)
+    jet = gather(stencil, torch.fft.irfftn(wave, s=mesh.shape))
     if dipoles.shape[0] == 0:
         return jet[0], dipoles
     to_mesh = mesh_coordinates(torch.eye(3, dtype=box.dtype, device=box.device), box, mesh.shape)

@@ -94,7 +94,7 @@ def mesh_operator(system: System, width: Tensor, tolerance: float, dipoles: bool
     Below some 2000 atoms structure factors at their tolerance of 1e-5 are faster: scripts/bench_electrostatics.py.
     width      [n] Å >= 0    tolerance  see pme.ewald_split
     """
-    split = ewald_split(system.positions, system.cell, system.pbc, width, tolerance)
+    split = ewald_split(system.positions, system.cell, system.pbc, width, tolerance, training=training)
     mesh = particle_mesh(system.positions, split, width, dipoles, training)
     return CoulombOperator(None, None, None, mesh, split.box)
 

@@ -54,6 +54,24 @@ def sort_into_bins(positions: Tensor, cell: Tensor, cutoff: float) -> Bins:
     return Bins(order, (fraction @ cell)[order], torch.nonzero(count)[:, 0], members, number, reach)
 
 
+class Candidates(NamedTuple):
+    """Atoms of the bins and one more, which fills empty places: far from everything, infinity would make NaN."""
+
+    as_centre: Tensor  # [n + 1, 3] Å
+    as_neighbour: Tensor  # [n + 1, 3] Å
+    wanted: Tensor  # [n + 1] bool, a pair is left out when neither atom is wanted
+    all_wanted: bool
+
+
+def candidates_of(bins: Bins, wanted: Tensor) -> Candidates:
+    """wanted  [n] bool, in the order of the bins"""
+    far = torch.full([1, 3], 1e6, dtype=bins.wrapped.dtype, device=bins.wrapped.device)
+    all_wanted = bool(wanted.all())
+    return Candidates(
+        torch.cat([bins.wrapped, far]), torch.cat([bins.wrapped, -far]), torch.cat([wanted, ~wanted[:1] & wanted[:1]]), all_wanted
+    )  # fmt: skip
+
+
 def neighbour_pairs(
     bins: Bins, cell: Tensor, cutoff: float, wanted: Tensor, candidates: int = 1 << 20
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,57 +82,79 @@ def neighbour_pairs(
     returns     centre [n_pairs] and neighbour [n_pairs] int32, in the order of the bins, and
                 r_neighbour - r_centre [n_pairs, 3] Å
     """
+    centres: list[Tensor] = []
+    neighbours: list[Tensor] = []
+    vectors: list[Tensor] = []
+    atoms, n_chunk = candidates_of(bins, wanted), bins_at_once(bins, candidates)
+    for first in range(0, bins.home.shape[0], n_chunk):
+        centre, neighbour, vector, _ = pairs_of_bins(bins, cell, cutoff, atoms, bins.home[first : first + n_chunk])
+        centres.append(centre)
+        neighbours.append(neighbour)
+        vectors.append(vector)
+    return torch.cat(centres), torch.cat(neighbours), torch.cat(vectors)
+
+
+def bins_at_once(bins: Bins, candidates: int) -> int:
+    """Bins whose atoms have so many candidates for neighbours."""
+    most, n_boxes = bins.members.shape[1], 1
+    for reach in bins.reach:
+        n_boxes = n_boxes * (2 * reach + 1)
+    return max(1, candidates // (most * most * n_boxes))
+
+
+def pairs_of_bins(
+    bins: Bins, cell: Tensor, cutoff: float, atoms: Candidates, home: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`neighbour_pairs` of the atoms in some bins, home [n_bins]; and the image of each neighbour, [n_pairs, 3] int8."""
     device = bins.wrapped.device
     steps = [torch.arange(-reach, reach + 1, device=device) for reach in bins.reach]
     offsets = torch.cartesian_prod(steps[0], steps[1], steps[2])
     size = torch.tensor(bins.number, device=device)
     most = bins.members.shape[1]
     n_others = offsets.shape[0] * most
-    # empty places are far from everything: infinity would make NaN in the product
-    far = torch.full([1, 3], 1e6, dtype=cell.dtype, device=device)
-    as_centre, as_neighbour = torch.cat([bins.wrapped, far]), torch.cat([bins.wrapped, -far])
-    all_wanted = bool(wanted.all())
-    wanted = torch.cat([wanted, torch.zeros([1], dtype=torch.bool, device=device)])
     self_place = torch.arange(most, device=device)
-    n_chunk = max(1, candidates // (most * n_others))
-    centres: list[Tensor] = []
-    neighbours: list[Tensor] = []
-    vectors: list[Tensor] = []
-    for first in range(0, bins.home.shape[0], n_chunk):
-        home = bins.home[first : first + n_chunk]
-        place = torch.stack([home // (bins.number[1] * bins.number[2]), home // bins.number[2], home], 1) % size
-        target = place[:, None] + offsets
-        image = torch.div(target, size, rounding_mode="floor")
-        target = target - image * size
-        flat = (target[:, :, 0] * bins.number[1] + target[:, :, 1]) * bins.number[2] + target[:, :, 2]
-        mine = bins.members.index_select(0, home)  # [b, most]
-        others = bins.members.index_select(0, flat.flatten()).reshape(-1, n_others)
-        r_mine = as_centre.index_select(0, mine.flatten()).reshape(-1, most, 3)
-        origin = r_mine[:, :1]  # a bin that is used has a first atom
-        shift = (image.to(cell.dtype) @ cell - origin).repeat_interleave(most, dim=1)
-        r_others = as_neighbour.index_select(0, others.flatten()).reshape(-1, n_others, 3) + shift
-        r_mine = r_mine - origin
-        square = r_others.square().sum(2)[:, None] + r_mine.square().sum(2)[:, :, None]
-        near = square.baddbmm_(r_mine, r_others.transpose(1, 2), alpha=-2.0) < cutoff * cutoff
-        near[:, self_place, (offsets.shape[0] // 2) * most + self_place] = False
-        if not all_wanted:
-            near = near & (wanted[mine][:, :, None] | wanted[others][:, None])
-        hit = torch.nonzero(near.flatten())[:, 0]
-        b_i = torch.div(hit, n_others, rounding_mode="floor")
-        b_j = torch.div(b_i, most, rounding_mode="floor") * n_others + (hit - b_i * n_others)
-        vector = r_others.flatten(0, 1).index_select(0, b_j)
-        vectors.append(vector.sub_(r_mine.flatten(0, 1).index_select(0, b_i)))
-        centres.append(mine.flatten().int().index_select(0, b_i))
-        neighbours.append(others.flatten().int().index_select(0, b_j))
-    return torch.cat(centres), torch.cat(neighbours), torch.cat(vectors)
+    place = torch.stack([home // (bins.number[1] * bins.number[2]), home // bins.number[2], home], 1) % size
+    target = place[:, None] + offsets
+    image = torch.div(target, size, rounding_mode="floor")
+    target = target - image * size
+    flat = (target[:, :, 0] * bins.number[1] + target[:, :, 1]) * bins.number[2] + target[:, :, 2]
+    mine = bins.members.index_select(0, home)  # [b, most]
+    others = bins.members.index_select(0, flat.flatten()).reshape(-1, n_others)
+    r_mine = atoms.as_centre.index_select(0, mine.flatten()).reshape(-1, most, 3)
+    origin = r_mine[:, :1]  # a bin that is used has a first atom
+    shift = (image.to(cell.dtype) @ cell - origin).repeat_interleave(most, dim=1)
+    r_others = atoms.as_neighbour.index_select(0, others.flatten()).reshape(-1, n_others, 3) + shift
+    r_mine = r_mine - origin
+    square = r_others.square().sum(2)[:, None] + r_mine.square().sum(2)[:, :, None]
+    near = square.baddbmm_(r_mine, r_others.transpose(1, 2), alpha=-2.0) < cutoff * cutoff
+    near[:, self_place, (offsets.shape[0] // 2) * most + self_place] = False
+    if not atoms.all_wanted:
+        near = near & (atoms.wanted[mine][:, :, None] | atoms.wanted[others][:, None])
+    hit = torch.nonzero(near.flatten())[:, 0]
+    b_i = torch.div(hit, n_others, rounding_mode="floor")
+    b_j = torch.div(b_i, most, rounding_mode="floor") * n_others + (hit - b_i * n_others)
+    vector = r_others.flatten(0, 1).index_select(0, b_j)
+    vector = vector.sub_(r_mine.flatten(0, 1).index_select(0, b_i))
+    box = torch.div(b_j, most, rounding_mode="floor")
+    return (
+        mine.flatten().int().index_select(0, b_i),
+        others.flatten().int().index_select(0, b_j),
+        vector,
+        image.flatten(0, 1).to(torch.int8).index_select(0, box),
+    )
 
 
 class Pairs(NamedTuple):
-    """Every pair stands in both directions; float64, indices int32."""
+    """Every pair stands in both directions; float64, indices int32.
+
+    Charges without a graph need the first kernel only: then the vectors are given by images, and the next kernel is
+    computed when forces are.
+    """
 
     centre: Tensor  # [n_pairs]
     neighbour: Tensor  # [n_pairs]
-    vector: Tensor  # [n_pairs, 3] Å, r_neighbour - r_centre
+    vector: Tensor  # [n_pairs, 3] Å, r_neighbour - r_centre; or no rows
+    image: Tensor  # [n_pairs, 3] int8, the cell of the neighbour, if there are no vectors
     kernels: list[Tensor]  # k_e B_0 .. of `short_range_kernels`, [n_pairs] each
 
 
@@ -141,7 +181,41 @@ def make_pairs(
         square = vector[first:last].square().sum(1)
         for k, values in enumerate(short_range_kernels(square, g, eta, cutoff, order)):
             parts[k].append(units.COULOMB * values)
-    return Pairs(centre, neighbour, vector, [torch.cat(part) for part in parts])
+    return Pairs(centre, neighbour, vector, centre[:0].to(torch.int8), [torch.cat(part) for part in parts])
+
+
+def pairs_of_charges(
+    bins: Bins, cell: Tensor, cutoff: float, wanted: Tensor, width: Tensor, eta: float, candidates: int = 1 << 20
+) -> Pairs:
+    """Pairs without vectors, 19 bytes each; arguments as in neighbour_pairs and make_pairs."""
+    centres: list[Tensor] = []
+    neighbours: list[Tensor] = []
+    images: list[Tensor] = []
+    kernels: list[Tensor] = []
+    atoms, n_chunk = candidates_of(bins, wanted), bins_at_once(bins, candidates)
+    for first in range(0, bins.home.shape[0], n_chunk):
+        i, j, vector, image = pairs_of_bins(bins, cell, cutoff, atoms, bins.home[first : first + n_chunk])
+        g = pair_exponent(width.index_select(0, i), width.index_select(0, j))
+        kernels.append(units.COULOMB * short_range_kernels(vector.square().sum(1), g, eta, cutoff, 0)[0])
+        centres.append(i)
+        neighbours.append(j)
+        images.append(image)
+    kernel = torch.cat(kernels)
+    kernels.clear()
+    return Pairs(torch.cat(centres), torch.cat(neighbours), kernel.new_zeros(0, 3), torch.cat(images), [kernel])
+
+
+def with_vectors(
+    pairs: Pairs, first: int, last: int, positions: Tensor, cell: Tensor, width: Tensor, eta: float, cutoff: float
+) -> Pairs:
+    """Pairs first .. last of `pairs_of_charges` with vectors, for the forces.
+
+    positions  [n, 3] Å, by place
+    """
+    i, j = pairs.centre[first:last], pairs.neighbour[first:last]
+    vector = pairs.image[first:last].to(cell.dtype) @ cell
+    vector = vector.add_(positions.index_select(0, j)).sub_(positions.index_select(0, i))
+    return make_pairs(i, j, vector, width, eta, cutoff, 1)
 
 
 def apply_pairs(pairs: Pairs, charges: Tensor, dipoles: Tensor, chunk: int = 1 << 17) -> tuple[Tensor, Tensor]:
@@ -150,7 +224,7 @@ def apply_pairs(pairs: Pairs, charges: Tensor, dipoles: Tensor, chunk: int = 1 <
     phi_i = sum_j q_j B_0 - B_1 mu_j.r;  gradient_i = sum_j r (B_1 q_j - B_2 mu_j.r) + B_1 mu_j,  r = r_j - r_i
     """
     potential, gradient = torch.zeros_like(charges), torch.zeros_like(dipoles)
-    for first in range(0, pairs.vector.shape[0], chunk):  # small enough for the cache
+    for first in range(0, pairs.centre.shape[0], chunk):  # small enough for the cache
         last = first + chunk
         i, j = pairs.centre[first:last], pairs.neighbour[first:last]
         q = charges.index_select(0, j)

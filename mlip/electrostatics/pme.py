@@ -12,7 +12,16 @@ from torch import Tensor
 
 from mlip import units
 from mlip.electrostatics.mesh import Mesh, apply_mesh, make_mesh, mesh_gradient_carrier, mesh_shape, mesh_spacing
-from mlip.electrostatics.pairs import Pairs, apply_pairs, make_pairs, neighbour_pairs, pair_slopes, sort_into_bins
+from mlip.electrostatics.pairs import (
+    Pairs,
+    apply_pairs,
+    make_pairs,
+    neighbour_pairs,
+    pair_slopes,
+    pairs_of_charges,
+    sort_into_bins,
+    with_vectors,
+)
 from mlip.electrostatics.slab import truncated_slab_box
 from mlip.electrostatics.splines import Stencil, make_stencil, mesh_coordinates
 from mlip.errors import InputError
@@ -41,12 +50,19 @@ class ParticleMesh(NamedTuple):
 
 
 def ewald_split(
-    positions: Tensor, cell: Tensor, pbc: Tensor, width: Tensor, tolerance: float, narrowest: float = 1.4
+    positions: Tensor,
+    cell: Tensor,
+    pbc: Tensor,
+    width: Tensor,
+    tolerance: float,
+    narrowest: float = 1.4,
+    training: bool = True,
 ) -> EwaldSplit:
     """Widths, cutoff and mesh such that forces between unit charges err by about `tolerance` (eV/Å).
 
     At 1e-7 the energy jumps by less than 1e-6 meV/atom when strain changes the number of mesh points.
-    narrowest: eta is at least so wide (Å); more makes pairs expensive, less the mesh.
+    narrowest: eta is at least so wide (Å); more makes pairs expensive, less the mesh. training: the mesh's kernel has a
+    graph of the cell, ten times its memory.
     """
     n_periodic = int(pbc.sum())
     if n_periodic < 2:
@@ -59,7 +75,8 @@ def ewald_split(
     box = cell if n_periodic == 3 else truncated_slab_box(positions, cell, pbc, eta, 0.1 * tolerance)
     order = 6 if tolerance > 3e-6 else 8
     shape = mesh_shape(box, mesh_spacing(eta, order, 0.02 * tolerance))
-    return EwaldSplit(box, n_periodic == 2, eta, cutoff, make_mesh(box, shape, eta, order, n_periodic == 2))
+    mesh = make_mesh(box if training else box.detach(), shape, eta, order, n_periodic == 2)
+    return EwaldSplit(box, n_periodic == 2, eta, cutoff, mesh)
 
 
 def particle_mesh(positions: Tensor, split: EwaldSplit, width: Tensor, dipoles: bool, training: bool) -> ParticleMesh:
@@ -77,15 +94,18 @@ def particle_mesh(positions: Tensor, split: EwaldSplit, width: Tensor, dipoles: 
     width = width[order]
     # two atoms of the mesh's own width have no short-range part, but a derivative by their widths
     narrow = (width.detach() < split.eta / math.sqrt(2.0) * (1.0 - 1e-12)) | training
+    if not training and not dipoles and bool(narrow.any()):
+        pairs = pairs_of_charges(bins, fixed.box, split.cutoff, narrow, width.detach(), split.eta)
+        stencil = _stencil(fixed, bins.wrapped, dipoles)
+        return ParticleMesh(split, order, rank, bins.wrapped, width.detach(), stencil, pairs)
     centre, neighbour = torch.zeros([2, 0], dtype=torch.int32, device=order.device).unbind(0)
     vector = torch.zeros([0, 3], dtype=positions.dtype, device=order.device)
     if bool(narrow.any()):
         centre, neighbour, vector = neighbour_pairs(bins, fixed.box, split.cutoff, narrow)
     if not training:
-        pairs = make_pairs(centre, neighbour, vector, width.detach(), split.eta, split.cutoff, 3 if dipoles else 1)
-        return ParticleMesh(
-            split, order, rank, bins.wrapped, width.detach(), _stencil(fixed, bins.wrapped, dipoles), pairs
-        )
+        pairs = make_pairs(centre, neighbour, vector, width.detach(), split.eta, split.cutoff, 3)
+        stencil = _stencil(fixed, bins.wrapped, dipoles)
+        return ParticleMesh(split, order, rank, bins.wrapped, width.detach(), stencil, pairs)
     positions = positions[order]
     difference = positions.index_select(0, neighbour) - positions.index_select(0, centre)
     shift = ((vector - difference.detach()) @ torch.linalg.inv(fixed.box)).round()
@@ -102,7 +122,7 @@ def _stencil(split: EwaldSplit, positions: Tensor, dipoles: bool) -> Stencil:
 
 def detached_split(split: EwaldSplit) -> EwaldSplit:
     """The same without a graph."""
-    mesh = Mesh(split.mesh.shape, split.mesh.order, split.mesh.kernel.detach())
+    mesh = Mesh(split.mesh.shape, split.mesh.order, split.mesh.eta, split.mesh.slab, split.mesh.kernel.detach())
     return EwaldSplit(split.box.detach(), split.slab, split.eta, split.cutoff, mesh)
 
 
@@ -110,7 +130,7 @@ def detached_particle_mesh(mesh: ParticleMesh) -> ParticleMesh:
     """The same without a graph."""
     stencil = Stencil(mesh.stencil.points, mesh.stencil.jet.detach())
     kernels = [kernel.detach() for kernel in mesh.pairs.kernels]
-    pairs = Pairs(mesh.pairs.centre, mesh.pairs.neighbour, mesh.pairs.vector.detach(), kernels)
+    pairs = Pairs(mesh.pairs.centre, mesh.pairs.neighbour, mesh.pairs.vector.detach(), mesh.pairs.image, kernels)
     split, positions, width = detached_split(mesh.split), mesh.positions.detach(), mesh.width.detach()
     return ParticleMesh(split, mesh.order, mesh.rank, positions, width, stencil, pairs)
 
@@ -130,7 +150,7 @@ def apply_particle_mesh(mesh: ParticleMesh, charges: Tensor, dipoles: Tensor) ->
 def _apply_near(mesh: ParticleMesh, q: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
     """Of pairs and self-interaction, and the k = 0 term of widths unlike the mesh's; by place."""
     potential, gradient = torch.zeros_like(q), torch.zeros_like(mu)
-    if mesh.pairs.vector.shape[0] > 0:
+    if mesh.pairs.centre.shape[0] > 0:
         potential, gradient = apply_pairs(mesh.pairs, q, mu)
     by_charge, by_dipole = self_difference(mesh.width, mesh.split.eta)
     potential = potential + by_charge * q
@@ -141,6 +161,20 @@ def _apply_near(mesh: ParticleMesh, q: Tensor, mu: Tensor) -> tuple[Tensor, Tens
         missing = mesh.split.eta * mesh.split.eta * q.sum() - (q * mesh.width.square()).sum()
         potential = potential - scale * (missing - mesh.width.square() * q.sum())
     return potential, gradient
+
+
+def _near_slopes(mesh: ParticleMesh, q: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives of the energy of pairs by position, by place, and by strain."""
+    pairs, split = mesh.pairs, mesh.split
+    if pairs.vector.shape[0] > 0:
+        return pair_slopes(pairs, q, mu)
+    slope, virial = torch.zeros_like(mesh.positions), torch.zeros_like(split.box)
+    box, chunk = split.box.detach(), max(1 << 18, pairs.centre.shape[0] // 64)  # each adds to all atoms
+    for first in range(0, pairs.centre.shape[0], chunk):
+        some = with_vectors(pairs, first, first + chunk, mesh.positions, box, mesh.width, split.eta, split.cutoff)
+        by_position, by_strain = pair_slopes(some, q, mu)
+        slope, virial = slope + by_position, virial + by_strain
+    return slope, virial
 
 
 def self_difference(width: Tensor, eta: float) -> tuple[Tensor, Tensor]:
@@ -162,8 +196,8 @@ def particle_mesh_gradient_carrier(mesh: ParticleMesh, positions: Tensor, charge
     with torch.no_grad():
         q, mu = charges[mesh.order], dipoles[mesh.order] if dipoles.shape[0] > 0 else dipoles
         slope, virial = torch.zeros_like(positions), torch.zeros_like(inverse)
-        if mesh.pairs.vector.shape[0] > 0:
-            slope, virial = pair_slopes(mesh.pairs, q, mu)
+        if mesh.pairs.centre.shape[0] > 0:
+            slope, virial = _near_slopes(mesh, q, mu)
             slope = slope[mesh.rank]
         if not split.slab:  # proportional to 1 / V
             total, spread = q.sum(), (q * mesh.width.square()).sum()

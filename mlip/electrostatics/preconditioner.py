@@ -83,11 +83,14 @@ def metallic_preconditioner(
     bare = make_mesh(box, shape, eta, 4, mesh.split.slab)
     stencil = make_stencil(mesh_coordinates(mesh.positions[mesh.rank], box, shape), shape, 4, 0)
     softness = torch.fft.rfftn(spread(stencil, shape, inverse[:, 0], none))
-    smooth = torch.exp(-0.25 * eta * eta * squared_waves(box, shape)[0])
+    smooth = torch.exp(-0.25 * eta * eta * squared_waves(box, shape, 0, shape[0])[0])
     kappa = gather(stencil, torch.fft.irfftn(softness * smooth, s=shape))[0]
     kernel = bare.kernel.clamp(min=0.0)
     coarse = CoarseMesh(
-        Mesh(shape, 4, kernel / (1.0 + kappa.mean() * kernel)), stencil, box, (kappa.mean() / kappa).sqrt()
+        Mesh(shape, 4, eta, mesh.split.slab, kernel / (1.0 + kappa.mean() * kernel)),
+        stencil,
+        box,
+        (kappa.mean() / kappa).sqrt(),
     )
     return _projected(functional, inverse, inverse[:, :0], coarse)
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 class Stencil(NamedTuple):
-    """The mesh points of every atom, order^3 of them, and its weights along each lattice vector."""
+    """The mesh points of every atom along each lattice vector, order of them, and its weights there."""
 
-    points: Tensor  # [n * order^3] int32
+    points: Tensor  # [n, 3, order] int32: numbers along the three vectors
     jet: Tensor  # [n_derivatives + 1, n, 3, order], see spline_jet
 
 
@@ -74,9 +74,18 @@ def make_stencil(coordinates: Tensor, shape: list[int], order: int, n_derivative
     for axis in range(3):
         reach = torch.arange(order, device=coordinates.device)
         points.append(((floor[:, axis].long()[:, None] - reach) % shape[axis]).int())
-    x, y, z = points[0] * (shape[1] * shape[2]), points[1] * shape[2], points[2]
-    flat = x[:, :, None, None] + y[:, None, :, None] + z[:, None, None, :]
-    return Stencil(flat.flatten(), spline_jet(coordinates - floor, order, n_derivatives))
+    return Stencil(torch.stack(points, dim=1), spline_jet(coordinates - floor, order, n_derivatives))
+
+
+def flat_points(points: Tensor, shape: list[int]) -> Tensor:
+    """Numbers of all order^3 mesh points of some atoms in the flattened mesh, [n * order^3] int32 or int64.
+
+    points  [n, 3, order]
+    """
+    if shape[0] * shape[1] * shape[2] > 2147483647:
+        points = points.long()
+    x, y, z = points[:, 0] * (shape[1] * shape[2]), points[:, 1] * shape[2], points[:, 2]
+    return (x[:, :, None, None] + y[:, None, :, None] + z[:, None, None, :]).flatten()
 
 
 def spread(stencil: Stencil, shape: list[int], charges: Tensor, dipoles: Tensor, chunk: int = 1 << 17) -> Tensor:
@@ -100,7 +109,7 @@ def spread(stencil: Stencil, shape: list[int], charges: Tensor, dipoles: Tensor,
             values = _outer(x, yz) + _outer(w[0, :, 0], across)
         else:
             values = _outer(x, yz)
-        grid.index_add_(0, stencil.points[first * n_points : last * n_points], values.flatten())
+        grid.index_add_(0, flat_points(stencil.points[first:last], shape), values.flatten())
     return grid.reshape(shape)
 
 
@@ -111,13 +120,13 @@ def gather(stencil: Stencil, grid: Tensor, chunk: int = 1 << 17) -> list[Tensor]
     so derivatives cost little.
     """
     order, n_w = stencil.jet.shape[3], stencil.jet.shape[0]
-    n_points, flat = order * order * order, grid.flatten()
-    step = max(1, chunk // n_points)
+    shape, flat = list(grid.shape), grid.flatten()
+    step = max(1, chunk // (order * order * order))
     results: list[list[Tensor]] = [[] for _ in range(n_w)]
     for first in range(0, stencil.jet.shape[1], step):
         w = stencil.jet[:, first : first + step]  # [derivative, n, 3, order]
         n = w.shape[1]
-        near = flat.index_select(0, stencil.points[first * n_points : (first + n) * n_points])
+        near = flat.index_select(0, flat_points(stencil.points[first : first + n], shape))
         along_z = torch.bmm(near.reshape(n, order * order, order), w[:, :, 2].permute(1, 2, 0))  # [n, (x, y), c]
         along_y = torch.bmm(
             along_z.reshape(n, order, order, n_w).transpose(2, 3).reshape(n, order * n_w, order),

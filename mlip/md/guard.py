@@ -1,7 +1,7 @@
 """Guard: stops dynamics that has left the physics, and keeps the last frame that was good."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ase.io
@@ -10,7 +10,10 @@ from ase import Atoms
 
 from mlip import keys
 from mlip.data.graph import neighbour_list
+from mlip.data.structures import write
 from mlip.errors import InputError
+
+TO_LABEL = "to_label.xyz"
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,14 @@ class Guard:
     max_temperature_K, max_force_eV_A (eV/Å): looked at in every step, before anything of it is kept
     min_distance_A       Å, of any two atoms: every `every` steps, and before a frame is kept
     max_force_sigma_eV_A  eV/Å, uncertainty of a force, if the model has one: in every step
+    uncertain_of  symbols of the atoms whose uncertainty counts, such as [Li]; None: of all
     """
 
     max_temperature_K: float | None = 5000.0
     min_distance_A: float | None = 0.6
     max_force_eV_A: float | None = 100.0
     max_force_sigma_eV_A: float | None = None
+    uncertain_of: Sequence[str] | None = None
     every: int = 10
 
     def complaint(
@@ -64,15 +69,28 @@ class Guard:
                 atom = int(forces.argmax())
                 symbol = atoms.symbols[atom]
                 return f"force {forces[atom]:.1f} eV/Å on atom {atom} ({symbol}) is above max_force_eV_A {self.max_force_eV_A:.1f}"
-        if self.max_force_sigma_eV_A is not None:
-            sigma = atoms.calc.results[keys.FORCE_SIGMA]
-            if not sigma.max() <= self.max_force_sigma_eV_A:
-                atom = int(sigma.argmax())
-                return (
-                    f"the force on atom {atom} ({atoms.symbols[atom]}) is uncertain by {sigma[atom]:.2f} eV/Å, more than "
-                    f"max_force_sigma_eV_A {self.max_force_sigma_eV_A:g}: a structure to be labelled"
-                )
+        atom = self.uncertain_atom(atoms)
+        if atom is not None:
+            return (
+                f"the force on atom {atom} ({atoms.symbols[atom]}) is uncertain by {atoms.calc.results[keys.FORCE_SIGMA][atom]:.2f} "
+                f"eV/Å, more than max_force_sigma_eV_A {self.max_force_sigma_eV_A:g}: a structure to be labelled"
+            )
         return None
+
+    def uncertain_atom(self, atoms: Atoms) -> int | None:
+        """The atom whose force is least certain, where that is beyond its limit."""
+        sigma = atoms.calc.results.get(keys.FORCE_SIGMA)
+        if self.max_force_sigma_eV_A is None or sigma is None:
+            return None
+        symbols = np.array(atoms.get_chemical_symbols())
+        counted = np.flatnonzero(np.isin(symbols, list(self.uncertain_of or symbols)))
+        within = len(counted) == 0 or sigma[counted].max() <= self.max_force_sigma_eV_A
+        return None if within else int(counted[sigma[counted].argmax()])
+
+    def is_worth_a_label(self, atoms: Atoms, temperature_K: float) -> bool:
+        """Whether a frame is beyond the limit of uncertainty, and beyond no other: a structure, not a wreck."""
+        others = replace(self, max_force_sigma_eV_A=None)
+        return self.uncertain_atom(atoms) is not None and others.complaint(atoms, temperature_K) is None
 
     def check(self, calculator) -> None:
         """Raise InputError if an uncertainty is to be watched that the calculator does not give."""
@@ -109,3 +127,14 @@ def keep_frames(folder: Path, good: Atoms, bad: Atoms) -> str:
     bare = Atoms(bad.symbols, positions=bad.positions, cell=bad.cell, pbc=bad.pbc)  # its calculator may have no answer
     ase.io.write(folder / "guard_bad.xyz", bare, format="extxyz")
     return f"last good frame in {folder / 'guard.xyz'} (step {good.info['step']}), the stopped one in guard_bad.xyz"
+
+
+def hand_over(folder: Path, uncertain: Atoms) -> str:
+    """to_label.xyz: the frame whose forces are uncertain; a sentence on how the dynamics go on with its label."""
+    frame = Atoms(uncertain.symbols, positions=uncertain.positions, cell=uncertain.cell, pbc=uncertain.pbc)
+    frame.info.update(config_type="md", kind="md", step=uncertain.info["step"])
+    write(folder / TO_LABEL, [frame])
+    return (
+        f"{folder / TO_LABEL} is to be labelled (mlip label) and trained on (mlip train checkpoint=...); then "
+        f"mlip md NEW_MODEL {folder / 'guard.xyz'} folder=... goes on from the last good frame with its velocities"
+    )

@@ -16,7 +16,7 @@ from mlip.errors import ConvergenceError, GuardStop, InputError
 from mlip.files import write_json
 from mlip.md.ensemble import get_state, maxwell, set_state, temperature
 from mlip.md.files import Files
-from mlip.md.guard import Guard, keep_frames
+from mlip.md.guard import Guard, hand_over, keep_frames
 from mlip.md.identity import bare, begin, identity
 from mlip.md.summary import COLUMNS, summarise
 
@@ -93,7 +93,8 @@ def run(
                     complaint = guard.complaint(atoms, temperature(atoms, ensemble.removed), distances, shortest)
                     good = atoms.copy() if complaint is None and distances else good
                 if complaint is not None:
-                    raise stopped(folder, step, timestep_fs, complaint, good, atoms)
+                    is_uncertain = guard.is_worth_a_label(atoms, temperature(atoms, ensemble.removed))
+                    raise stopped(folder, step, timestep_fs, complaint, good, atoms, is_uncertain)
                 is_new = state is None or step > first
                 if is_new and step % frame_every == 0:
                     files.frame(atoms)
@@ -206,11 +207,15 @@ def thermo(atoms: Atoms, dynamics, ensemble) -> list[float]:
     return [hot, potential, kinetic, potential + kinetic, ensemble.conserved(dynamics), pressure, volume]
 
 
-def stopped(folder: Path, step: int, timestep_fs: float, complaint: str, good: Atoms | None, bad: Atoms) -> GuardStop:
-    """The exception that ends the run, frames kept."""
+def stopped(
+    folder: Path, step: int, timestep_fs: float, complaint: str, good: Atoms | None, bad: Atoms, is_uncertain: bool
+) -> GuardStop:
+    """The exception that ends the run, frames kept; a frame that is only uncertain is written to be labelled."""
     when = f"MD stopped at step {step} ({step * timestep_fs:g} fs): {complaint}"
     if good is None:
         remedy = "The first frame is already beyond the limits: relax it, or raise the limit"
+    elif is_uncertain:
+        remedy = f"{keep_frames(folder, good, bad)}; {hand_over(folder, bad)}"
     else:
         remedy = f"{keep_frames(folder, good, bad)}; smaller timestep_fs, or more training data there"
     return GuardStop(f"{when}. {remedy}", step * timestep_fs)

@@ -139,7 +139,7 @@ class Potential(nn.Module):
         results[keys.NODE_SCALARS], results[keys.NODE_VECTORS] = derivatives[2], derivatives[3]
         if keys.TRANSFERRED in graph:
             results[keys.TRANSFERRED] = derivatives[4]
-        for name in [keys.CHARGES, keys.DIPOLES]:
+        for name in [keys.CHARGES, keys.DIPOLES, keys.ELECTRONEGATIVITY, keys.CHEMICAL_POTENTIAL]:
             if name in strained:
                 results[name] = strained[name].detach()
         return results

@@ -13,7 +13,7 @@ from mlip.native.beside import Beside
 from mlip.native.build import library
 from mlip.native.weights import Weights
 
-LEAN_ABOVE = 20_000  # atoms from which nothing is kept for each edge
+LEAN_ABOVE = 100_000  # atoms from which nothing is kept for each edge: 15 % slower, a tenth of the memory
 WHOLE, FORWARD, BACKWARD = 0, 1, 2  # enum Part of kernel.cpp
 
 

@@ -35,7 +35,7 @@ constexpr int SCALARS = LAYERS * CHANNELS;
 constexpr int paths(int degree) { return (degree == 0 || degree == DEGREE) ? 2 : 3; }
 constexpr int PATHS = DEGREE == 1 ? 2 : 3;
 
-constexpr int BLOCK = CHANNELS > 64 ? 8 : 16;  // atoms whose numbers stay in the second cache
+constexpr int BLOCK = 16;  // atoms whose numbers stay in the second cache; fewer would fetch the weights of 128 channels too often
 
 // Rows of an atom are padded by a cache line: powers of two would fall into the same few places of the cache
 constexpr long DENSITY_ROW = DESCRIBED * HARMONICS_ROW + 16;

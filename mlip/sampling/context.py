@@ -152,8 +152,8 @@ class SamplingContext:
 class PathRecord:
     """Minimum-energy path of one hop in numbers; energies eV.
 
-    barrier  None if the path only climbs, or rises above max_barrier_eV
-    sigma    uncertainty of the barrier; None if the calculator has none
+    barrier     None if the path only climbs, or rises above max_barrier_eV
+    sigma       uncertainty of the barrier; half_width  half its 95 % interval; None if the calculator has none
     """
 
     hop: str
@@ -166,6 +166,7 @@ class PathRecord:
     length_A: float = 0.0
     coordinate_A: Sequence[float] = ()
     energies_eV: Sequence[float] = ()
+    half_width: float | None = None
 
 
 @dataclass

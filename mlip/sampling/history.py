@@ -65,14 +65,14 @@ def hop_table(records: Sequence[RoundRecord]) -> str:
     if last is None:
         return "<p>No path of a hop was relaxed.</p>"
     rows = [
-        (escape(path.hop), html.number(path.length_A, 3), milli(path.barrier), milli(path.reverse_barrier), milli(path.sigma),
-         milli(last.labelled_barriers.get(path.hop)), milli(last.saddle_errors.get(path.hop)),
+        (escape(path.hop), html.number(path.length_A, 3), milli(path.barrier), milli(path.reverse_barrier),
+         milli(path.sigma), milli(path.half_width), milli(last.labelled_barriers.get(path.hop)), milli(last.saddle_errors.get(path.hop)),
          milli(last.saddle_errors_after.get(path.hop)), str(path.n_negative), "" if path.converged else "not converged")
         for path in last.paths
     ]  # fmt: skip
-    heads = ["hop", "length (Å)", "barrier (meV)", "reverse barrier (meV)", "sigma (meV)", "of the labels (meV)",
+    heads = ["hop", "length (Å)", "barrier (meV)", "reverse barrier (meV)", "sigma (meV)", "± 95 % (meV)", "of the labels (meV)",
              "error before training (meV)", "after (meV)", "negative curvatures", ""]  # fmt: skip
-    return html.table(heads, rows, range(1, 9), (0,))
+    return html.table(heads, rows, range(1, 10), (0,))
 
 
 def milli(value: float | None) -> str:
@@ -94,7 +94,8 @@ def plot_all(records: Sequence[RoundRecord], limits: Limits) -> dict[str, Figure
     if any(record.paths for record in records):
         figures["barriers"] = plot_barriers(records)
         figures["errors_at_saddles"] = plot_saddle_errors(records, limits)
-    figures["labels_by_kind"] = plot_labels_by_kind(records)
+    if records[-1].labels:
+        figures["labels_by_kind"] = plot_labels_by_kind(records)
     return figures
 
 

@@ -12,11 +12,10 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from mlip import keys
-from mlip.calculator import calculate_many
 from mlip.data.structures import read
 from mlip.sampling.candidate import Candidate, bare
 from mlip.sampling.context import KnownHop, PathRecord, Proposal, SamplingContext
+from mlip.transitions.barrier_interval import difference_sigma, half_width
 from mlip.transitions.dimer import dimer
 from mlip.transitions.endpoints import Endpoints, empty_site_hops
 from mlip.transitions.in_step import in_step
@@ -224,17 +223,8 @@ def path_record(hop: KnownHop, relaxed: RelaxedHop, uncertainty, max_barrier_eV:
     return PathRecord(
         hop=hop.name, barrier=relaxed.barrier if relaxed.has_saddle and relaxed.barrier <= max_barrier_eV else None,
         reverse_barrier=float(relaxed.barrier + path.energies[0] - path.energies[-1]),
-        sigma=difference_sigma(path.images[0], relaxed.saddle, uncertainty), converged=bool(path.converged or relaxed.by_dimer),
+        sigma=difference_sigma(path.images[0], relaxed.saddle, uncertainty),
+        half_width=half_width(path.images[0], relaxed.saddle, uncertainty), converged=bool(path.converged or relaxed.by_dimer),
         n_negative=relaxed.check.n_negative, steps=path.steps, length_A=float(np.linalg.norm(hop.vector)),
         coordinate_A=path.reaction_coordinate.tolist(), energies_eV=(path.energies - path.energies[0]).tolist(),
     )  # fmt: skip
-
-
-def difference_sigma(one: Atoms, other: Atoms, calculator) -> float | None:
-    """sigma of E_other - E_one, eV: shared errors cancel if the calculator has energy_spread."""
-    a, b = (result.calc.results for result in calculate_many(calculator, [bare(one), bare(other)]))
-    if keys.ENERGY_SPREAD in a:
-        return float(np.linalg.norm(np.asarray(b[keys.ENERGY_SPREAD]) - np.asarray(a[keys.ENERGY_SPREAD])))
-    if keys.ENERGY_SIGMA in a:
-        return float(np.hypot(a[keys.ENERGY_SIGMA], b[keys.ENERGY_SIGMA]))
-    return None

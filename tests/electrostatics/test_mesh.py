@@ -9,8 +9,8 @@ from ionic_crystals import lithium_oxide, rock_salt
 
 from mlip import units
 from mlip.electrostatics import coulomb_matrix
-from mlip.electrostatics.mesh import apply_mesh, good_size, make_mesh, mesh_shape, mesh_spacing
-from mlip.electrostatics.pairs import neighbour_pairs, sort_into_bins
+from mlip.electrostatics.mesh import apply_mesh, good_size, kernel_slope, make_mesh, mesh_shape, mesh_spacing
+from mlip.electrostatics.pairs import make_pairs, neighbour_pairs, pairs_of_charges, sort_into_bins, with_vectors
 from mlip.electrostatics.pme import (
     EwaldSplit,
     apply_particle_mesh,
@@ -215,6 +215,35 @@ def test_energy_is_continuous_when_a_pair_passes_the_cutoff_of_the_pairs():
     path = torch.stack(path)
     third = path[3:] - 3 * path[2:-1] + 3 * path[1:-2] - path[:-3]
     assert third.abs().max() < 2e-6  # a step in energy would stand out; a smooth path has 1e-7
+
+
+def test_pairs_by_images_are_those_by_vectors():
+    positions, cell, _, width = random_cell(12, seed=4)
+    eta, cutoff, wanted = 1.0, 6.5, width < 0.9 * width.max()
+    bins = sort_into_bins(positions, cell, cutoff)
+    width = width[bins.order]
+    i, j, r = neighbour_pairs(bins, cell, cutoff, wanted)
+    expected = make_pairs(i, j, r, width, eta, cutoff, 1)
+    # ten candidates at once: bin by bin
+    pairs = pairs_of_charges(bins, cell, cutoff, wanted, width, eta, candidates=10)
+    assert 0 < len(i) == len(pairs.centre)
+    assert torch.equal(pairs.centre, i)
+    assert torch.equal(pairs.neighbour, j)
+    torch.testing.assert_close(pairs.kernels[0], expected.kernels[0], rtol=0, atol=1e-12)
+    first, last = len(i) // 3, len(i)
+    found = with_vectors(pairs, first, last, bins.wrapped, cell, width, eta, cutoff)
+    torch.testing.assert_close(found.vector, r[first:last], rtol=0, atol=1e-12)
+    torch.testing.assert_close(found.kernels[1], expected.kernels[1][first:last], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("slab", [False, True])
+def test_the_slope_of_the_kernel_does_not_depend_on_how_many_planes_are_taken_at_once(slab):
+    cell = torch.tensor([[7.0, 0.0, 0.0], [1.0, 6.0, 0.0], [0.0, 0.0, 9.0]], dtype=torch.float64, requires_grad=True)
+    mesh = make_mesh(cell, [10, 8, 12], 1.2, 6, slab)
+    power = torch.rand(mesh.kernel.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    (expected,) = torch.autograd.grad((power * mesh.kernel).sum(), cell)
+    for chunk in (1, 150, 10**6):
+        torch.testing.assert_close(kernel_slope(mesh, cell, power, chunk), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_energies_agree_with_torch_pme():

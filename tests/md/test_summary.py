@@ -1,11 +1,13 @@
 """Dynamics that drifts, that freezes, or of which the model is uncertain is noticed."""
 
+import ase.io
 import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 
+from mlip.data.structures import read
 from mlip.errors import GuardStop, InputError
 from mlip.md.ensemble import NVE, Bussi
 from mlip.md.guard import Guard
@@ -72,6 +74,48 @@ def test_the_guard_watches_the_uncertainty(tmp_path):
     ):
         run(bulk("Cu", a=3.6, cubic=True), Uncertain(), tmp_path, Bussi(300), 50, guard=guard, progress=False)
     assert (tmp_path / "guard.xyz").exists()
+
+
+def salt():
+    atoms = bulk("Cu", a=3.6, cubic=True)
+    atoms.numbers[1] = 47  # silver, the second atom
+    return atoms
+
+
+class UncertainSilver(Uncertain):
+    """Copper is always uncertain, silver only later."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        super().calculate(atoms, properties, system_changes)
+        self.results["force_sigma"][atoms.numbers == 29] = 5.0
+
+
+def test_an_uncertain_ion_stops_dynamics_that_go_on_from_the_last_good_frame(tmp_path):
+    guard = Guard(max_force_sigma_eV_A=0.155, uncertain_of=["Ag"], every=5)
+    with pytest.raises(GuardStop, match=r"atom 1 \(Ag\) is uncertain by 0.16 eV/Å.*to_label.xyz is to be labelled"):
+        run(salt(), UncertainSilver(), tmp_path / "first", NVE(300), 50, guard=guard, progress=False)
+    (frame,) = read(tmp_path / "first" / "to_label.xyz")
+    bad = ase.io.read(tmp_path / "first" / "guard_bad.xyz")
+    np.testing.assert_allclose(frame.positions, bad.positions, atol=1e-8)
+    assert frame.info["kind"] == "md"
+
+    # another model (here: a sure one) goes on as if nothing had stopped
+    good = ase.io.read(tmp_path / "first" / "guard.xyz")
+    stopped = int(good.info["step"])
+    assert stopped % guard.every == 0 and 0 < stopped < int(frame.info["step"])
+    run(good, EMT(), tmp_path / "second", NVE(300), 30 - stopped, frame_every=30 - stopped, progress=False)
+    run(salt(), EMT(), tmp_path / "whole", NVE(300), 30, frame_every=30, progress=False)
+    ends = [ase.io.read(tmp_path / name / "trajectory.traj", "-1") for name in ("second", "whole")]
+    np.testing.assert_allclose(ends[0].positions, ends[1].positions, atol=1e-5)
+
+
+def test_a_wreck_is_not_handed_out_for_a_label(tmp_path):
+    guard = Guard(max_force_sigma_eV_A=0.05, max_temperature_K=1.0, every=1)
+    atoms = salt()
+    atoms.calc = UncertainSilver()
+    atoms.get_forces()
+    assert guard.uncertain_atom(atoms) == 0
+    assert guard.is_worth_a_label(atoms, 0.5) and not guard.is_worth_a_label(atoms, 2.0)
 
 
 def test_an_uncertainty_that_the_model_lacks_is_refused(tmp_path):

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 
 sys.path.insert(0, str(Path(__file__).parent))
 from oracle import BARRIER, CELLS, SITE, Cosine, crystal, lattice_file, start
@@ -18,7 +17,7 @@ from mlip.sampling.context import HopCatalogue, KnownHop, SamplingContext
 from mlip.sampling.errors import force_errors, hold_out_errors, labelled_barriers, unlabelled_pairs
 from mlip.sampling.initial_structures import initial_structures
 from mlip.sampling.molecular_dynamics import Dynamics, HopsFromMD, RandomMD, SteeredMD, framework_of
-from mlip.sampling.transition_states import ListedHops, TransitionStates, WholePaths, difference_sigma, former_band
+from mlip.sampling.transition_states import ListedHops, TransitionStates, WholePaths, former_band
 
 
 def context_in(folder, calculator=None, hops=None):
@@ -188,21 +187,3 @@ def test_a_hold_out_tells_errors_of_barriers_and_of_the_ions_on_their_way(tmp_pa
         and found.force_vector_rmse < found.ion_force_vector_mae
     )
     assert hold_out_errors(model, []) is None and max(np.abs(e).max() for e in force_errors(truth, frames)) < 1e-12
-
-
-def test_a_barrier_is_as_sure_as_what_its_ends_do_not_share():
-    class Spread(Cosine):
-        def calculate_many(self, structures):
-            out = []
-            for atoms in structures:
-                copy = atoms.copy()
-                copy.calc = SinglePointCalculator(copy, energy=0.0)
-                spread = np.array([3.0, atoms.positions[0, 0]])
-                copy.calc.results.update({keys.ENERGY_SPREAD: spread, keys.ENERGY_SIGMA: np.linalg.norm(spread)})
-                out.append(copy)
-            return out
-
-    far = start()
-    far.positions[0, 0] += 0.25
-    assert difference_sigma(start(), far, Spread(crystal(CELLS))) == pytest.approx(0.25)
-    assert difference_sigma(start(), far, Cosine(crystal(CELLS))) is None

@@ -19,12 +19,14 @@ from mlip.evaluation.plots import BLUE, GREEN, ORANGE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
 from mlip.evaluation.static.relaxation import calculate, conditions, unconstrained
+from mlip.transitions.barrier_interval import half_width, rate_factor
 from mlip.transitions.endpoints import vacancy_hops
 from mlip.transitions.neb import Path, neb
 from mlip.transitions.paths import displacements, in_order_of
 from mlip.transitions.quench import quench_ends
 
 TO_LABEL = "barriers_to_label.xyz"
+ROOM_K = 300.0
 LINES = (  # entry of a hop, its energies, label, how it is drawn
     ("own", "energies_eV", "B: own path", {"marker": "o", "color": BLUE, "linestyle": "-"}),
     (
@@ -96,7 +98,7 @@ class Barriers:
                 verdict = "fail" if number < len(self.hops) else "warn"  # asked for by name, or found in the crystal
                 results.append(Result("barrier_own", None, "eV", verdict=verdict, notes=[str(error)], conditions=where))
                 continue
-            results += own_barrier(path, where, entry)
+            results += own_barrier(path, where, entry, calculator)
             points = [
                 tagged(path.images[k], hop.name, role)
                 for k, role in ((0, "start"), (path.saddle_index, "saddle"), (-1, "end"))
@@ -155,8 +157,8 @@ def own_path(calculator, hop: Hop, n_images: int, fmax: float, steps: int) -> Pa
     return neb(start, end, calculator, n_images=n_images, fmax=fmax, steps=steps)
 
 
-def own_barrier(path: Path, where: Mapping, entry: dict) -> list[Result]:
-    """(B)"""
+def own_barrier(path: Path, where: Mapping, entry: dict, calculator) -> list[Result]:
+    """(B), with intervals where the calculator has an uncertainty."""
     notes = (
         [] if path.converged else [f"the band has not converged in {path.steps} steps: {path.fmax:.3f} eV/Å are left"]
     )
@@ -171,10 +173,22 @@ def own_barrier(path: Path, where: Mapping, entry: dict) -> list[Result]:
         "energies_eV": (path.energies - path.energies[0]).tolist(),
     }
     verdict = "warn" if notes else ""
-    return [
-        Result("barrier_own", path.barrier, "eV", verdict=verdict, notes=notes, conditions=where),
-        Result("barrier_own_reverse", path.reverse_barrier, "eV", verdict=verdict, conditions=where),
+    there, back = (half_width(path.images[end], path.saddle, calculator) for end in (0, -1))
+    results = [
+        Result("barrier_own", path.barrier, "eV", *ends(path.barrier, there), verdict, notes, where),
+        Result(
+            "barrier_own_reverse", path.reverse_barrier, "eV", *ends(path.reverse_barrier, back), verdict, (), where
+        ),
     ]
+    if there is not None:
+        factor = rate_factor(there, ROOM_K)
+        results.append(Result("hop_rate_factor", factor, "", conditions={**where, "temperature_K": ROOM_K}))
+    return results
+
+
+def ends(value: float, half: float | None) -> tuple[float | None, float | None]:
+    """Ends of an interval; none without a width."""
+    return (None, None) if half is None else (value - half, value + half)
 
 
 def labelled_saddle(points: Sequence[Atoms], path: Path, where: Mapping, entry: dict) -> list[Result]:

@@ -95,3 +95,20 @@ def test_a_hop_must_be_given_and_a_path_labelled():
     del bare[3].info[keys.REF_ENERGY]
     with pytest.raises(ValueError, match="no DFT energy"):
         barriers.Barriers([barriers.Hop("bare", *ends(), bare)]).evaluate(Corrugated(MODEL))
+
+
+def test_a_barrier_of_a_model_with_uncertainty_has_an_interval_and_its_rate_a_factor():
+    class Uncertain(Corrugated):
+        def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+            super().calculate(atoms, properties, system_changes)
+            rise = 0.5 * (1 - np.cos(2 * np.pi * atoms.positions[0, 0] / PERIOD))
+            self.results[keys.ENERGY_SPREAD] = np.array([7.0, 0.02 * rise])  # 7 eV that start and saddle share
+
+    found = {r.name: r for r in barriers.Barriers([barriers.Hop("along", *ends())]).evaluate(Uncertain(MODEL)).results}
+    for name in ("barrier_own", "barrier_own_reverse"):
+        assert (found[name].low, found[name].high) == pytest.approx((MODEL - 0.04, MODEL + 0.04), abs=2e-3)
+    assert found["hop_rate_factor"].value == pytest.approx(np.exp(0.04 / 0.025852), rel=0.01)
+    without = {
+        r.name: r for r in barriers.Barriers([barriers.Hop("along", *ends())]).evaluate(Corrugated(MODEL)).results
+    }
+    assert without["barrier_own"].low is None and "hop_rate_factor" not in without
