@@ -4,7 +4,7 @@ Features of the layers before the last are computed block by block without a gra
 one, then every layer again from the last to the first, which carries the derivatives by its features to the edges.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,8 @@ class InBlocks(nn.Module):
 
     def __init__(self, model: nn.Module, stages: dict):
         super().__init__()
-        self.model, self.module, self.stages = model, model.module, stages
+        self.model, self.stages = model, stages
+        self.module: Any = model.module  # scripted
 
     def forward(self, *inputs: Tensor | None) -> dict[str, Tensor]:
         """Results of `Deployed.forward`."""

@@ -40,7 +40,8 @@ def test_blocks_give_the_numbers_of_one_piece(head, n_layers, tmp_path, monkeypa
             torch.nn.init.normal_(weight)
     atoms = crystal()
     export(live, tmp_path / "model.pt", {}, [to_graph(atoms, live.cutoff)], dtype=torch.float64)
-    atoms.info[keys.TOTAL_CHARGE] = 1.0 if head == "qeq" else 0.0
+    if head == "qeq":
+        atoms.info[keys.TOTAL_CHARGE] = 1.0
     calls = []
     run = blocks.InBlocks.evaluate
     monkeypatch.setattr(blocks.InBlocks, "evaluate", lambda self, graph: calls.append(1) or run(self, graph))
