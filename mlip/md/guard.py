@@ -92,13 +92,20 @@ class Guard:
         others = replace(self, max_force_sigma_eV_A=None)
         return self.uncertain_atom(atoms) is not None and others.complaint(atoms, temperature_K) is None
 
-    def check(self, calculator) -> None:
-        """Raise InputError if an uncertainty is to be watched that the calculator does not give."""
+    def check(self, calculator, atoms: Atoms) -> None:
+        """Raise InputError if an uncertainty is to be watched that the calculator does not give, or of atoms that are not there."""
         given = getattr(calculator, "implemented_properties", ())
         if self.max_force_sigma_eV_A is not None and keys.FORCE_SIGMA not in given:
             raise InputError(
                 "guard.max_force_sigma_eV_A needs a model with uncertainty: mlip export RUN uncertainty=last_layer, or a committee"
             )
+        absent = sorted(set(self.uncertain_of or ()) - set(atoms.symbols))
+        if absent:
+            raise InputError(
+                f"guard.uncertain_of={absent}: the structure has none of them, only {sorted(set(atoms.symbols))}"
+            )
+        if self.uncertain_of and self.max_force_sigma_eV_A is None:
+            raise InputError("guard.uncertain_of needs its limit, guard.max_force_sigma_eV_A (eV/Å)")
 
 
 def closest_pair(atoms: Atoms, shortest: Mapping[str, float | None]) -> str:

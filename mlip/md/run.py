@@ -55,9 +55,9 @@ def run(
                   state_every=state_every)  # fmt: skip
     folder = Path(folder)
     guard = guard or Guard()
-    guard.check(calculator)
     rng = np.random.default_rng(seed)
     atoms = supercell(atoms, repeat, masses)
+    guard.check(calculator, atoms)
     settings = identity(atoms, calculator, ensemble, timestep_fs=timestep_fs, seed=seed, frame_every=frame_every,
                         thermo_every=thermo_every, masses=atoms.get_masses().tolist(),
                         initial_temperature_K=initial_temperature_K)  # fmt: skip

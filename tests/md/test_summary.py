@@ -122,3 +122,17 @@ def test_an_uncertainty_that_the_model_lacks_is_refused(tmp_path):
     with pytest.raises(InputError, match="uncertainty=last_layer"):
         run(bulk("Cu", cubic=True), EMT(), tmp_path / "md", Bussi(300), 5, guard=Guard(max_force_sigma_eV_A=0.1))
     assert not (tmp_path / "md").exists()
+
+
+@pytest.mark.parametrize(
+    ("guard", "words"),
+    [
+        (Guard(max_force_sigma_eV_A=0.1, uncertain_of=["Na"]), "has none of them"),
+        (Guard(uncertain_of=["Cu"]), "needs its limit"),
+    ],
+)
+def test_an_uncertainty_that_could_never_stop_dynamics_is_refused(tmp_path, guard, words):
+    calculator = EMT()
+    calculator.implemented_properties = [*calculator.implemented_properties, "force_sigma"]
+    with pytest.raises(InputError, match=words):
+        run(bulk("Cu", cubic=True), calculator, tmp_path / "md", Bussi(300), 5, guard=guard)
