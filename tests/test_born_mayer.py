@@ -26,6 +26,7 @@ def test_the_energy_of_a_pair_is_a_exp_minus_r_over_rho():
     statistics["born_mayer"] = [[[0.3, 0.2], [0.5, 0.25]], [[0.5, 0.25], [0.7, 0.4]]]
     term = BornMayer(statistics).double()
     graph = {
+        keys.POSITIONS: torch.tensor([[0.0, 0.0, 0.0], [0.0, 2.5, 0.0]], dtype=torch.float64),
         keys.ATOMIC_NUMBERS: torch.tensor([3, 17]),
         keys.EDGE_INDEX: torch.tensor([[0, 1], [1, 0]]),
         keys.EDGE_VECTOR: torch.tensor([[0.0, 2.5, 0.0], [0.0, -2.5, 0.0]], dtype=torch.float64),

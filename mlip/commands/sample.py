@@ -28,7 +28,7 @@ def sample(cfg: DictConfig) -> int:
     """Select, label and learn structures until the barriers of ion hops have converged."""
     starts = read(OmegaConf.to_container(cfg)["structure"])
     check_symbols(cfg, starts)  # before the first label, and before anything is written
-    result = (sampling_loop(cfg) if cfg.teacher is None else taught_loop(cfg, starts)).run(starts)
+    result = (sampling_loop(cfg) if cfg.get("teacher") is None else taught_loop(cfg, starts)).run(starts)
     Console().print(f"{cfg.folder}/history.html, {cfg.folder}/labelled.xyz, the model: {result.model}", markup=False)
     return int(not result.converged)
 
@@ -40,7 +40,7 @@ def sampling_loop(cfg: DictConfig) -> SamplingLoop:
         raise InputError(
             "mlip sample needs mobile, the symbol of the ions that hop: mobile=Li, or material=oxide, sulfide, halide"
         )
-    not_hashed = NOT_HASHED if config["teacher"] else (*NOT_HASHED, *OF_TEACHERS)
+    not_hashed = NOT_HASHED if config.get("teacher") else (*NOT_HASHED, *OF_TEACHERS)
     return SamplingLoop(
         LoopSettings(**{name: config[name] for name in LoopSettings.__dataclass_fields__}),
         make(cfg.sampler), make(cfg.engine),

@@ -19,7 +19,14 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MUST = {"calculator": ["engine.calculator._target_=ase.calculators.emt.EMT"], "gpaw": ["engine.kpoints=[1,1,1]"],
         "files": ["engine.level_of_theory=pbe"], "slurm": ["execution.provider.partition=cpu"], "pbs": ["execution.provider.queue=cpu"],
         "kubernetes": ["execution.address=10.0.0.1", "execution.provider.image=mlip"]}  # fmt: skip
-NEEDS = {"chgnet": "chgnet", "local": "parsl", "slurm": "parsl", "pbs": "parsl", "kubernetes": "kubernetes"}
+NEEDS = {
+    "chgnet": "chgnet",
+    "sevennet": "sevenn",
+    "local": "parsl",
+    "slurm": "parsl",
+    "pbs": "parsl",
+    "kubernetes": "kubernetes",
+}
 
 
 @pytest.mark.parametrize(("group", "name"), [(group, path.stem) for group in ("engine", "execution")
