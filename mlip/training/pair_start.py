@@ -24,7 +24,8 @@ def with_pair_start(
     One range for each pair of elements out of RANGES, and B >= 0, by coordinate descent on the squared error of the
     forces less those of every other term but the network's; at most `max_structures` structures with forces.
     """
-    potential = build(statistics)
+    with torch.random.fork_rng(devices=[]):  # the weights of this one are thrown away: a seed gives the same training
+        potential = build(statistics)
     if not any(isinstance(term, BornMayer) for term in potential.modules()):
         return statistics
     elements = statistics["elements"]
