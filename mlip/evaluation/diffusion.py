@@ -99,7 +99,7 @@ def together(ions: np.ndarray) -> np.ndarray:
 
 def diffusivity(name: str, at: Estimate, where: dict, n_eff: float | None, molten: bool) -> Result:
     """An estimate as a row, in cm^2/s, with notes on its reliability."""
-    notes = [f"slope of the MSD from tau = {at.tau_ps:.3g} ps to 2 tau"]
+    notes = [f"slope of the MSD between tau and 2 tau, mean of two plateaus, the first from tau = {at.tau_ps:.3g} ps"]
     if not at.reached:
         notes.append(
             f"D(tau) is not flat up to {at.taus_ps[-1]:.3g} ps: run longer (the interval includes how far it still moved)"

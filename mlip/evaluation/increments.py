@@ -95,8 +95,12 @@ def estimate(positions: np.ndarray, interval_ps: float, least_tau_ps: float = 0.
     # the error is itself estimated, from so many ions and blocks
     student = t_law.ppf(0.5 + TWO_SIGMA / 2, at.n_blocks + len(at.by_ion) - 2) / 2
     low, high, freedom = interval(value, total * student)
-    tensor, tensor_error = axes(positions, round(at.tau_ps / interval_ps), interval_ps)
-    tensor = tensor * (value / at.value) if at.value > 0 else tensor
+    tensors, tensor_errors = zip(*(axes(positions, round(points[i].tau_ps / interval_ps), interval_ps)
+                                   for i in (lenient, strict)), strict=True)  # fmt: skip
+    tensor, tensor_error = (
+        (tensors[0] + tensors[1]) / 2,
+        np.hypot(np.maximum(*tensor_errors), abs(tensors[0] - tensors[1]) / 2),
+    )
     taus, values = np.array([p.tau_ps for p in points]), np.array([p.value for p in points])
     return Estimate(
         value, float(total), low, high, at.tau_ps, reached, freedom, tensor, tensor_error, taus, values, errors
@@ -180,8 +184,9 @@ def plateau(points: list[Point], duration_ps: float, n_free: float, fall: float,
     """
     for i, short in enumerate(points):
         if all(
-            -rise <= (short.value - long.value) / difference(short, long, duration_ps, n_free) <= fall
+            -rise * sigma <= short.value - long.value <= fall * sigma
             for long in points[i + 1 :]
+            for sigma in (difference(short, long, duration_ps, n_free),)
         ):
             return i if i == 0 else min(i + OCTAVE, len(points) - 1)
     return len(points) - 1

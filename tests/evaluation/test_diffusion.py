@@ -96,6 +96,16 @@ def test_the_scan_is_the_slope_of_the_msd_between_tau_and_two_tau():
     assert (error > 0).all()
 
 
+def test_an_ion_that_never_moves_has_a_plateau_at_zero():
+    e = estimate(np.zeros((101, 3, 3)), 1.0)
+    assert (e.value, e.error, e.reached, e.tau_ps) == (0.0, 0.0, True, 1.0)
+
+
+def test_the_tensor_is_of_the_same_two_plateaus_as_the_value():
+    runs = hoppers(np.random.default_rng(20), 20, 401, 15, 0.05, back=0.5)
+    assert all(np.trace(e.tensor) / 3 == pytest.approx(e.value) for e in (estimate(run, 1.0) for run in runs))
+
+
 def test_the_tensor_tells_a_channel_conductor():
     rng = np.random.default_rng(13)
     steps = np.zeros((1001, 30, 3))
