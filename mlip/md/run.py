@@ -61,8 +61,8 @@ def run(
     settings = identity(atoms, calculator, ensemble, timestep_fs=timestep_fs, seed=seed, frame_every=frame_every,
                         thermo_every=thermo_every, masses=atoms.get_masses().tolist(),
                         initial_temperature_K=initial_temperature_K)  # fmt: skip
-    start_temperature = ensemble.temperature_K if initial_temperature_K is None else initial_temperature_K
-    set_velocities(atoms, start_temperature, ensemble.removed, rng)
+    set_velocities(atoms, ensemble.temperature_K if initial_temperature_K is None else initial_temperature_K,
+                   ensemble.removed, rng)  # fmt: skip
     files = Files(folder, COLUMNS)
     try:
         state = files.state()
@@ -70,22 +70,14 @@ def run(
         if state is not None:
             restore(atoms, state, steps, folder)
         atoms.calc = calculator
-        dynamics = ensemble.start(atoms, timestep_fs * units.fs, rng)
-        first, wall = 0, 0.0
-        if state is not None:
-            set_state(dynamics, {name: state[f"dynamics/{name}"] for name in ensemble.state})
-            rng.bit_generator.state = json.loads(str(state["rng"]))
-            first, wall = int(state["step"]), float(state["wall_s"])
+        dynamics, first, wall = started(atoms, ensemble, timestep_fs, rng, state)
         began = time.perf_counter() - wall
-        # of the data behind a potential of ours
-        shortest = getattr(calculator, "metadata", {}).get("shortest_distances_A")
-
+        shortest = getattr(calculator, "metadata", {}).get(
+            "shortest_distances_A"
+        )  # of the data behind a potential of ours
         files.open(state)
         good = None
-        with Progress(
-            TextColumn("MD"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-            refresh_per_second=2, disable=not progress,
-        ) as bar:  # fmt: skip
+        with progress_bar(progress) as bar:
             task = bar.add_task("MD", total=steps, completed=first, rate="")
             for step in range(first, steps + 1):
                 complaint = advance(atoms, dynamics) if step > first else None
@@ -95,17 +87,16 @@ def run(
                     complaint = guard.complaint(atoms, temperature(atoms, ensemble.removed), distances, shortest)
                     good = atoms.copy() if complaint is None and distances else good
                 if complaint is not None:
-                    is_uncertain = guard.is_worth_a_label(atoms, temperature(atoms, ensemble.removed))
-                    raise stopped(folder, step, timestep_fs, complaint, good, atoms, is_uncertain)
+                    worth_a_label = guard.is_worth_a_label(atoms, temperature(atoms, ensemble.removed))
+                    raise stopped(folder, step, timestep_fs, complaint, good, atoms, worth_a_label)
                 is_new = state is None or step > first
                 if is_new and step % frame_every == 0:
                     files.frame(atoms)
                 if is_new and step % thermo_every == 0:
                     files.row([step, step * timestep_fs, *thermo(atoms, dynamics, ensemble)])
                     rate = (step - first) * timestep_fs * 1e-6 * 86400 / (time.perf_counter() - began - wall)
-                    bar.update(
-                        task, completed=step, rate=f"{temperature(atoms, ensemble.removed):.0f} K  {rate:.2f} ns/day"
-                    )
+                    shown = f"{temperature(atoms, ensemble.removed):.0f} K  {rate:.2f} ns/day"
+                    bar.update(task, completed=step, rate=shown)
                 if is_new and (step % state_every == 0 or step == steps):
                     files.save(
                         **motion(atoms, dynamics, ensemble, rng),
@@ -118,6 +109,24 @@ def run(
     summary.update(kernel=getattr(calculator, "kernel", type(calculator).__name__), threads=torch.get_num_threads())
     write_json(folder / "summary.json", summary)
     return summary
+
+
+def started(atoms: Atoms, ensemble, timestep_fs: float, rng: np.random.Generator, state: Mapping | None) -> tuple:
+    """The dynamics, its step and the wall seconds before: at 0, or where a killed run left it, the generator too."""
+    dynamics = ensemble.start(atoms, timestep_fs * units.fs, rng)
+    if state is None:
+        return dynamics, 0, 0.0
+    set_state(dynamics, {name: state[f"dynamics/{name}"] for name in ensemble.state})
+    rng.bit_generator.state = json.loads(str(state["rng"]))
+    return dynamics, int(state["step"]), float(state["wall_s"])
+
+
+def progress_bar(shown: bool) -> Progress:
+    """Steps, temperature, rate and the time that is left."""
+    return Progress(
+        TextColumn("MD"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+        refresh_per_second=2, disable=not shown,
+    )  # fmt: skip
 
 
 def advance(atoms: Atoms, dynamics) -> str | None:

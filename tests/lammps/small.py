@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import torch
 from ase import Atoms
+from contract import STATISTICS
 
 from mlip.models.born_mayer import BornMayer
 from mlip.models.potential import Potential
@@ -12,16 +13,6 @@ from mlip.models.repulsion import ZBL
 from mlip.models.spherical import NetworkEnergy, SphericalNetwork
 from mlip.models.wall import Wall
 
-ELEMENTS = [3, 8, 17]  # Li O Cl
-STATISTICS = {
-    "elements": ELEMENTS,
-    "levels": ["pbe", "r2scan"],
-    "atomic_energies": [[-1.9, -432.1, -400.3], [-2.0, -433.0, -401.0]],
-    "mean_neighbours": 12.0,
-    "force_rms": 0.7,
-    "shortest_distances": [[1.5, 1.3, 1.6], [1.3, 1.6, 1.7], [1.6, 1.7, 1.8]],
-    "largest_crowding": [20.0, 20.0, 20.0],
-}
 NETWORK = partial(SphericalNetwork, cutoff=4.0, n_channels=4, l_max=2, n_basis=4, n_species=3)
 
 

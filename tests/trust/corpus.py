@@ -1,13 +1,10 @@
 """What the tests of bad input share: a model of a known formula, good frames, and the command's answer."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/morse.py
 from morse import morse_potential
 
 from mlip import cli
