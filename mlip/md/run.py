@@ -42,14 +42,12 @@ def run(
     """Runs `steps` steps in all and returns the summary; a folder with an unfinished run is continued.
 
     ensemble   of mlip.md.ensemble;  repeat  supercell;  masses  u, by symbol (isotopes, heavy hydrogen)
-    initial_temperature_K  of random velocities; None: the ensemble's. Velocities of the atoms, where they have any,
-               are kept, less their total momentum
+    initial_temperature_K  of random velocities; None: the ensemble's. Those of the atoms are kept, less their momentum
     Every frame_every steps a frame goes to trajectory.traj, every thermo_every a row to thermo.csv, every state_every
     the state to state.npz: a killed run loses the steps since then and repeats them exactly.
 
     Writes summary.json: drift_eV_per_atom_ps (slope of the conserved quantity), temperature_K (second half),
-    us_per_atom_step, ns_per_day, the kernel and threads that computed. The caller's atoms are not changed.
-    Raises GuardStop when the guard stops the run.
+    us_per_atom_step, ns_per_day, kernel, threads. The caller's atoms are not changed. Raises GuardStop if the guard stops the run.
     """
     check_numbers(steps=steps, timestep_fs=timestep_fs, frame_every=frame_every, thermo_every=thermo_every,
                   state_every=state_every)  # fmt: skip
@@ -61,8 +59,7 @@ def run(
     settings = identity(atoms, calculator, ensemble, timestep_fs=timestep_fs, seed=seed, frame_every=frame_every,
                         thermo_every=thermo_every, masses=atoms.get_masses().tolist(),
                         initial_temperature_K=initial_temperature_K)  # fmt: skip
-    set_velocities(atoms, ensemble.temperature_K if initial_temperature_K is None else initial_temperature_K,
-                   ensemble.removed, rng)  # fmt: skip
+    set_velocities(atoms, initial_temperature_K, ensemble, rng)
     files = Files(folder, COLUMNS)
     try:
         state = files.state()
@@ -72,9 +69,7 @@ def run(
         atoms.calc = calculator
         dynamics, first, wall = started(atoms, ensemble, timestep_fs, rng, state)
         began = time.perf_counter() - wall
-        shortest = getattr(calculator, "metadata", {}).get(
-            "shortest_distances_A"
-        )  # of the data behind a potential of ours
+        shortest = getattr(calculator, "metadata", {}).get("shortest_distances_A")  # in the data of ours
         files.open(state)
         good = None
         with progress_bar(progress) as bar:
@@ -98,10 +93,8 @@ def run(
                     shown = f"{temperature(atoms, ensemble.removed):.0f} K  {rate:.2f} ns/day"
                     bar.update(task, completed=step, rate=shown)
                 if is_new and (step % state_every == 0 or step == steps):
-                    files.save(
-                        **motion(atoms, dynamics, ensemble, rng),
-                        step=step, settings=json.dumps(settings), wall_s=time.perf_counter() - began,
-                    )  # fmt: skip
+                    motion = motion_of(atoms, dynamics, ensemble, rng)
+                    files.save(**motion, step=step, settings=json.dumps(settings), wall_s=time.perf_counter() - began)
             bar.update(task, completed=steps)
     finally:
         files.close()
@@ -139,7 +132,7 @@ def advance(atoms: Atoms, dynamics) -> str | None:
     return None
 
 
-def motion(atoms: Atoms, dynamics, ensemble, rng: np.random.Generator) -> dict:
+def motion_of(atoms: Atoms, dynamics, ensemble, rng: np.random.Generator) -> dict:
     """What decides all later steps."""
     return {
         "positions": atoms.positions,
@@ -195,14 +188,15 @@ def supercell(atoms: Atoms, repeat: Sequence[int], masses: Mapping[str, float] |
     return large
 
 
-def set_velocities(atoms: Atoms, temperature_K: float, removed: int, rng: np.random.Generator) -> None:
-    """Keeps velocities that are there, less the total momentum; draws them otherwise."""
+def set_velocities(atoms: Atoms, temperature_K: float | None, ensemble, rng: np.random.Generator) -> None:
+    """Keeps velocities that are there, less the total momentum; draws them otherwise, at the ensemble's temperature if None."""
     momenta = atoms.get_momenta()
     if momenta.any():
         masses = atoms.get_masses()[:, None]
         atoms.set_momenta(momenta - masses / masses.sum() * momenta.sum(0))
     else:
-        atoms.set_momenta(maxwell(atoms, temperature_K, removed, rng))
+        drawn_at = ensemble.temperature_K if temperature_K is None else temperature_K
+        atoms.set_momenta(maxwell(atoms, drawn_at, ensemble.removed, rng))
 
 
 def thermo(atoms: Atoms, dynamics, ensemble) -> list[float]:
