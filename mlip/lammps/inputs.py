@@ -53,7 +53,9 @@ def stages_in(model: Path) -> dict:
     if "stages" not in metadata:
         raise InputError(f"{model} is from before potentials could be split over processes: run `mlip export` again")
     if "refused" in metadata["stages"]:
-        raise InputError(f"{model}: {metadata['stages']['refused']}")
+        raise InputError(
+            f"{model} does not run in LAMMPS: {metadata['stages']['refused']}; use mlip md, or another head"
+        )
     return metadata["stages"]
 
 

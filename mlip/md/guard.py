@@ -102,10 +102,12 @@ class Guard:
         absent = sorted(set(self.uncertain_of or ()) - set(atoms.symbols))
         if absent:
             raise InputError(
-                f"guard.uncertain_of={absent}: the structure has none of them, only {sorted(set(atoms.symbols))}"
+                f"guard.uncertain_of={absent}: the structure has none of them; choose among {sorted(set(atoms.symbols))}"
             )
         if self.uncertain_of and self.max_force_sigma_eV_A is None:
-            raise InputError("guard.uncertain_of needs its limit, guard.max_force_sigma_eV_A (eV/Å)")
+            raise InputError(
+                f"guard.uncertain_of={list(self.uncertain_of)} needs its limit: set guard.max_force_sigma_eV_A (eV/Å) too"
+            )
 
 
 def closest_pair(atoms: Atoms, shortest: Mapping[str, float | None]) -> str:
