@@ -58,7 +58,8 @@ def taught_loop(cfg: DictConfig, starts: Sequence[Atoms]) -> SamplingLoop:
     """The loop of a config whose rounds start from the student of a teacher, in FOLDER/teacher; the student is made first."""
     if cfg.checkpoint:
         raise InputError(
-            f"checkpoint={cfg.checkpoint} and a teacher: rounds start from the one or from the other's student; leave one out"
+            f"checkpoint={cfg.checkpoint} and a teacher: rounds start either from a checkpoint or from the student of a teacher: "
+            "give one of both"
         )
     folder = Path(cfg.folder) / "teacher"
     rounds = cfg.copy()
