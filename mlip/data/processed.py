@@ -56,14 +56,17 @@ def build(path: Path, frames: Iterable[tuple[int, Atoms]], cutoff: float, levels
     frames  (number of the file it came from, structure with canonical labels), one at a time: memory stays bounded
     """
     with whole_file(path) as part, _FileOfHDF5(part, "w+b") as bytes_of_file:
-        with h5py.File(bytes_of_file, "w") as file:
-            writer = _Writer(file, cutoff, list(levels))
-            for number, atoms in frames:
-                writer.append(number, atoms)
-                if bytes_of_file.error:
-                    break
-            else:
-                writer.finish()
+        try:
+            with h5py.File(bytes_of_file, "w") as file:
+                writer = _Writer(file, cutoff, list(levels))
+                for number, atoms in frames:
+                    writer.append(number, atoms)
+                    if bytes_of_file.error:
+                        break
+                else:
+                    writer.finish()
+        except (OSError, RuntimeError) as error:  # HDF5 stumbles over what the full disk did not keep
+            raise bytes_of_file.error or error from None
         if bytes_of_file.error:
             raise bytes_of_file.error
     with whole_file(checksum_file(path)) as part:

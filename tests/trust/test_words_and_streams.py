@@ -70,10 +70,12 @@ def test_a_closed_pipe_ends_with_141_and_the_run_goes_on(here, capsys):
     assert answer(capsys, *words)[0] == 0
 
 
-@pytest.mark.parametrize(("kilobytes", "where"), [(3, "at its start"), (150, "at its export")])
+@pytest.mark.parametrize(("kilobytes", "where"), [(3, "at its start"), (150, "at its cache"), (82, "at its export")])
 def test_a_disk_that_fills_up_is_one_sentence_and_the_run_goes_on(kilobytes, where, here, capsys):
     ase.io.write("a.xyz", labelled(10))
     words = train_words(here / "a.xyz", here / "run")
+    if where == "at its export":  # the cache, the largest file, is there; a checkpoint has 75 kB and the model 93
+        assert answer(capsys, *train_words(here / "a.xyz", here / "before"))[0] == 0
 
     def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes << 10, kilobytes << 10))
@@ -84,5 +86,6 @@ def test_a_disk_that_fills_up_is_one_sentence_and_the_run_goes_on(kilobytes, whe
         ended,
         where,
     )
+    assert (here / "run" / "checkpoints" / "last.ckpt").exists() == (where == "at its export")
     assert not (here / "run" / "model.pt").exists() and not list(here.rglob("*.part"))
     assert answer(capsys, *words)[0] == 0 and (here / "run" / "model.pt").exists()
