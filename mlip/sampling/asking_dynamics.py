@@ -63,10 +63,8 @@ class AskingMD:
         self, first: Atoms, done: int, folder: Path, context: SamplingContext, temperature: float, seed: int
     ) -> None:
         """One part of a run: to its last step, or to a frame that is uncertain."""
-        dynamics, guard = (
-            self.dynamics,
-            Guard(max_force_sigma_eV_A=self.max_force_sigma_eV_A, uncertain_of=[context.mobile]),
-        )
+        dynamics = self.dynamics
+        guard = Guard(max_force_sigma_eV_A=self.max_force_sigma_eV_A, uncertain_of=[context.mobile])
         remaining = dynamics.steps - done
         try:
             run(first, context.uncertainty, folder, dynamics.ensemble(temperature), remaining, dynamics.timestep_fs, seed=seed,
@@ -75,11 +73,13 @@ class AskingMD:
         except GuardStop:
             if (folder / TO_LABEL).exists():
                 return
-            if (folder / "guard.xyz").exists():
+            frame = first.copy()
+            frame.calc = context.uncertainty
+            frame.get_forces()
+            if (folder / "guard.xyz").exists() or not guard.is_worth_a_label(frame, temperature):
                 raise
-            frame = first.copy()  # the model of this round is not sure of the frame to go on from
-            frame.info["step"] = 0
-            keep_frames(folder, frame, frame)
+            frame.info["step"] = 0  # the model of this round is not sure of the frame to go on from
+            keep_frames(folder, frame.copy(), frame)
             hand_over(folder, frame)
 
 

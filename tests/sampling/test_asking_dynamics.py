@@ -93,6 +93,11 @@ def test_a_frame_that_the_new_model_still_doubts_is_asked_for_again_and_a_wreck_
     explosive = Dynamics([700.0], steps=STEPS, timestep_fs=200.0, frame_every=6, ensemble=Langevin)
     with pytest.raises(GuardStop, match="smaller timestep_fs"):
         AskingMD(explosive, 1e9).propose(context)
+    torn = start()
+    torn.positions[1] = torn.positions[2] + [0.3, 0.0, 0.0]
+    context = SamplingContext(sure, sure, [torn], "Li", None, HopCatalogue(), tmp_path / "torn" / "01", 0)
+    with pytest.raises(GuardStop, match="less than min_distance_A"):
+        sampler().proposers["md"].propose(context)
     with pytest.raises(InputError, match="must be positive, got 0"):
         AskingMD(explosive, 0)
 
