@@ -13,7 +13,7 @@ from mlip.evaluation.evaluate import is_failed
 from mlip.evaluation.property import Presentation
 from mlip.evaluation.result import write_csv
 from mlip.evaluation.section import Section
-from mlip.evaluation.static.barrier_parity import pairs, plot_parity
+from mlip.evaluation.static.barrier_parity import pairs, plot_along, plot_parity
 from mlip.evaluation.thresholds import Judged, judge
 from mlip.files import whole_file
 
@@ -101,11 +101,16 @@ def accuracy_against_cost(sections: Mapping[str, Mapping[str, Section]], folder:
 
 
 def barrier_parity(sections: Mapping[str, Mapping[str, Section]], folder: Path) -> list[str]:
-    """Barriers on the models' own paths against DFT's, all in one figure, if one has hops with DFT barriers."""
-    hops = {name: pairs(of_model["barriers"].data["hops"]) for name, of_model in sections.items()
+    """Barriers on the models' own paths against DFT's, and each hop that several have on the same DFT images."""
+    hops = {name: of_model["barriers"].data["hops"] for name, of_model in sections.items()
             if "barriers" in of_model and not is_failed(of_model["barriers"])}  # fmt: skip
-    hops = {name: both for name, both in hops.items() if len(both)}
-    return kept(plot_parity(hops), folder, "barrier_parity", "Barriers against those of DFT") if hops else []
+    both = {name: points for name, of_hops in hops.items() if len(points := pairs(of_hops))}
+    body = kept(plot_parity(both), folder, "barrier_parity", "Barriers against those of DFT") if both else []
+    for hop in dict.fromkeys(hop for of_hops in hops.values() for hop in of_hops):
+        curves = {name: of_hops[hop] for name, of_hops in hops.items() if "fixed" in of_hops.get(hop, {})}
+        if len(curves) > 1 and len({tuple(of["fixed"]["dft_eV"]) for of in curves.values()}) == 1:
+            body += kept(plot_along(hop, curves), folder, f"along_{hop}", f"Energy along hop {hop}")
+    return body
 
 
 def kept(figure: Figure, folder: Path, name: str, caption: str) -> list[str]:

@@ -123,11 +123,18 @@ def test_two_folders_stand_side_by_side_with_accuracy_against_cost(tmp_path):
 def test_barriers_of_several_materials_against_dft_stand_in_one_figure(tmp_path):
     for name, ours in (("one", 0.30), ("two", 0.45)):
         folder(tmp_path / name, 20.0, name)
-        hops = {"t0": {"fixed": {"dft_eV": [0, 0.31, 0]}, "own": {"energies_eV": [0, ours, 0]}}, "t1": {}}
+        fixed = {"coordinate_A": [0, 1, 2], "dft_eV": [0, 0.31, 0], "energies_eV": [0, ours, 0]}
+        other = {**fixed, "dft_eV": [0, ours, 0]}  # a hop of the same name in another material
+        hops = {"t0": {"fixed": fixed, "own": {"energies_eV": [0, ours, 0]}}, "t1": {}, "t2": {"fixed": other}}
         write_section(tmp_path / name / "sections" / "barriers.json", Section("barriers", [], {"hops": hops}))
     page = compare([str(tmp_path / "one"), str(tmp_path / "two")], tmp_path / "both", PROPERTIES).read_text()
     assert "Barriers against those of DFT" in page
-    assert (tmp_path / "both" / "figures" / "barrier_parity.png").is_file()
+    assert "Energy along hop t0" in page and "Energy along hop t2" not in page
+    assert {path.name for path in (tmp_path / "both" / "figures").glob("*.png")} == {
+        "accuracy_cost.png",
+        "barrier_parity.png",
+        "along_t0.png",
+    }
     labels = plot_parity({"one": np.array([[0.31, 0.30]]), "two": np.array([[0.31, 0.45], [0.2, 0.2]])}).axes[0]
     assert labels.get_legend_handles_labels()[1] == ["one: MAE 10 meV, 1 hops", "two: MAE 70 meV, 2 hops"]
 

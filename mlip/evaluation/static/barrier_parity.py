@@ -1,4 +1,4 @@
-"""Barriers against those of DFT: mean errors over hops, and the parity plot."""
+"""Barriers against those of DFT: mean errors over hops, the parity plot, several models along one hop."""
 
 from collections.abc import Mapping
 
@@ -51,4 +51,20 @@ def plot_parity(sets: Mapping[str, np.ndarray]) -> Figure:
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     title(axes, "grey: within 20 meV")
     axes.legend(frameon=False, fontsize=8, loc="upper left")
+    return figure
+
+
+def plot_along(hop: str, curves: Mapping[str, Mapping]) -> Figure:
+    """Energies on the DFT images of one hop: those of DFT, and of every model by its name.  curves: of the hop, by model"""
+    figure, axes = canvas("path (Å)", "energy above the start (eV)")
+    fixed = {name: of["fixed"] for name, of in curves.items()}
+    one = next(iter(fixed.values()))
+    axes.plot(one["coordinate_A"], one["dft_eV"], "D:", color="black", label="DFT")
+    for i, (name, of) in enumerate(fixed.items()):
+        axes.plot(
+            of["coordinate_A"], of["energies_eV"], MARKERS[i % len(MARKERS)] + "-", color=COLOURS[i % 4], label=name
+        )
+    axes.axhline(0, color="0.7", linewidth=0.6)
+    title(axes, f"hop {hop}, on the images of DFT")
+    axes.legend(frameon=False, fontsize=8)
     return figure
