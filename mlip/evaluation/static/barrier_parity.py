@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from mlip.evaluation.plots import BLUE, GREEN, MARKERS, ORANGE, RED, canvas, title
 from mlip.evaluation.result import Result
 
-KINDS = {"fixed": "on the DFT images", "own": "own path"}  # entry of a hop: how it was had
+KINDS = {"fixed": "DFT images", "own": "own path"}  # entry of a hop: the structures whose energies they are
 COLOURS = (BLUE, ORANGE, GREEN, RED)
 
 

@@ -56,7 +56,7 @@ def test_a_file_of_bands_is_as_many_hops_and_their_errors_have_a_mean(tmp_path):
     section = barriers.Barriers([{"bands": str(tmp_path / "bands.xyz")}], n_hops=0).evaluate(Corrugated(MODEL))
     mae = {r.conditions["path"]: r for r in section.results if r.name == "barrier_mae"}
     assert list(section.data["hops"]) == ["a", "b"] and mae["own path"].conditions["hops"] == 2
-    assert mae["on the DFT images"].value == pytest.approx(1e3 * (DFT - MODEL + 0.03))  # the mean of 0.12 and 0.18
+    assert mae["DFT images"].value == pytest.approx(1e3 * (DFT - MODEL + 0.03))  # the mean of 0.12 and 0.18
     assert mae["own path"].value == pytest.approx(1e3 * (DFT - MODEL + 0.03), abs=4)
     drawn = barriers.Barriers.figures(section.data)
     assert list(drawn) == ["parity", "barrier_0", "barrier_1"]
