@@ -95,9 +95,27 @@ def test_a_teacher_and_a_checkpoint_exclude_each_other(capsys, tmp_path):
     assert code == 2 and "give one of both" in said
 
 
+def test_a_student_runs_until_it_asks_and_its_frames_are_labelled(capsys, tmp_path):
+    tiny = [word for word in words(tmp_path, *SAMPLING) if not word.startswith("sampler=")]
+    code, said = answer(
+        capsys, "sample", *tiny, "sampler=on_demand", "sampler.window.min_uncertainty=1e-4", "engine=emt", "mobile=Cu", "framework=[]",
+        "limits.rounds=1", "fine_tuning.trainer.max_steps=3", "sampler.window.upper_factor=1e9"
+    )  # fmt: skip
+    assert code == 1 and "sampling ended: 1 rounds are done" in said, said[-3000:]
+    first = json.loads(Path("runs/sample/rounds/01/record.json").read_text())
+    assert first["notes"] == ["300K_start0: 1 of 20 steps, then a label is asked for"]  # the perfect crystal is certain
+    assert first["by_kind"] == {"md": 1, "check": 1} and first["uncertainty"]["uncertain_fraction"] == 0.5
+
+
 def test_fine_tuning_holds_settings_of_a_training_only(capsys, tmp_path):
     code, said = answer(
-        capsys, "sample", *words(tmp_path, *SAMPLING), "engine=emt", "mobile=Cu", "framework=[]", "+fine_tuning.folder=x"
+        capsys,
+        "sample",
+        *words(tmp_path, *SAMPLING),
+        "engine=emt",
+        "mobile=Cu",
+        "framework=[]",
+        "+fine_tuning.folder=x",
     )
     assert code == 2 and "fine_tuning has folder" in said and not Path("runs").exists()
 
