@@ -89,11 +89,15 @@ def distillation(cfg: DictConfig) -> Distillation:
 def check_symbols(cfg: DictConfig, starts: Sequence[Atoms]) -> None:
     """Raise InputError for a mobile ion or framework that the structures to start from do not have."""
     present = sorted({symbol for atoms in starts for symbol in atoms.symbols})
-    for name, symbols in (("mobile", [cfg.mobile] if cfg.mobile else []), ("framework", cfg.framework or [])):
+    others = ",".join(symbol for symbol in present if symbol != cfg.mobile)
+    for name, symbols, remedy in (
+        ("mobile", [cfg.mobile] if cfg.mobile else [], "name one of them"),
+        ("framework", cfg.framework or [], f"a material presumes the usual anion; framework=[{others}] takes all but the mobile ion"),
+    ):  # fmt: skip
         for symbol in symbols:
             if symbol not in present:
                 raise InputError(
-                    f"{name}={symbol}: no {symbol} in the structures to start from; they have {', '.join(present)}"
+                    f"{name}={symbol}: no {symbol} in the structures to start from; they have {', '.join(present)}: {remedy}"
                 )
 
 

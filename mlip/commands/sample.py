@@ -22,6 +22,7 @@ from mlip.training.run import Run
 # how long, where and how fast: a sampling may be continued with others
 NOT_HASHED = ("name", "folder", "overwrite", "limits", "execution", "retries", "device", "experiment", "max_fall_eV")
 OF_TEACHERS = ("teacher", "distillation")  # without a teacher they decide nothing
+OF_CHECKPOINTS = ("fine_tuning",)  # nor this without a checkpoint or student
 
 
 def sample(cfg: DictConfig) -> int:
@@ -40,7 +41,9 @@ def sampling_loop(cfg: DictConfig) -> SamplingLoop:
         raise InputError(
             "mlip sample needs mobile, the symbol of the ions that hop: mobile=Li, or material=oxide, sulfide, halide"
         )
+    check_fine_tuning(config["fine_tuning"])
     not_hashed = NOT_HASHED if config.get("teacher") else (*NOT_HASHED, *OF_TEACHERS)
+    not_hashed += () if config["checkpoint"] else OF_CHECKPOINTS
     return SamplingLoop(
         LoopSettings(**{name: config[name] for name in LoopSettings.__dataclass_fields__}),
         make(cfg.sampler), make(cfg.engine),
@@ -104,6 +107,8 @@ def train_round(config: dict, training: Path, validation: Path, folder: Path, pr
         if Run(run).has_ended:
             continue
         member = {name: config[name] for name in TRAINING_KEYS}
+        if config["checkpoint"]:
+            member = OmegaConf.to_container(OmegaConf.merge(member, config["fine_tuning"]))
         member.update(
             name=run.name,
             folder=str(run),
@@ -121,6 +126,14 @@ def train_round(config: dict, training: Path, validation: Path, folder: Path, pr
     export_with_uncertainty(
         [Run(run) for run in runs], folder / "model.pt", config["n_draws"], max_fall_eV=config["max_fall_eV"]
     )
+
+
+def check_fine_tuning(changed: dict) -> None:
+    """Raise InputError for a key that no training of a round has."""
+    if wrong := sorted(set(changed) - set(TRAINING_KEYS)):
+        raise InputError(
+            f"fine_tuning has {', '.join(wrong)}: it holds settings of the training of a round, which are {', '.join(TRAINING_KEYS)}"
+        )
 
 
 def adopt(config: dict, checkpoint: Path, folder: Path) -> None:

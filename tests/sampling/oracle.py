@@ -51,7 +51,7 @@ class Labelling(Cosine):
 class Model(Cosine):
     """What was learned from some labelled ions [n, 3] Å, in the cell of the lattice."""
 
-    implemented_properties = ("energy", "forces")
+    implemented_properties = ("energy", "forces", keys.FORCE_SIGMA, keys.ENERGY_SIGMA)
 
     def __init__(self, seen):
         self.seen = np.reshape(seen, (-1, 3))

@@ -68,8 +68,9 @@ def test_a_student_learns_from_hot_runs_at_two_volumes_and_nothing_is_repeated(c
 
 def test_rounds_start_from_the_student_and_its_first_labels_are_frames_of_its_own(capsys, tmp_path):
     code, said = answer(
-        capsys, "sample", *words(tmp_path, *SAMPLING), "engine=emt", "mobile=Cu", "framework=[]", "limits.rounds=2"
-    )
+        capsys, "sample", *words(tmp_path, *SAMPLING), "engine=emt", "mobile=Cu", "framework=[]", "limits.rounds=2",
+        "fine_tuning.trainer.max_steps=3"
+    )  # fmt: skip
     folder = Path("runs/sample")
     assert code == 1 and "sampling ended: 2 rounds are done" in said, said[-3000:]
     assert read(folder / "labelled.xyz") and {a.info["kind"] for a in read(folder / "labelled.xyz")} == {"md"}
@@ -78,6 +79,8 @@ def test_rounds_start_from_the_student_and_its_first_labels_are_frames_of_its_ow
     for number in ("01", "02"):
         text = (folder / "rounds" / number / "model" / "member0" / "config.yaml").read_text()
         assert "checkpoint: runs/sample/teacher/student\n" in text
+        tuned = config.OmegaConf.create(text)
+        assert (tuned.trainer.max_steps, tuned.trainer.validate_every, tuned.optimizer.lr) == (3, 2, 0.005)
     frame = read(folder / "teacher" / "teacher.xyz")[0]
     import mlip
 
@@ -90,6 +93,31 @@ def test_a_teacher_and_a_checkpoint_exclude_each_other(capsys, tmp_path):
         capsys, "sample", *words(tmp_path, *SAMPLING), "engine=emt", "mobile=Cu", "checkpoint=somewhere"
     )
     assert code == 2 and "give one of both" in said
+
+
+def test_a_student_runs_until_it_asks_and_its_frames_are_labelled(capsys, tmp_path):
+    tiny = [word for word in words(tmp_path, *SAMPLING) if not word.startswith("sampler=")]
+    code, said = answer(
+        capsys, "sample", *tiny, "sampler=on_demand", "sampler.window.min_uncertainty=1e-4", "engine=emt", "mobile=Cu", "framework=[]",
+        "limits.rounds=1", "fine_tuning.trainer.max_steps=3", "sampler.window.upper_factor=1e9"
+    )  # fmt: skip
+    assert code == 1 and "sampling ended: 1 rounds are done" in said, said[-3000:]
+    first = json.loads(Path("runs/sample/rounds/01/record.json").read_text())
+    assert first["notes"] == ["300K_start0: 1 of 20 steps, then a label is asked for"]  # the perfect crystal is certain
+    assert first["by_kind"] == {"md": 1, "check": 1} and first["uncertainty"]["uncertain_fraction"] == 0.5
+
+
+def test_fine_tuning_holds_settings_of_a_training_only(capsys, tmp_path):
+    code, said = answer(
+        capsys,
+        "sample",
+        *words(tmp_path, *SAMPLING),
+        "engine=emt",
+        "mobile=Cu",
+        "framework=[]",
+        "+fine_tuning.folder=x",
+    )
+    assert code == 2 and "fine_tuning has folder" in said and not Path("runs").exists()
 
 
 @pytest.mark.parametrize("name", config.options("teacher", [config.CONFIGS]))
