@@ -28,7 +28,7 @@ html_title = "mlip"
 html_theme_options = {
     "logo": {"text": "mlip"},
     "navbar_align": "left",
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 8,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mlip import keys
 from mlip.export import OPTIONAL, REQUIRED
+from mlip.models.potential import stress_of
 
 ABOVE = 10_000  # atoms; in one piece the network takes 100 to 400 kB for each
 BLOCK = 1000  # atoms
@@ -65,12 +66,7 @@ class InBlocks(nn.Module):
         for layer in reversed(range(n_layers)):
             for block in blocks(graph, ends):
                 self.pull(graph, block, features, by_features, layer, results)
-        virial = results.pop(keys.VIRIAL)
-        volume = torch.linalg.det(graph[keys.CELL]).abs().reshape(-1, 1, 1)
-        symmetric = 0.5 * (virial + virial.transpose(1, 2))
-        results[keys.STRESS] = torch.where(
-            volume > 0, symmetric / volume.clamp(min=1e-300), torch.zeros_like(symmetric)
-        )
+        results[keys.STRESS] = stress_of(results.pop(keys.VIRIAL), graph[keys.CELL])
         for name in (keys.NODE_SCALARS, keys.NODE_VECTORS):
             results.pop(name, None)
         return {keys.ENERGY: results[keys.ENERGIES].sum()[None], **results}

@@ -110,8 +110,8 @@ GROUPED: list[tuple[Rule, str]] = [
     (POSITIVE, ("lr timestep_fs damping_fs pressure_damping_fs frame_interval_fs production_ps time_ps "
                "checkpoint_minutes temperature_K extrapolate_to_K hardness hardness_floor cutoff_error_eV_A "
                "polarizability width_floor radius_scale stiffness fmax max_length_A hop_length_A max_barrier_eV "
-               "barrier_sigma_eV barrier_change_eV saddle_error_eV scale engine.cutoff")),
-    (optional(POSITIVE), ("max_seconds initial_temperature_K kpoint_density gradient_clip max_temperature_K max_force_eV_A "
+               "barrier_sigma_eV barrier_change_eV saddle_error_eV scale engine.cutoff relative_interval")),
+    (optional(POSITIVE), ("max_seconds longest_ps initial_temperature_K kpoint_density gradient_clip max_temperature_K max_force_eV_A "
                           "max_force_sigma_eV_A")),
     (listed(POSITIVE), "temperatures_K usual_temperatures_K factors distillation.volumes"),
     (table(POSITIVE), "masses convergence"),
@@ -121,7 +121,7 @@ GROUPED: list[tuple[Rule, str]] = [
     (Rule(0, 0.1, open_low=True), "electrostatics.tolerance"),
     (Rule(0, 100, open_low=True), "phonons.width defects.width"),
     (NOT_NEGATIVE, ("weight_decay l2_sp skip_ps npt_ps equilibration_ps residence_ps min_uncertainty rmse_factor "
-                   "min_candidates_per_label min_descriptor_distance scheduler.threshold smearing")),
+                   "min_candidates_per_label min_descriptor_distance scheduler.threshold smearing effective_hops")),
     (optional(NOT_NEGATIVE), "max_fall_eV min_distance_A"),
     (Rule(1), "upper_factor electrostatics.dielectric"),
     (table(NOT_NEGATIVE), "loss.weights element_weights"),

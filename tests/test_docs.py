@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,23 @@ def test_every_page_that_is_cited_exists():
     assert cited
     missing = {page: str(source) for page, source in cited.items() if not (CHECKOUT / page).is_file()}
     assert not missing
+
+
+def commands_of(page):
+    """Commands of mlip in the bash blocks of a page, split into words."""
+    blocks = re.findall(r"^```bash\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [words[1:] for line in lines if (words := shlex.split(line, comments=True))[:1] == ["mlip"]]
+
+
+@pytest.mark.parametrize("page", ["cif_to_conductivity"])
+def test_every_command_of_a_tutorial_is_one_that_mlip_takes(page, monkeypatch):
+    from mlip import cli
+
+    run = []
+    monkeypatch.setattr(cli.commands, "run", lambda verb, cfg: run.append(verb) or 0)
+    words = commands_of(CHECKOUT / "docs" / "tutorials" / f"{page}.md")
+    assert len(words) > 5
+    for command in words:
+        assert cli.main(command) == 0, command
+    assert run == [command[0] for command in words]

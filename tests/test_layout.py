@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "mlip"
 LAYERS = [  # the ground first; one layer may import from itself
     {"keys", "units", "errors", "files", "archive", "signals"},
-    {"settings", "number_rules", "config", "error_metrics", "threads"},
+    {"settings", "number_rules", "config", "error_metrics", "threads", "compiled"},
     {"config_comments"},
     {"nn"},
     {"electrostatics"},

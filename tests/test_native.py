@@ -13,19 +13,21 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 
-from mlip import keys, load_calculator
+from mlip import compiled, keys, load_calculator
 from mlip.commands.sample import load, load_with_uncertainty
+from mlip.compiled import NoCompilerError
 from mlip.config import CONFIGS, compose, make
 from mlip.data.graph import collate, to_graph
+from mlip.electrostatics import pme
 from mlip.errors import InputError
 from mlip.export import Deployed, arguments, export
 from mlip.md.ensemble import NPT
 from mlip.md.run import run
 from mlip.md.summary import read_thermo
 from mlip.models.last_layer import LastLayer
-from mlip.native import build, choice, model
+from mlip.native import choice, model
 from mlip.native.beside import Beside
-from mlip.native.build import NoCompilerError, library
+from mlip.native.build import library
 from mlip.native.model import NativeModel
 from mlip.native.weights import Unsupported, beside, weights_of
 
@@ -134,6 +136,26 @@ def test_charges_stand_beside_the_kernel(head):
 
 
 @needs_compiler
+@pytest.mark.parametrize("head", ["formal_charges", "qeq"])
+def test_charges_of_many_atoms_are_summed_by_compiled_functions(head, monkeypatch):
+    live, _ = with_charges(head, **TINY)
+    charges = live.terms[-1]
+    charges.mesh_above = 50
+    if head == "qeq":
+        charges.width.table.weight.data = torch.tensor([[-0.5], [0.0], [0.4]])
+    scripted = torch.jit.script(Deployed(live, 0))
+    native = NativeModel(weights_of(scripted), Beside(scripted.potential.limits, beside(scripted)))
+    seen, search = [], pme.half_pairs
+    monkeypatch.setattr(pme, "half_pairs", lambda *given: seen.append(len(given[3])) or search(*given))
+    graph = arguments(to_graph(rocksalt(), CUTOFF))
+    expected, found = scripted(*graph), native(*graph)
+    assert seen == ([72] if head == "qeq" else [])
+    assert expected.keys() == found.keys()
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-6, atol=1e-5, err_msg=key)
+
+
+@needs_compiler
 @pytest.mark.parametrize("head", [None, "qeq"])
 def test_a_large_system_needs_no_arrays_of_its_edges(head, monkeypatch):
     if head is None:
@@ -144,7 +166,7 @@ def test_a_large_system_needs_no_arrays_of_its_edges(head, monkeypatch):
     for atoms in (rocksalt(), squeezed):
         graph = arguments(to_graph(atoms, CUTOFF))
         kept = native(*graph)
-        monkeypatch.setattr(model, "LEAN_ABOVE", 10)
+        monkeypatch.setattr(model, "LEAN_ABOVE" if head is None else "LEAN_BESIDE", 10)
         for key, value in native(*graph).items():
             scale = max(1.0, float(value.abs().max()))
             np.testing.assert_allclose(value, kept[key], rtol=0, atol=1e-6 * scale, err_msg=key)
@@ -235,8 +257,8 @@ def test_without_a_compiler_the_model_itself_runs_and_says_so(model_file, monkey
 
 @needs_compiler
 def test_a_compiler_that_fails_is_left_aside_in_one_line(model_file, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(build, "CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(build, "FLAGS", ("-std=c++nonsense",))
+    monkeypatch.setattr(compiled, "CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(compiled, "FLAGS", ("-std=c++nonsense",))
     assert energy(model_file)[1].startswith("TorchScript (")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
@@ -290,7 +312,7 @@ def test_a_nan_differs():
 
 @needs_compiler
 def test_a_damaged_library_is_built_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "CACHE", str(tmp_path))
+    monkeypatch.setattr(compiled, "CACHE", str(tmp_path))
     sizes = weights_of(Deployed(potential(**TINY), 0)).sizes
     library(sizes)
     (path,) = tmp_path.glob("*.so")
@@ -301,7 +323,7 @@ def test_a_damaged_library_is_built_again(tmp_path, monkeypatch):
     assert path.read_bytes() == whole
     path.with_suffix(".sha256").write_text("")
     library(sizes)
-    assert build.is_whole(path)
+    assert compiled.is_whole(path)
 
 
 @needs_compiler
@@ -311,9 +333,10 @@ def test_of_two_processes_one_compiles(tmp_path):
     compiler.write_text(f'#!/bin/sh\n[ "$1" = --version ] || echo compiled >> {log}\nexec {real} "$@"\n')
     compiler.chmod(0o755)
     code = (
-        "from mlip.native import build\n"
-        f"build.CACHE = {str(tmp_path / 'cache')!r}\n"
-        "print(build.library(dict(CHANNELS=16, DEGREE=1, LAYERS=1, BASIS=3, SPECIES=2, HIDDEN=16)).mlip_create is not None)"
+        "from mlip import compiled\n"
+        "from mlip.native.build import library\n"
+        f"compiled.CACHE = {str(tmp_path / 'cache')!r}\n"
+        "print(library(dict(CHANNELS=16, DEGREE=1, LAYERS=1, BASIS=3, SPECIES=2, HIDDEN=16)).mlip_create is not None)"
     )
     environment = os.environ | {"CXX": str(compiler), "PYTHONPATH": os.pathsep.join(sys.path)}
     started = [

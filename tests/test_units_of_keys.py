@@ -14,6 +14,7 @@ PHYSICAL = re.compile(
 # what ASE, LAMMPS and the neural potentials call so, in eV, Å, e; and numbers without a unit
 CONVENTIONAL = {"times", "force_relative_rmse", "forces", "energy", "interval"}
 WITHOUT_UNIT = {
+    "relative_interval",
     "min_descriptor_distance",
     "barrier_repeats",
     "remove_net_force",

@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +23,7 @@ from mlip.evaluation.evaluate import evaluate as evaluate_properties
 from mlip.evaluation.evaluate import file_hash, file_hashes, is_failed
 from mlip.evaluation.report import ABOUT
 from mlip.evaluation.section import Section
-from mlip.files import write_json
+from mlip.files import read_json, write_json
 from mlip.training.run import Run
 
 RESERVED_KEYS = ("title", "order", "needs", "levels", "dtype", "thresholds")  # of a property, no arguments of its class
@@ -182,9 +184,13 @@ def hashed(config):
 
 
 def write_about(cfg: DictConfig, subject: Subject, left_out: dict[str, list[str]]) -> None:
-    """Write folder/evaluation.json: the model or calculator, versions, machine, properties left out and what they need."""
+    """Write folder/evaluation.json: the model or calculator, versions, machine, commands, properties left out and what they need."""
     calculator = subject.calculator()
     metadata = getattr(calculator, "metadata", {})
+    file = Path(cfg.folder) / ABOUT
+    before = read_json(file).get("commands", []) if file.exists() else []
+    words = sys.argv[1:] if sys.argv[1:2] == ["evaluate"] else []  # none where Python calls this function
+    command = [shlex.join(["mlip", *words])] if words else []
     about = {
         "name": cfg.name, "model": cfg.model, "sha256": subject.identity.get("model"), "calculator": subject.identity.get("calculator"),
         "elements": " ".join(chemical_symbols[z] for z in metadata.get("elements", [])),
@@ -192,5 +198,6 @@ def write_about(cfg: DictConfig, subject: Subject, left_out: dict[str, list[str]
         "structure": cfg.structure, "mlip": mlip.__version__, "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {cfg.device}",
         "kernel": getattr(calculator, "kernel", None), "threads": torch.get_num_threads(), "left_out": left_out,
+        "commands": list(dict.fromkeys([*before, *command])),
     }  # fmt: skip
-    write_json(Path(cfg.folder) / ABOUT, about)
+    write_json(file, about)

@@ -1,4 +1,4 @@
-"""Report of an evaluated folder, or of several side by side."""
+"""Report of an evaluated folder, the page of its material, or several folders side by side."""
 
 from pathlib import Path
 
@@ -6,11 +6,15 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mlip.config import class_of
+from mlip.data.structures import read as read_structures
 from mlip.errors import InputError
 from mlip.evaluation.comparison_page import compare
+from mlip.evaluation.literature import read_table
+from mlip.evaluation.material_page import write_page
 from mlip.evaluation.property import Presentation
 from mlip.evaluation.report import build as build_report
 from mlip.evaluation.report import console_table
+from mlip.evaluation.report import read as read_folder
 
 LAST = 1000  # order of a property that gives none
 
@@ -23,10 +27,25 @@ def report(cfg: DictConfig) -> int:
     elif cfg.folder:
         Console().print(console_table(build_report(cfg.folder, properties), str(cfg.folder)))
         page = Path(cfg.folder) / "report.html"
+        if cfg.get("page"):
+            page = material_page(cfg, list(properties))
     else:
         raise InputError("mlip report needs a folder that mlip evaluate wrote, or compare=[FOLDER,FOLDER]")
     print(page)
     return 0
+
+
+def material_page(cfg: DictConfig, order: list[str]) -> Path:
+    """Write the Markdown page of a material from an evaluated folder with its report; return its path."""
+    page, folder = Path(cfg.page), Path(cfg.folder)
+    if page.suffix != ".md":
+        raise InputError(f"page is a Markdown file, name.md, got {cfg.page}")
+    labels = [] if cfg.labels is None else read_structures(OmegaConf.to_container(cfg, resolve=True)["labels"])
+    known = [] if cfg.literature is None else read_table(cfg.literature)
+    remarks = Path(cfg.remarks).read_text(encoding="utf-8") if cfg.remarks else ""
+    about, sections = read_folder(folder, order)
+    write_page(page, folder, about, sections, labels, known, remarks)
+    return page
 
 
 def in_order(properties: DictConfig) -> dict[str, DictConfig]:

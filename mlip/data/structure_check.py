@@ -9,6 +9,7 @@ from mlip.data.total_charge import total_charge
 from mlip.errors import InputError
 
 SHORTEST_DISTANCE = 0.2  # Å; no bond is that short
+OVERLAP_SEARCH = 1.0  # Å; boxes as small as the distance itself are so many that they take most of the search
 MOST_CELLS = 1000  # between an atom and the origin; neighbours are kept as whole cells in 16 bits
 FARTHEST = 1e5  # Å; coordinates and lattice vectors
 FULL = 1e-3  # of an occupancy: 1 within the digits of a file
@@ -120,11 +121,11 @@ def charge_complaint(atoms: Atoms) -> str | None:
 
 def overlap_complaint(atoms: Atoms) -> str | None:
     """Two atoms, or an atom and its image, on one place."""
-    pairs, shift = neighbour_list(atoms, SHORTEST_DISTANCE)
-    if not pairs.shape[1]:
-        return None
+    pairs, shift = neighbour_list(atoms, OVERLAP_SEARCH)
     vector = atoms.positions[pairs[1]] + shift.numpy() @ atoms.cell.array - atoms.positions[pairs[0]]
     distance = np.linalg.norm(vector, axis=1)
+    if distance.min(initial=np.inf) >= SHORTEST_DISTANCE:
+        return None
     i, j = pairs[:, distance.argmin()].tolist()
     return overlap(atoms, i, j, float(distance.min()))
 

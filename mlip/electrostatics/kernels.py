@@ -66,13 +66,17 @@ def short_range_kernels(distance2: Tensor, g: Tensor, eta: float, cutoff: float,
 
     distance2 [n] Å^2 > 0;  g = 1 / sqrt(2 (s_i^2 + s_j^2)) [n] Å^-1, large for point charges
     """
-    at_cutoff = torch.full_like(g, cutoff * cutoff)
     inside = _erf_difference(distance2, g, eta, order)
-    edge = _erf_difference(at_cutoff, g, eta, 1)
-    inside[0] = inside[0] - edge[0] + 0.5 * edge[1] * (distance2 - at_cutoff)
+    edge = kernels_at_cutoff(g, eta, cutoff)
+    inside[0] = inside[0] - edge[0] + 0.5 * edge[1] * (distance2 - cutoff * cutoff)
     if order > 0:
         inside[1] = inside[1] - edge[1]
     return inside
+
+
+def kernels_at_cutoff(g: Tensor, eta: float, cutoff: float) -> list[Tensor]:
+    """B_0, Å^-1, and B_1, Å^-3, of `short_range_kernels` at the cutoff, before the parabola takes them off."""
+    return _erf_difference(torch.full_like(g, cutoff * cutoff), g, eta, 1)
 
 
 def _erf_difference(distance2: Tensor, g: Tensor, eta: float, order: int) -> list[Tensor]:

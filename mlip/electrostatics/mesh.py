@@ -180,7 +180,8 @@ def apply_mesh(mesh: Mesh, stencil: Stencil, box: Tensor, charges: Tensor, dipol
     """
     wave = torch.fft.rfftn(spread(stencil, mesh.shape, charges, mesh_coordinates(dipoles, box, mesh.shape)))
     wave = wave * mesh.kernel if wave.requires_grad or mesh.kernel.requires_grad else wave.mul_(mesh.kernel)
-    jet = gather(stencil, torch.fft.irfftn(wave, s=mesh.shape))
+    wave = torch.fft.ifftn(wave, dim=[0, 1])  # the inverse transform in two parts holds one array less
+    jet = gather(stencil, torch.fft.irfft(wave, n=mesh.shape[2]))
     if dipoles.shape[0] == 0:
         return jet[0], dipoles
     to_mesh = mesh_coordinates(torch.eye(3, dtype=box.dtype, device=box.device), box, mesh.shape)

@@ -18,6 +18,7 @@ class Bins(NamedTuple):
 
     order: Tensor  # [n] atoms in the order of their bins
     wrapped: Tensor  # [n, 3] Å, positions in that order, inside the cell
+    start: Tensor  # [n_bins + 1] first row of each bin in `wrapped`
     home: Tensor  # [n_used] bins that hold an atom
     members: Tensor  # [n_bins, most] rows of `wrapped`, n for an empty place
     number: list[int]  # bins along each lattice vector
@@ -47,11 +48,11 @@ def sort_into_bins(positions: Tensor, cell: Tensor, cutoff: float) -> Bins:
     sorted_bins = bin_of[order]
     n_bins = number[0] * number[1] * number[2]
     count = torch.bincount(sorted_bins, minlength=n_bins)
-    start = count.cumsum(0) - count
+    start = torch.nn.functional.pad(count.cumsum(0), [1, 0])
     rank = torch.arange(positions.shape[0], device=positions.device) - start[sorted_bins]
     members = torch.full([n_bins, int(count.max())], positions.shape[0], device=positions.device)
     members[sorted_bins, rank] = torch.arange(positions.shape[0], device=positions.device)
-    return Bins(order, (fraction @ cell)[order], torch.nonzero(count)[:, 0], members, number, reach)
+    return Bins(order, (fraction @ cell)[order], start, torch.nonzero(count)[:, 0], members, number, reach)
 
 
 class Candidates(NamedTuple):
@@ -156,6 +157,12 @@ class Pairs(NamedTuple):
     vector: Tensor  # [n_pairs, 3] Å, r_neighbour - r_centre; or no rows
     image: Tensor  # [n_pairs, 3] int8, the cell of the neighbour, if there are no vectors
     kernels: list[Tensor]  # k_e B_0 .. of `short_range_kernels`, [n_pairs] each
+
+
+def no_pairs(positions: Tensor) -> Pairs:
+    """An empty list."""
+    none, index = positions.new_zeros(0, 3), torch.zeros([0], dtype=torch.int32, device=positions.device)
+    return Pairs(index, index, none, none.to(torch.int8), [])
 
 
 def pair_exponent(width_i: Tensor, width_j: Tensor) -> Tensor:

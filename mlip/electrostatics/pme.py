@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from mlip import units
+from mlip.electrostatics.compiled_splines import plain
+from mlip.electrostatics.half_pairs import HalfPairs, apply_half_pairs, half_pair_slopes, half_pairs
 from mlip.electrostatics.mesh import Mesh, apply_mesh, make_mesh, mesh_gradient_carrier, mesh_shape, mesh_spacing
 from mlip.electrostatics.pairs import (
     Pairs,
     apply_pairs,
     make_pairs,
     neighbour_pairs,
+    no_pairs,
     pair_slopes,
     pairs_of_charges,
     sort_into_bins,
@@ -47,6 +50,7 @@ class ParticleMesh(NamedTuple):
     width: Tensor  # [n] Å, by place
     stencil: Stencil
     pairs: Pairs
+    half: HalfPairs | None  # instead of them, where they are compiled
 
 
 def ewald_split(
@@ -74,6 +78,9 @@ def ewald_split(
     cutoff = eta * math.sqrt(2.0 * math.log(10.0 / tolerance))
     box = cell if n_periodic == 3 else truncated_slab_box(positions, cell, pbc, eta, 0.1 * tolerance)
     order = 6 if tolerance > 3e-6 else 8
+    if not torch.jit.is_scripting():  # noqa: SIM102  nested, so that TorchScript leaves it out
+        if order == 8 and not training and plain(positions.detach()):
+            order = 10  # compiled, wider splines cost less than the transforms of a finer mesh
     shape = mesh_shape(box, mesh_spacing(eta, order, 0.02 * tolerance))
     mesh = make_mesh(box if training else box.detach(), shape, eta, order, n_periodic == 2)
     return EwaldSplit(box, n_periodic == 2, eta, cutoff, mesh)
@@ -95,9 +102,15 @@ def particle_mesh(positions: Tensor, split: EwaldSplit, width: Tensor, dipoles: 
     # two atoms of the mesh's own width have no short-range part, but a derivative by their widths
     narrow = (width.detach() < split.eta / math.sqrt(2.0) * (1.0 - 1e-12)) | training
     if not training and not dipoles and bool(narrow.any()):
+        if not torch.jit.is_scripting():  # noqa: SIM102  nested, so that TorchScript leaves it out
+            if plain(bins.wrapped):
+                half = half_pairs(bins, fixed.box, split.cutoff, narrow, width.detach(), split.eta)
+                if half is not None:
+                    stencil, none = _stencil(fixed, bins.wrapped, dipoles), no_pairs(positions)
+                    return ParticleMesh(split, order, rank, bins.wrapped, width.detach(), stencil, none, half)
         pairs = pairs_of_charges(bins, fixed.box, split.cutoff, narrow, width.detach(), split.eta)
         stencil = _stencil(fixed, bins.wrapped, dipoles)
-        return ParticleMesh(split, order, rank, bins.wrapped, width.detach(), stencil, pairs)
+        return ParticleMesh(split, order, rank, bins.wrapped, width.detach(), stencil, pairs, None)
     centre, neighbour = torch.zeros([2, 0], dtype=torch.int32, device=order.device).unbind(0)
     vector = torch.zeros([0, 3], dtype=positions.dtype, device=order.device)
     if bool(narrow.any()):
@@ -105,14 +118,14 @@ def particle_mesh(positions: Tensor, split: EwaldSplit, width: Tensor, dipoles: 
     if not training:
         pairs = make_pairs(centre, neighbour, vector, width.detach(), split.eta, split.cutoff, 3)
         stencil = _stencil(fixed, bins.wrapped, dipoles)
-        return ParticleMesh(split, order, rank, bins.wrapped, width.detach(), stencil, pairs)
+        return ParticleMesh(split, order, rank, bins.wrapped, width.detach(), stencil, pairs, None)
     positions = positions[order]
     difference = positions.index_select(0, neighbour) - positions.index_select(0, centre)
     shift = ((vector - difference.detach()) @ torch.linalg.inv(fixed.box)).round()
     pairs = make_pairs(
         centre, neighbour, difference + shift @ split.box, width, split.eta, split.cutoff, 2 if dipoles else 0
     )
-    return ParticleMesh(split, order, rank, positions, width, _stencil(split, positions, dipoles), pairs)
+    return ParticleMesh(split, order, rank, positions, width, _stencil(split, positions, dipoles), pairs, None)
 
 
 def _stencil(split: EwaldSplit, positions: Tensor, dipoles: bool) -> Stencil:
@@ -132,7 +145,7 @@ def detached_particle_mesh(mesh: ParticleMesh) -> ParticleMesh:
     kernels = [kernel.detach() for kernel in mesh.pairs.kernels]
     pairs = Pairs(mesh.pairs.centre, mesh.pairs.neighbour, mesh.pairs.vector.detach(), mesh.pairs.image, kernels)
     split, positions, width = detached_split(mesh.split), mesh.positions.detach(), mesh.width.detach()
-    return ParticleMesh(split, mesh.order, mesh.rank, positions, width, stencil, pairs)
+    return ParticleMesh(split, mesh.order, mesh.rank, positions, width, stencil, pairs, mesh.half)
 
 
 def apply_particle_mesh(mesh: ParticleMesh, charges: Tensor, dipoles: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,7 +163,11 @@ def apply_particle_mesh(mesh: ParticleMesh, charges: Tensor, dipoles: Tensor) ->
 def _apply_near(mesh: ParticleMesh, q: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
     """Of pairs and self-interaction, and the k = 0 term of widths unlike the mesh's; by place."""
     potential, gradient = torch.zeros_like(q), torch.zeros_like(mu)
-    if mesh.pairs.centre.shape[0] > 0:
+    half = mesh.half
+    if half is not None:
+        if not torch.jit.is_scripting():
+            potential = apply_half_pairs(half, q)
+    elif mesh.pairs.centre.shape[0] > 0:
         potential, gradient = apply_pairs(mesh.pairs, q, mu)
     by_charge, by_dipole = self_difference(mesh.width, mesh.split.eta)
     potential = potential + by_charge * q
@@ -165,7 +182,10 @@ def _apply_near(mesh: ParticleMesh, q: Tensor, mu: Tensor) -> tuple[Tensor, Tens
 
 def _near_slopes(mesh: ParticleMesh, q: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
     """Derivatives of the energy of pairs by position, by place, and by strain."""
-    pairs, split = mesh.pairs, mesh.split
+    pairs, split, half = mesh.pairs, mesh.split, mesh.half
+    if half is not None:  # noqa: SIM102  nested, so that TorchScript leaves it out
+        if not torch.jit.is_scripting():
+            return half_pair_slopes(half, mesh.positions, split.box.detach(), split.cutoff, split.eta, q)
     if pairs.vector.shape[0] > 0:
         return pair_slopes(pairs, q, mu)
     slope, virial = torch.zeros_like(mesh.positions), torch.zeros_like(split.box)
@@ -195,10 +215,8 @@ def particle_mesh_gradient_carrier(mesh: ParticleMesh, positions: Tensor, charge
     inverse = torch.linalg.inv(split.box)
     with torch.no_grad():
         q, mu = charges[mesh.order], dipoles[mesh.order] if dipoles.shape[0] > 0 else dipoles
-        slope, virial = torch.zeros_like(positions), torch.zeros_like(inverse)
-        if mesh.pairs.centre.shape[0] > 0:
-            slope, virial = _near_slopes(mesh, q, mu)
-            slope = slope[mesh.rank]
+        slope, virial = _near_slopes(mesh, q, mu)
+        slope = slope[mesh.rank]
         if not split.slab:  # proportional to 1 / V
             total, spread = q.sum(), (q * mesh.width.square()).sum()
             volume = torch.linalg.det(split.box).abs()

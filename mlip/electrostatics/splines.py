@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mlip.electrostatics.compiled_splines import ORDERS, compiled_gather, compiled_spread, plain
+
 
 class Stencil(NamedTuple):
     """The mesh points of every atom along each lattice vector, order of them, and its weights there."""
@@ -94,6 +96,9 @@ def spread(stencil: Stencil, shape: list[int], charges: Tensor, dipoles: Tensor,
     charges [n] e; dipoles [n, 3] in mesh units (no rows: none); chunk: weights at once, small enough for the cache
     """
     order = stencil.jet.shape[3]
+    if not torch.jit.is_scripting():  # noqa: SIM102  nested, so that TorchScript leaves it out
+        if dipoles.shape[0] == 0 and order in ORDERS and plain(stencil.jet, charges):
+            return compiled_spread(stencil.points, stencil.jet, shape, charges)
     n_points, polar = order * order * order, dipoles.shape[0] > 0
     grid = torch.zeros([shape[0] * shape[1] * shape[2]], dtype=charges.dtype, device=charges.device)
     step = max(1, chunk // n_points)
@@ -120,6 +125,9 @@ def gather(stencil: Stencil, grid: Tensor, chunk: int = 1 << 17) -> list[Tensor]
     so derivatives cost little.
     """
     order, n_w = stencil.jet.shape[3], stencil.jet.shape[0]
+    if not torch.jit.is_scripting():  # noqa: SIM102  nested, so that TorchScript leaves it out
+        if n_w < 3 and order in ORDERS and plain(stencil.jet, grid):
+            return compiled_gather(stencil.points, stencil.jet, grid)
     shape, flat = list(grid.shape), grid.flatten()
     step = max(1, chunk // (order * order * order))
     results: list[list[Tensor]] = [[] for _ in range(n_w)]

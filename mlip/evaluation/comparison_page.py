@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from mlip.errors import InputError
 from mlip.evaluation import html, report
 from mlip.evaluation.cost_figures import plot_accuracy_cost
@@ -11,6 +13,7 @@ from mlip.evaluation.evaluate import is_failed
 from mlip.evaluation.property import Presentation
 from mlip.evaluation.result import write_csv
 from mlip.evaluation.section import Section
+from mlip.evaluation.static.barrier_parity import pairs, plot_along, plot_parity
 from mlip.evaluation.thresholds import Judged, judge
 from mlip.files import whole_file
 
@@ -33,6 +36,7 @@ def compare(folders: Sequence[str], folder: str | Path, properties: Mapping[str,
     body = [
         f"<h1>{escape(' · '.join(names))}</h1>",
         *accuracy_against_cost(dict(zip(names, sections, strict=True)), folder),
+        *barrier_parity(dict(zip(names, sections, strict=True)), folder),
     ]
     for section in order:
         shown = properties.get(section, Presentation(section))
@@ -93,9 +97,26 @@ def accuracy_against_cost(sections: Mapping[str, Mapping[str, Section]], folder:
             if all(each in of_model and not is_failed(of_model[each]) for each in ("accuracy", "cost"))}  # fmt: skip
     if len(both) < 2:
         return []
-    figure = plot_accuracy_cost(both)
+    return kept(plot_accuracy_cost(both), folder, "accuracy_cost", "Accuracy against cost; lower left is better")
+
+
+def barrier_parity(sections: Mapping[str, Mapping[str, Section]], folder: Path) -> list[str]:
+    """Barriers on the models' own paths against DFT's, and each hop that several have on the same DFT images."""
+    hops = {name: of_model["barriers"].data["hops"] for name, of_model in sections.items()
+            if "barriers" in of_model and not is_failed(of_model["barriers"])}  # fmt: skip
+    both = {name: points for name, of_hops in hops.items() if len(points := pairs(of_hops))}
+    body = kept(plot_parity(both), folder, "barrier_parity", "Barriers against those of DFT") if both else []
+    for hop in dict.fromkeys(hop for of_hops in hops.values() for hop in of_hops):
+        curves = {name: of_hops[hop] for name, of_hops in hops.items() if "fixed" in of_hops.get(hop, {})}
+        if len(curves) > 1 and len({tuple(of["fixed"]["dft_eV"]) for of in curves.values()}) == 1:
+            body += kept(plot_along(hop, curves), folder, f"along_{hop}", f"Energy along hop {hop}")
+    return body
+
+
+def kept(figure: Figure, folder: Path, name: str, caption: str) -> list[str]:
+    """The figure as folder/figures/NAME.png and .pdf, and for the page."""
     data = report.png(figure)
     for suffix in ("png", "pdf"):
-        with whole_file(folder / "figures" / f"accuracy_cost.{suffix}") as part:
+        with whole_file(folder / "figures" / f"{name}.{suffix}") as part:
             part.write_bytes(data if suffix == "png" else report.pdf(figure))
-    return ['<div class="figures">' + html.figure(data, "Accuracy against cost; lower left is better") + "</div>"]
+    return ['<div class="figures">' + html.figure(data, caption) + "</div>"]

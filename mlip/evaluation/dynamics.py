@@ -12,12 +12,16 @@ from ase.io.trajectory import Trajectory as AseTrajectory
 from matplotlib.figure import Figure
 
 from mlip.errors import GuardStop, InputError, MissingFileError
+from mlip.evaluation.diffusion import FEW_HOPS, analyse
 from mlip.evaluation.displacements import Trajectory, from_frames
+from mlip.evaluation.phase_change import length_errors
+from mlip.evaluation.production import lacking, lengths
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
 from mlip.evaluation.transport import TransportAnalysis, plot_diffusion, without_beginning
 from mlip.evaluation.van_hove import write_density
 from mlip.md.ensemble import NPT, Bussi
+from mlip.md.files import steps_done
 from mlip.md.guard import Guard
 from mlip.md.run import run
 from mlip.transitions.density import ion_density
@@ -29,6 +33,9 @@ class Dynamics:
 
     npt_ps             time at zero pressure before NVT, which then has the mean cell of its second half; 0: no NPT
     equilibration_ps   start of the NVT run that is left out of the analysis
+    production_ps      rest of it; with longest_ps its least length: it grows until the tracer diffusivity has a 2 sigma interval
+                       of at most relative_interval either way and effective_hops, or the longest length is reached
+    longest_ps         None: production_ps, whatever it gives
     frame_interval_fs  between frames, 10-50: hops take 100
     thermostat         of mlip.md.ensemble, called with temperature_K. Langevin would change D
     """
@@ -37,12 +44,23 @@ class Dynamics:
     npt_ps: float = 0.0
     equilibration_ps: float = 5.0
     production_ps: float = 100.0
+    longest_ps: float | None = None
+    relative_interval: float = 0.25
+    effective_hops: float = FEW_HOPS
     frame_interval_fs: float = 20.0
     thermostat: Callable = Bussi
     guard: Guard = field(default_factory=Guard)
     seed: int = 0
 
-    def run(self, atoms: Atoms, calculator, temperature_K: float, folder: Path, progress: bool = True) -> str:
+    def run(
+        self,
+        atoms: Atoms,
+        calculator,
+        temperature_K: float,
+        folder: Path,
+        analysis: TransportAnalysis,
+        progress: bool = True,
+    ) -> str:
         """Run or resume one temperature in folder/npt and folder/nvt; return "" or the message of the guard."""
         settings = {"timestep_fs": self.timestep_fs, "guard": self.guard, "seed": self.seed, "progress": progress,
                     "frame_every": max(1, round(self.frame_interval_fs / self.timestep_fs))}  # fmt: skip
@@ -51,18 +69,30 @@ class Dynamics:
             if self.npt_ps:
                 run(atoms, calculator, folder / "npt", NPT(temperature_K), steps=self.steps(self.npt_ps), **settings)
                 start = in_mean_cell(folder / "npt", atoms)
-            n_steps = self.steps(self.equilibration_ps) + self.steps(self.production_ps)
-            run(
-                start,
-                calculator,
-                folder / "nvt",
-                self.thermostat(temperature_K=temperature_K),
-                steps=n_steps,
-                **settings,
-            )
+            thermostat = self.thermostat(temperature_K=temperature_K)
+            for n_steps in self.stops(steps_done(folder / "nvt")):
+                run(start, calculator, folder / "nvt", thermostat, steps=n_steps, **settings)
+                if self.longest_ps is None or not self.lacking(self.analysed(folder, temperature_K, analysis)):
+                    break
         except GuardStop as stop:
             return str(stop)
         return ""
+
+    def stops(self, done: int) -> list[int]:
+        """Steps of the NVT run at which D is looked at, from those on that are done; the last in any case."""
+        steps = [self.steps(self.equilibration_ps) + self.steps(time)
+                 for time in lengths(self.production_ps, self.longest_ps)]  # fmt: skip
+        return [n for n in steps if n >= done] or steps[-1:]
+
+    def analysed(self, folder: Path, temperature_K: float, analysis: TransportAnalysis) -> list[Result]:
+        """Results of the production so far."""
+        trajectory = self.production(folder, analysis.mobile, analysis.framework)
+        return analyse(trajectory, charge=analysis.charge, temperature_K=temperature_K,
+                       hop_length_A=analysis.hop_length_A).results  # fmt: skip
+
+    def lacking(self, results: Sequence[Result]) -> str:
+        """What results of one temperature lack of the precision asked; "" if nothing, or if none was asked."""
+        return "" if self.longest_ps is None else lacking(results, self.relative_interval, self.effective_hops)
 
     def steps(self, time_ps: float) -> int:
         """Number of MD steps in a time."""
@@ -75,7 +105,10 @@ class Dynamics:
 
     def __str__(self) -> str:
         npt = f", mean cell of {self.npt_ps / 2:g} ps of NPT" if self.npt_ps else ""
-        return f"{self.timestep_fs:g} fs steps, NVT after {self.equilibration_ps:g} ps of equilibration{npt}"
+        until = "" if self.longest_ps is None else (
+            f", production until D is known to {self.relative_interval:.0%} from {self.effective_hops:g} effective hops, "
+            f"{self.production_ps:g} to {self.longest_ps:g} ps")  # fmt: skip
+        return f"{self.timestep_fs:g} fs steps, NVT after {self.equilibration_ps:g} ps of equilibration{npt}{until}"
 
 
 @dataclass(frozen=True)
@@ -102,30 +135,37 @@ class Diffusion:
         if not temperatures or temperatures[0] <= 0 or dynamics.production_ps <= 0:
             raise InputError(f"dynamics needs temperatures and a production time, got {list(self.temperatures_K)} K, "
                              f"{dynamics.production_ps} ps")  # fmt: skip
+        dynamics.stops(0)  # raises if the longest production is shorter than the production
         self.analysis.check(self.atoms)
         folders = {t: Path(self.folder) / f"{t:g}K" for t in temperatures}
         if self.devices:
-            stops = in_processes(dynamics, self.atoms, folders, list(self.devices), self.open_calculator)
+            stops = in_processes(dynamics, self.atoms, folders, self.analysis, list(self.devices), self.open_calculator)
         else:
-            stops = {t: dynamics.run(self.atoms, calculator, t, folder) for t, folder in folders.items()}
-        times, runs = [], []
+            stops = {t: dynamics.run(self.atoms, calculator, t, folder, self.analysis) for t, folder in folders.items()}
+        failed, runs = [], []
         for t, stop in stops.items():
-            where = {"temperature_K": t}
             if stop:
-                times.append(Result("md_time", None, "ps", verdict="fail", notes=(stop,), conditions=where))
-            else:
-                trajectory = dynamics.production(folders[t], self.analysis.mobile, self.analysis.framework)
-                write_density(
-                    folders[t] / "density.cube", trajectory, ion_density(trajectory.ions, trajectory.mean_cell)
-                )
-                runs.append((t, trajectory))
-                times.append(Result("md_time", trajectory.duration_ps, "ps", conditions=where))
+                where = {"temperature_K": t}
+                failed.append(Result("md_time", None, "ps", verdict="fail", notes=(stop,), conditions=where))
+                continue
+            trajectory = dynamics.production(folders[t], self.analysis.mobile, self.analysis.framework)
+            write_density(folders[t] / "density.cube", trajectory, ion_density(trajectory.ions, trajectory.mean_cell))
+            runs.append((t, trajectory))
         if not runs:
-            return Section("diffusion", times, {"runs": []}, ["dynamics was stopped at every temperature"])
-        section = self.analysis.section(runs)
+            return Section("diffusion", failed, {"runs": []}, ["dynamics was stopped at every temperature"])
+        errors = {t: length_errors(npt_cells(folders[t] / "npt")) for t, _ in runs} if dynamics.npt_ps else {}
+        section = self.analysis.section(runs, errors)
+        times = [self.time(t, trajectory.duration_ps, section.results) for t, trajectory in runs]
         data = {**section.data, "n_atoms": len(self.atoms)}
         notes = [f"{len(self.atoms)} atoms, {dynamics}", *section.notes]
-        return replace(section, data=data, results=[*times, *section.results], notes=notes)
+        return replace(section, data=data, results=[*failed, *times, *section.results], notes=notes)
+
+    def time(self, temperature_K: float, duration_ps: float, results: Sequence[Result]) -> Result:
+        """Production of a temperature; a warning if its longest did not give the precision asked."""
+        where = {"temperature_K": temperature_K}
+        lacks = self.dynamics.lacking([r for r in results if r.conditions.get("temperature_K") == temperature_K])
+        notes = (f"not enough: {lacks}; give longest_ps more than {duration_ps:g}",) if lacks else ()
+        return Result("md_time", duration_ps, "ps", verdict="warn" if lacks else "", notes=notes, conditions=where)
 
     @staticmethod
     def figures(data: Mapping) -> dict[str, Figure]:
@@ -136,11 +176,16 @@ class Diffusion:
 def in_mean_cell(folder: Path, atoms: Atoms) -> Atoms:
     """Last frame of an NPT run, scaled to the mean cell of its second half."""
     with AseTrajectory(str(folder / "trajectory.traj")) as frames:
-        cells = np.array([frames[i].cell.array for i in range(len(frames) // 2, len(frames))])
         last = frames[-1]
     last = Atoms(last.numbers, last.positions, cell=last.cell, pbc=last.pbc, info=atoms.info)
-    last.set_cell(cells.mean(axis=0), scale_atoms=True)
+    last.set_cell(npt_cells(folder).mean(axis=0), scale_atoms=True)
     return last
+
+
+def npt_cells(folder: Path) -> np.ndarray:
+    """Cells [n_frames, 3, 3] of the second half of an NPT run, Å."""
+    with AseTrajectory(str(folder / "trajectory.traj")) as frames:
+        return np.array([frames[i].cell.array for i in range(len(frames) // 2, len(frames))])
 
 
 def production_frames(
@@ -165,6 +210,7 @@ def in_processes(
     dynamics: Dynamics,
     atoms: Atoms,
     folders: Mapping[float, Path],
+    analysis: TransportAnalysis,
     devices: list[str],
     open_calculator: Callable | None,
 ) -> dict[float, str]:
@@ -174,7 +220,7 @@ def in_processes(
     shares = [dict(list(folders.items())[first :: len(devices)]) for first in range(len(devices))]
     stops = {}
     with ProcessPoolExecutor(len(devices), multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(on_device, dynamics, atoms, share, device, open_calculator)
+        jobs = [pool.submit(on_device, dynamics, atoms, share, analysis, device, open_calculator)
                 for share, device in zip(shares, devices, strict=True)]  # fmt: skip
         for job in jobs:
             stops |= job.result()
@@ -182,8 +228,13 @@ def in_processes(
 
 
 def on_device(
-    dynamics: Dynamics, atoms: Atoms, folders: Mapping[float, Path], device: str, open_calculator: Callable
+    dynamics: Dynamics,
+    atoms: Atoms,
+    folders: Mapping[float, Path],
+    analysis: TransportAnalysis,
+    device: str,
+    open_calculator: Callable,
 ) -> dict[float, str]:
     """Run some temperatures one after the other, in a process of their own."""
     calculator = open_calculator(device=device)
-    return {t: dynamics.run(atoms, calculator, t, folder, progress=False) for t, folder in folders.items()}
+    return {t: dynamics.run(atoms, calculator, t, folder, analysis, progress=False) for t, folder in folders.items()}

@@ -30,7 +30,7 @@ figcaption { font-size: .85rem } details { margin: .6rem 0 } summary { cursor: p
 @media (max-width: 520px) { .figures { grid-template-columns: 1fr } }
 """
 ENDS = {"_eV_per_A": "eV/Å", "_K": "K", "_ps": "ps", "_fs": "fs", "_e": "e", "_GPa": "GPa", "_A": "Å"}  # units in keys
-PLAIN = ("species", "element", "config_type", "ions", "pair", "hop", "material")
+PLAIN = ("species", "element", "config_type", "ions", "pair", "hop", "path", "material")
 WIDE = 1.7
 SHORT = {word: word.upper() for word in ("mae", "rmse", "rms", "msd", "rdf", "nve", "md", "dft", "eos")} | {
     name.lower(): name for name in ("Haven", "Nernst", "Einstein", "Hove", "He", "Zhu", "Mo", "Arrhenius", "Frenkel")

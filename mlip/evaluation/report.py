@@ -145,7 +145,7 @@ def head(about: dict, judged: list[Judged]) -> list[str]:
     count = Counter(row.result.verdict for row in judged)
     counts = [f"{html.verdict(word)} {count[word]}" for word in ("pass", "warn", "fail", "limit") if count[word]]
     shown_of = {key: value.get("_target_") if isinstance(value, dict) else value for key, value in about.items()
-               if key not in ("name", "left_out")}  # fmt: skip
+               if key not in ("name", "left_out", "commands")}  # fmt: skip
     facts = [
         f"{escape(key.replace('_', ' '))}: {escape(str(value))}"
         for key, value in shown_of.items()

@@ -13,9 +13,10 @@ from mlip.evaluation.arrhenius import LEAST_TEMPERATURES, Arrhenius, activation_
 from mlip.evaluation.conductivity import CM2_PER_S, check_charge
 from mlip.evaluation.diffusion import analyse
 from mlip.evaluation.displacements import Trajectory, read_trajectory
-from mlip.evaluation.framework import framework_rmsd, phase_changes
+from mlip.evaluation.framework import framework_rmsd
 from mlip.evaluation.increments import Estimate
 from mlip.evaluation.literature import LiteraturePoint, points, read_points
+from mlip.evaluation.phase_change import framework_rdfs, length_errors, phase_changes
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
 from mlip.evaluation.van_hove import van_hove_self
@@ -52,8 +53,13 @@ class TransportAnalysis:
                 raise InputError(f"no {symbol} in {atoms.symbols}: mobile={self.mobile} and framework={self.framework} must name its "
                                  "elements")  # fmt: skip
 
-    def section(self, runs: Sequence[tuple[float, Trajectory]]) -> Section:
-        """Analyse trajectories at their temperatures in K, and fit Arrhenius lines through them."""
+    def section(
+        self, runs: Sequence[tuple[float, Trajectory]], cell_errors: Mapping[float, np.ndarray] | None = None
+    ) -> Section:
+        """Analyse trajectories at their temperatures in K, and fit Arrhenius lines through them.
+
+        cell_errors  by temperature, of cells from dynamics before (phase_change.length_errors); None: of the trajectories' own
+        """
         runs = sorted(runs, key=lambda run: run[0])
         results: list[Result] = []
         data: dict = {"runs": [], "arrhenius": {}, "literature": [], "extrapolate_to_K": self.extrapolate_to_K}
@@ -62,9 +68,7 @@ class TransportAnalysis:
             results += of_run
             data["runs"].append(curves)
         data["literature"] = [asdict(point) for point in known_points(self.literature)]
-        changes = phase_changes(
-            [t for t, _ in runs], np.array([each.mean_cell for _, each in runs]), [framework_rmsd(each) for _, each in runs]
-        ) if len(runs) > 1 else []  # fmt: skip
+        changes = changes_between(runs, cell_errors or {}) if len(runs) > 1 else []
         notes = []
         for name in FITTED:
             points = [result for result in results if result.name == name]
@@ -123,6 +127,17 @@ class TrajectoryDiffusion:
     def figures(data: Mapping) -> dict[str, Figure]:
         """Plot MSD, D(tau), Arrhenius lines, hops, van Hove functions and densities."""
         return plot_diffusion(data)
+
+
+def changes_between(
+    runs: Sequence[tuple[float, Trajectory]], cell_errors: Mapping[float, np.ndarray]
+) -> list[tuple[float, float, str]]:
+    """Phase changes between the temperatures of trajectories."""
+    errors = [cell_errors[t] if t in cell_errors else length_errors(each.cells) for t, each in runs]
+    return phase_changes(
+        [t for t, _ in runs], np.array([each.mean_cell for _, each in runs]), [framework_rmsd(each) for _, each in runs],
+        np.array(errors), [framework_rdfs(each) for _, each in runs],
+    )  # fmt: skip
 
 
 def without_beginning(trajectory: Trajectory, skip_ps: float) -> Trajectory:

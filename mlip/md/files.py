@@ -13,6 +13,8 @@ from ase.io.ulm import writeint
 from mlip.errors import InputError, MissingFileError
 from mlip.files import lock, whole_file
 
+STATE = "state.npz"
+NEEDED = {"step", "positions", "momenta", "cell", "rng", "n_frames", "thermo_bytes", "settings"}
 N_ITEMS = 32  # byte of the number of frames in a .traj file: tag 24, version 8, then this
 
 
@@ -24,7 +26,7 @@ class Files:
 
     def __init__(self, folder: Path, columns: list[str]):
         self.folder, self.columns = folder, columns
-        self.state_file = folder / "state.npz"
+        self.state_file = folder / STATE
         self.held = ExitStack()
         self.held.enter_context(
             lock(folder / "lock", f"another process runs dynamics in {folder}: wait for it, or choose another folder")
@@ -34,28 +36,7 @@ class Files:
 
     def state(self) -> dict[str, np.ndarray] | None:
         """What a run that is in the folder has saved; None for a new one."""
-        if not self.state_file.exists():
-            return None
-        try:
-            with open(self.state_file, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                state = dict(file)
-            lacking = {
-                "step",
-                "positions",
-                "momenta",
-                "cell",
-                "rng",
-                "n_frames",
-                "thermo_bytes",
-                "settings",
-            } - state.keys()
-            if lacking:
-                raise KeyError(", ".join(sorted(lacking)))
-            return state
-        except Exception as error:  # a damaged archive fails in many ways
-            raise InputError(
-                f"{self.state_file} is damaged ({error}): move it away to begin again, or choose another folder"
-            ) from error
+        return read_state(self.state_file) if self.state_file.exists() else None
 
     def open(self, state: dict[str, np.ndarray] | None) -> None:
         """Trajectory and table, cut back to the state; empty without one."""
@@ -98,3 +79,24 @@ class Files:
             if hasattr(self, name):
                 getattr(self, name).close()
         self.held.close()
+
+
+def steps_done(folder: Path) -> int:
+    """Steps of the run in a folder that count; 0 if there are none."""
+    if not (folder / STATE).exists():
+        return 0
+    return int(read_state(folder / STATE)["step"])
+
+
+def read_state(file: Path) -> dict[str, np.ndarray]:
+    """What a run has saved. Raises InputError if the file is damaged."""
+    try:
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as archive:
+            state = dict(archive)
+        if lacking := NEEDED - state.keys():
+            raise KeyError(", ".join(sorted(lacking)))
+        return state
+    except Exception as error:  # a damaged archive fails in many ways
+        raise InputError(
+            f"{file} is damaged ({error}): move it away to begin again, or choose another folder"
+        ) from error

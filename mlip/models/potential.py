@@ -33,6 +33,17 @@ def strainable(graph: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, Ten
     return strained, positions, strain
 
 
+def stress_of(virial: Tensor, cell: Tensor) -> Tensor:
+    """Stress [n_systems, 3, 3] eV/Å^3, the symmetric part of dE/d(strain) by volume; zero for a system without a volume.
+
+    virial  dE/d(strain) [n_systems, 3, 3] eV
+    """
+    symmetric = 0.5 * (virial + virial.transpose(1, 2))
+    volume = torch.linalg.det(cell).abs().reshape(-1, 1, 1)
+    stress = symmetric / torch.where(volume > 0, volume, torch.ones_like(volume))
+    return torch.where(volume > 0, stress, torch.zeros_like(symmetric))
+
+
 class Potential(nn.Module):
     """E = sum_i sum_terms E_i,  F = -dE/dr,  sigma = (1/V) dE/d(strain).
 
@@ -165,12 +176,8 @@ class Potential(nn.Module):
             forces = -d_positions
         if d_strain is not None:
             virial = d_strain
-        volume = torch.linalg.det(graph[keys.CELL]).abs().reshape(-1, 1, 1)
-        # a system without a volume has no stress
-        stress = torch.where(
-            volume > 0, virial / torch.where(volume > 0, volume, torch.ones_like(volume)), torch.zeros_like(virial)
-        )
-        results = {keys.ENERGY: energy, keys.ENERGIES: energies, keys.FORCES: forces, keys.STRESS: stress}
+        results = {keys.ENERGY: energy, keys.ENERGIES: energies, keys.FORCES: forces}
+        results[keys.STRESS] = stress_of(virial, graph[keys.CELL])
         for name in [keys.CHARGES, keys.DIPOLES, keys.ELECTRONEGATIVITY, keys.CHEMICAL_POTENTIAL]:
             if name in strained:
                 results[name] = strained[name]

@@ -4,10 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
+from mlip.electrostatics.charges import EquilibratedCharges, FormalCharges
 from mlip.models.potential import strainable
 
 ADDED = (keys.CHARGES, keys.ELECTRONEGATIVITY, keys.CHEMICAL_POTENTIAL)
-WITHOUT_EDGES = ("FormalCharges", "EquilibratedCharges")
+# terms that read no edges, with their formula: of Python, a mesh of many atoms is summed by compiled functions
+WITHOUT_EDGES = {"FormalCharges": FormalCharges.forward, "EquilibratedCharges": EquilibratedCharges.forward}
 
 
 class Sum(nn.Module):
@@ -35,7 +37,14 @@ class Beside:
 
     def __init__(self, limits: nn.Module, terms: dict[str, nn.Module]):
         self.total = torch.jit.script(Sum(limits, list(terms.values())))
-        self.with_edges = not set(WITHOUT_EDGES).issuperset(terms)
+        self.terms, self.with_edges = terms, not set(WITHOUT_EDGES).issuperset(terms)
+
+    def energies(self, graph: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Energies [n_atoms] eV and the graph, to which terms add."""
+        n_atoms = len(graph[keys.POSITIONS])
+        if self.with_edges or any(n_atoms <= term.mesh_above for term in self.terms.values()):
+            return self.total(graph, self.with_edges)
+        return sum(WITHOUT_EDGES[kind](term, graph) for kind, term in self.terms.items()), graph
 
     def results(self, graph: dict[str, Tensor], scalars: Tensor) -> dict[str, Tensor]:
         """Energies, forces, virial [n_systems, 3, 3] eV = dE/d(strain), charges; under node_scalars dE/d(scalars).
@@ -49,7 +58,7 @@ class Beside:
         with torch.enable_grad(), torch.jit.optimized_execution(False):
             strained, positions, strain = strainable(graph)
             scalars = scalars.detach().requires_grad_(True)
-            energies, strained = self.total(strained | {keys.NODE_SCALARS: scalars}, self.with_edges)
+            energies, strained = self.energies(strained | {keys.NODE_SCALARS: scalars})
             inputs = [positions, strain, scalars]
             gradients = torch.autograd.grad(energies.sum(), inputs, allow_unused=True, materialize_grads=True)
         results = {name: strained[name].detach() for name in ADDED if name in strained}

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
+from mlip.compiled import NoCompilerError, find_compiler
 from mlip.errors import InputError
 from mlip.export import OPTIONAL, REQUIRED, TOLERANCE, arguments
 from mlip.native.beside import Beside
-from mlip.native.build import NoCompilerError, find_compiler
 from mlip.native.model import NativeModel
 from mlip.native.weights import Unsupported, beside, weights_of
 

@@ -9,18 +9,20 @@ from torch import Tensor, nn
 
 from mlip import keys
 from mlip.export import OPTIONAL, REQUIRED
+from mlip.models.potential import stress_of
 from mlip.native.beside import Beside
 from mlip.native.build import library
 from mlip.native.weights import Weights
 
 LEAN_ABOVE = 100_000  # atoms from which nothing is kept for each edge: 15 % slower, a tenth of the memory
+LEAN_BESIDE = 10_000  # the same with charges: the network keeps its memory while they take theirs, and most of the time
 WHOLE, FORWARD, BACKWARD = 0, 1, 2  # enum Part of kernel.cpp
 
 
 class NativeModel(nn.Module):
     """Results by a compiled kernel; called like `deployed.Deployed`.
 
-    Above LEAN_ABOVE atoms the network holds a block of atoms, and a few kB for each atom.
+    Above LEAN_ABOVE atoms, or with charges LEAN_BESIDE, the network holds a block of atoms, and a few kB for each atom.
 
     beside  terms that the kernel does not compute: the energy of charges; None: there are none
     """
@@ -62,11 +64,8 @@ class NativeModel(nn.Module):
                 for key in (keys.ENERGIES, keys.FORCES, keys.VIRIAL):
                     results[key] += added.pop(key)
                 results |= added
-        virial = results.pop(keys.VIRIAL)
+        stress = stress_of(results.pop(keys.VIRIAL), cell)
         energy = torch.zeros(len(cell), dtype=torch.float64).index_add(0, batch, results[keys.ENERGIES])
-        volume = torch.linalg.det(cell).abs().reshape(-1, 1, 1)
-        symmetric = 0.5 * (virial + virial.transpose(1, 2))
-        stress = torch.where(volume > 0, symmetric / volume.clamp(min=1e-300), torch.zeros_like(symmetric))
         return {keys.ENERGY: energy, keys.STRESS: stress, **results}
 
     def evaluate(self, graph: dict[str, Tensor], part: int, pull: Tensor | None) -> dict[str, Tensor]:
@@ -86,7 +85,7 @@ class NativeModel(nn.Module):
         failed = self.kernel.mlip_evaluate(
             ctypes.c_void_p(self.handle), ctypes.c_long(n_atoms), ctypes.c_long(index.shape[1]), ctypes.c_long(n_systems),
             *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (positions, cell, numbers, index, shift, batch)),
-            ctypes.c_void_p(self.lookup.ctypes.data), torch.get_num_threads(), int(n_atoms > LEAN_ABOVE), part,
+            ctypes.c_void_p(self.lookup.ctypes.data), torch.get_num_threads(), int(n_atoms > self.lean_above()), part,
             ctypes.c_void_p(None if pull is None else pull.data_ptr()),
             *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (energies, forces, virial, scalars)),
         )  # fmt: skip
@@ -95,6 +94,10 @@ class NativeModel(nn.Module):
         if part == FORWARD:
             return {keys.NODE_SCALARS: scalars}
         return {keys.ENERGIES: energies, keys.FORCES: forces, keys.VIRIAL: virial}
+
+    def lean_above(self) -> int:
+        """Atoms from which nothing is kept for each edge."""
+        return LEAN_ABOVE if self.beside is None else LEAN_BESIDE
 
     def real(self, scalars: Tensor) -> Tensor:
         """Scalars without the channels that only fill up registers: [n, layers K] of [n, filled]."""

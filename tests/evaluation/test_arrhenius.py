@@ -5,7 +5,6 @@ import pytest
 
 from mlip import units
 from mlip.evaluation.arrhenius import activation_energy, extrapolate, fit, from_results
-from mlip.evaluation.framework import phase_changes
 from mlip.evaluation.result import Result
 
 T = np.array([600.0, 700.0, 800.0, 900.0, 1000.0])
@@ -75,21 +74,6 @@ def test_points_that_scatter_more_than_they_say_widen_the_interval():
     scattered, quiet = fit(T, line(T) * np.exp(noise), np.full(5, 0.1)), fit(T, line(T), np.full(5, 0.1))
     assert scattered.chi2_per_freedom > 10
     assert scattered.covariance[1, 1] == pytest.approx(scattered.chi2_per_freedom * quiet.covariance[1, 1])
-
-
-def test_a_jump_of_the_cell_or_a_soft_host_is_a_phase_change():
-    length = 13 * (1 + 2e-5 * (T - 600))
-    cells = np.eye(3) * length[:, None, None]
-    assert phase_changes(T, cells) == []
-    tetragonal = cells.copy()
-    tetragonal[:2] *= np.array([1.013, 1.013, 0.974])  # below 750 K; the volume stays
-    (change,) = phase_changes(T, tetragonal)
-    assert change[:2] == (700, 800)
-    rmsd = np.sqrt(T) * 0.01
-    assert phase_changes(T, framework_rmsds=rmsd) == []
-    rmsd[4] *= 3
-    assert phase_changes(T, framework_rmsds=rmsd)[0][:2] == (900, 1000)
-    assert phase_changes(T, framework_rmsds=[0.0] * len(T)) == []  # a framework held fixed
 
 
 def test_extrapolation_across_a_phase_change_is_refused_unless_told():

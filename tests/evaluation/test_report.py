@@ -4,6 +4,7 @@ import csv
 import json
 import re
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -12,6 +13,7 @@ from mlip.evaluation.property import Presentation
 from mlip.evaluation.report import build
 from mlip.evaluation.result import Result, read_json
 from mlip.evaluation.section import Section, write_section
+from mlip.evaluation.static.barrier_parity import plot_parity
 from mlip.evaluation.thresholds import judge
 
 
@@ -116,6 +118,25 @@ def test_two_folders_stand_side_by_side_with_accuracy_against_cost(tmp_path):
         assert {row["model"] for row in csv.DictReader(file)} == {"one", "two"}
     with pytest.raises(ValueError, match="at least two"):
         compare(folders[:1], tmp_path / "both", PROPERTIES)
+
+
+def test_barriers_of_several_materials_against_dft_stand_in_one_figure(tmp_path):
+    for name, ours in (("one", 0.30), ("two", 0.45)):
+        folder(tmp_path / name, 20.0, name)
+        fixed = {"coordinate_A": [0, 1, 2], "dft_eV": [0, 0.31, 0], "energies_eV": [0, ours, 0]}
+        other = {**fixed, "dft_eV": [0, ours, 0]}  # a hop of the same name in another material
+        hops = {"t0": {"fixed": fixed, "own": {"energies_eV": [0, ours, 0]}}, "t1": {}, "t2": {"fixed": other}}
+        write_section(tmp_path / name / "sections" / "barriers.json", Section("barriers", [], {"hops": hops}))
+    page = compare([str(tmp_path / "one"), str(tmp_path / "two")], tmp_path / "both", PROPERTIES).read_text()
+    assert "Barriers against those of DFT" in page
+    assert "Energy along hop t0" in page and "Energy along hop t2" not in page
+    assert {path.name for path in (tmp_path / "both" / "figures").glob("*.png")} == {
+        "accuracy_cost.png",
+        "barrier_parity.png",
+        "along_t0.png",
+    }
+    labels = plot_parity({"one": np.array([[0.31, 0.30]]), "two": np.array([[0.31, 0.45], [0.2, 0.2]])}).axes[0]
+    assert labels.get_legend_handles_labels()[1] == ["one: MAE 10 meV, 1 hops", "two: MAE 70 meV, 2 hops"]
 
 
 def test_a_folder_that_was_never_evaluated_is_told(tmp_path):

@@ -1,10 +1,13 @@
 """Diffusion as a part of a report: from walkers, from files, from dynamics of our own."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
+from ase import units
 from ase.build import bulk
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.io import write
@@ -13,6 +16,7 @@ from walkers import crystal, exact, hoppers
 from mlip.evaluation import dynamics, hopping, stability, transport
 from mlip.evaluation.result import plain
 from mlip.evaluation.transport import TransportAnalysis
+from mlip.md.ensemble import Langevin
 from mlip.md.guard import Guard
 from mlip.md.summary import read_thermo
 
@@ -177,6 +181,71 @@ def test_dynamics_at_two_temperatures_goes_on_where_it_was_and_equilibration_is_
     assert table["step"][-1] == 320 and len(set(table["step"])) == len(table["step"])
     assert table["volume_A3"].std() < 1e-9 and abs(table["volume_A3"][0] - alloy().get_volume()) > 1e-3
     assert (tmp_path / "300K" / "npt" / "state.npz").stat().st_mtime_ns >= before
+
+
+class Tethered(Calculator):
+    """Copper on springs and gold that is free; fails for good after some calls, as a job that is killed."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, calls=10**9):
+        super().__init__()
+        self.left, self.sites = calls, brownian().positions
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        pull = (self.sites - atoms.positions) * (atoms.numbers == 29)[:, None]
+        self.results = {"energy": 0.5 * (pull**2).sum(), "forces": pull}
+
+
+def brownian():
+    atoms = bulk("Cu", cubic=True).repeat((2, 2, 1))
+    atoms.symbols[::2] = "Au"
+    return atoms
+
+
+def grown(folder, calculator=None, temperatures_K=(1000,), **settings):
+    """Brownian gold, D = k_B T damping / m; production of 1.0, 1.25, 1.5625 and at most 1.6 ps."""
+    settings = {"timestep_fs": 4, "equilibration_ps": 0.4, "frame_interval_fs": 8, "production_ps": 1.0, "longest_ps": 1.6,
+                "thermostat": partial(Langevin, damping_fs=50), "guard": Guard(min_distance_A=None)} | settings  # fmt: skip
+    analysis = TransportAnalysis("Au", 1, hop_length_A=0.5)
+    section = dynamics.Diffusion(brownian(), analysis, temperatures_K, folder, dynamics.Dynamics(**settings)).evaluate(
+        calculator or Tethered())  # fmt: skip
+    return section, {r.name: r for r in section.results}
+
+
+def test_production_ends_when_d_is_as_precise_as_asked_or_at_the_longest_which_is_told(tmp_path):
+    section, found = grown(tmp_path, relative_interval=50, effective_hops=0.01)
+    assert found["md_time"].value == pytest.approx(1.0) and found["md_time"].verdict == ""
+    assert "production until D is known to 5000% from 0.01 effective hops, 1 to 1.6 ps" in section.notes[0]
+    d = found["tracer_diffusivity"]
+    assert d.low < 1e-4 * units.kB * 1000 * 0.05 / (197 * 1.0364e-4) < d.high
+    _, found = grown(tmp_path, relative_interval=50, effective_hops=1e5)
+    time = found["md_time"]
+    assert time.value == pytest.approx(1.6) and time.verdict == "warn"
+    assert "asked are 100000; give longest_ps more than 1.6" in time.notes[0]
+    _, found = grown(tmp_path, effective_hops=0, relative_interval=1e-3)
+    assert "only, asked are 0%" in found["md_time"].notes[0]
+    _, found = grown(tmp_path / "fixed", longest_ps=None, effective_hops=1e5)
+    assert found["md_time"].value == pytest.approx(1.0) and found["md_time"].verdict == ""
+    with pytest.raises(ValueError, match="longest_ps is 0.5, production_ps 1"):
+        grown(tmp_path / "short", longest_ps=0.5)
+    assert not (tmp_path / "short").exists()
+
+
+def test_production_killed_anywhere_ends_at_the_length_at_which_it_would_have_ended(tmp_path):
+    one, other = (grown(tmp_path / "looked", effective_hops=0, relative_interval=50, production_ps=time)[1]["effective_hops"].value
+                  for time in (1.0, 1.25))  # fmt: skip
+    asked = {"effective_hops": (one + other) / 2, "relative_interval": 50}
+    whole, found = grown(tmp_path / "whole", **asked)
+    assert one < other and found["md_time"].value == pytest.approx(1.25, abs=0.01)
+    for calls in (120, 360, 400):  # in equilibration, soon after the first look, later
+        with pytest.raises(KeyboardInterrupt):
+            grown(tmp_path / f"{calls}", Tethered(calls), **asked)
+        assert grown(tmp_path / f"{calls}", **asked)[0].results == whole.results
 
 
 def test_what_cannot_be_analysed_is_refused_before_dynamics(tmp_path):

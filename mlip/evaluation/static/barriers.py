@@ -13,16 +13,18 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from mlip import keys
-from mlip.data.structures import read, write
+from mlip.data.structures import write
 from mlip.errors import InputError
 from mlip.evaluation.plots import BLUE, GREEN, ORANGE, canvas
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
+from mlip.evaluation.static.bands import Hop, read_hops
+from mlip.evaluation.static.barrier_parity import KINDS, barrier_errors, pairs, plot_parity
 from mlip.evaluation.static.relaxation import calculate, conditions, unconstrained
 from mlip.transitions.barrier_interval import half_width, rate_factor
 from mlip.transitions.endpoints import vacancy_hops
 from mlip.transitions.neb import Path, neb
-from mlip.transitions.paths import displacements, in_order_of
+from mlip.transitions.paths import displacements
 from mlip.transitions.quench import quench_ends
 
 TO_LABEL = "barriers_to_label.xyz"
@@ -46,20 +48,11 @@ LINES = (  # entry of a hop, its energies, label, how it is drawn
 
 
 @dataclass(frozen=True)
-class Hop:
-    """A hop to be measured.  images: of a DFT path, ends included, with ref_energy; empty without one."""
-
-    name: str
-    start: Atoms
-    end: Atoms
-    images: Sequence[Atoms] = ()
-
-
-@dataclass(frozen=True)
 class Barriers:
     """Barriers of given hops, and of the n_hops shortest distinct hops into a vacancy of `species` in `atoms`.
 
-    hops    Hop, or {name, start, end, images} with files: images may be left out; start and end too if there are images
+    hops    Hop, or {name, start, end, images} with files: images may be left out; start and end too if there are images;
+            or {bands} with a file of many: frames of one `hop` are its images
     atoms   a relaxed supercell, wide enough (10 Å) for one vacancy
     label   gives copies of structures with DFT energies (ref_energy, or results); without it the structures that need
             labels are written to folder/barriers_to_label.xyz
@@ -79,7 +72,8 @@ class Barriers:
 
     def evaluate(self, calculator) -> Section:
         """Relax the path of every hop; label its saddle, or write it to be labelled."""
-        wanted = [hop if isinstance(hop, Hop) else read_hop(hop) for hop in self.hops]
+        wanted = [hop for entry in self.hops for hop in read_hops(entry)]
+        n_named = len(wanted)
         if self.atoms is not None:
             if self.species is None:
                 raise InputError("hops are looked for of one species: give species, e.g. Li")
@@ -95,7 +89,7 @@ class Barriers:
             try:
                 path = own_path(calculator, hop, self.n_images, self.fmax, self.steps)
             except ValueError as error:  # the ends fell together, or atoms overlap: this hop has no barrier, others may
-                verdict = "fail" if number < len(self.hops) else "warn"  # asked for by name, or found in the crystal
+                verdict = "fail" if number < n_named else "warn"  # asked for by name, or found in the crystal
                 results.append(Result("barrier_own", None, "eV", verdict=verdict, notes=[str(error)], conditions=where))
                 continue
             results += own_barrier(path, where, entry, calculator)
@@ -109,23 +103,12 @@ class Barriers:
                 results += labelled_saddle(self.label(points), path, where, entry)
         if to_label:
             notes.append(hand_over(to_label, self.folder))
-        return Section("barriers", results, data, notes)
+        return Section("barriers", [*barrier_errors(data["hops"]), *results], data, notes)
 
     @staticmethod
     def figures(data: Mapping) -> dict[str, Figure]:
-        """Plot the energies along the paths."""
+        """Plot the barriers against DFT's, and the energies along the paths."""
         return plot_barriers(data)
-
-
-def read_hop(entry: Mapping[str, str]) -> Hop:
-    """A hop from its files: {name, start, end, images}."""
-    unknown = sorted(set(entry) - {"name", "start", "end", "images"})
-    if unknown or not ("images" in entry or {"start", "end"} <= set(entry)):
-        raise InputError(f"a hop is {{name, start, end, images}}, with start and end or with images; got {dict(entry)}")
-    images = read(entry["images"]) if entry.get("images") else []
-    start = read(entry["start"])[0] if "start" in entry else images[0]
-    end = read(entry["end"])[0] if "end" in entry else images[-1]
-    return Hop(entry.get("name", str(entry.get("images", entry.get("start")))), start, in_order_of(start, end), images)
 
 
 def fixed_images(calculator, hop: Hop, where: Mapping, entry: dict) -> list[Result]:
@@ -231,8 +214,11 @@ def hand_over(structures: Sequence[Atoms], folder: str | FilePath | None) -> str
 
 
 def plot_barriers(data: Mapping) -> dict[str, Figure]:
-    """barrier_N of hop N: energies along the path, of all three numbers that are there."""
+    """parity, with DFT barriers of two hops or more; barrier_N of hop N: energies along the path, of all numbers that are there."""
     figures = {}
+    both = {text: known for kind, text in KINDS.items() if len(known := pairs(data["hops"], kind)) > 1}
+    if both:
+        figures["parity"] = plot_parity(both)
     for number, (hop, curves) in enumerate(data["hops"].items()):
         if not curves:
             continue

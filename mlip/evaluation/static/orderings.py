@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from mlip import keys
+from mlip.data.structures import write
 from mlip.errors import InputError
 from mlip.evaluation.plots import BLUE, ORANGE, canvas
 from mlip.evaluation.result import Result
@@ -24,13 +26,14 @@ class Orderings:
 
     structures  of mlip.data.orderings, or any of one composition. Where they carry a DFT energy (ref_energy), it is that
                 of the structure as given, and is compared with the calculator's energy of the same, unrelaxed structure
-    Relaxed structures are kept in data["relaxed"] in order of their energy.
+    Relaxed structures are kept in data["relaxed"] in order of their energy, and in folder/relaxed.xyz if there is a folder.
     """
 
     structures: Sequence[Atoms]
     fmax: float = 0.01
     steps: int = 500
     cell: bool = True
+    folder: str | Path | None = None
 
     def evaluate(self, calculator) -> Section:
         """Relax every ordering and rank them."""
@@ -54,6 +57,8 @@ class Orderings:
         if np.isfinite(labels).sum() < FEWEST:
             notes.append(f"{int(np.isfinite(labels).sum())} of {len(labels)} orderings carry a DFT energy; {FEWEST} are needed to "
                          "compare ranks: label them, and evaluate again")  # fmt: skip
+        if self.folder is not None:
+            write(Path(self.folder) / "relaxed.xyz", [bare(optimised[i].atoms, names[i]) for i in order])
         data = {
             "names": names, "given_meV": above(unrelaxed), "relaxed_meV": above(relaxed), "dft_meV": above(labels),
             "coulomb_eV": [atoms.info.get("coulomb_energy") for atoms in self.structures],
@@ -65,6 +70,13 @@ class Orderings:
     def figures(data: Mapping) -> dict[str, Figure]:
         """Plot energies by rank, and against DFT."""
         return plot_orderings(data)
+
+
+def bare(atoms: Atoms, name: str) -> Atoms:
+    """A copy without results, with its name: a structure to start from, which is no label."""
+    copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    copy.info["ordering"] = name
+    return copy
 
 
 def check_one_composition(structures: Sequence[Atoms]) -> None:

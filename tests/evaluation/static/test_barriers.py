@@ -10,7 +10,7 @@ from corrugated import PERIOD, Corrugated, crystal
 from mlip import keys
 from mlip.calculator import calculate_many
 from mlip.data.structures import write
-from mlip.evaluation.static import barriers
+from mlip.evaluation.static import bands, barriers
 
 MODEL, DFT = 0.30, 0.42  # eV
 
@@ -49,6 +49,32 @@ def test_three_numbers_of_a_hop_are_the_barriers_of_model_and_dft():
     assert found["barrier_own_error"] == pytest.approx(MODEL - DFT, abs=4e-3)
     assert section.notes == []
     assert list(barriers.Barriers.figures(section.data)) == ["barrier_0"]
+
+
+def test_a_file_of_bands_is_as_many_hops_and_their_errors_have_a_mean(tmp_path):
+    write(tmp_path / "bands.xyz", named("a", dft_path(), 0.0) + named("b", dft_path(), 0.06))
+    section = barriers.Barriers([{"bands": str(tmp_path / "bands.xyz")}], n_hops=0).evaluate(Corrugated(MODEL))
+    mae = {r.conditions["path"]: r for r in section.results if r.name == "barrier_mae"}
+    assert list(section.data["hops"]) == ["a", "b"] and mae["own path"].conditions["hops"] == 2
+    assert mae["DFT images"].value == pytest.approx(1e3 * (DFT - MODEL + 0.03))  # the mean of 0.12 and 0.18
+    assert mae["own path"].value == pytest.approx(1e3 * (DFT - MODEL + 0.03), abs=4)
+    drawn = barriers.Barriers.figures(section.data)
+    assert list(drawn) == ["parity", "barrier_0", "barrier_1"]
+    assert "MAE 150 meV, 2 hops" in drawn["parity"].axes[0].get_legend_handles_labels()[1][0]
+    write(tmp_path / "unnamed.xyz", dft_path())
+    write(tmp_path / "short.xyz", named("c", dft_path()[:2], 0.0))
+    for name, said in (("unnamed", "has no `hop`"), ("short", "hop c of .* has 2 images")):
+        with pytest.raises(ValueError, match=said):
+            bands.read_hops({"bands": str(tmp_path / f"{name}.xyz")})
+
+
+def named(hop, images, higher):
+    """The band with a name, its middle raised by an energy."""
+    for image in images:
+        image.info["hop"] = hop
+    if len(images) > 3:
+        images[3].info[keys.REF_ENERGY] += higher
+    return images
 
 
 def test_hops_come_from_files_and_saddles_without_labels_wait_in_a_file(tmp_path):
@@ -90,7 +116,7 @@ def test_a_hop_must_be_given_and_a_path_labelled():
     with pytest.raises(ValueError, match="give species"):
         barriers.Barriers(atoms=bulk("Cu")).evaluate(EMT())
     with pytest.raises(ValueError, match="start and end or with images"):
-        barriers.read_hop({"start": "a.xyz"})
+        bands.read_hops({"start": "a.xyz"})
     bare = dft_path()
     del bare[3].info[keys.REF_ENERGY]
     with pytest.raises(ValueError, match="no DFT energy"):

@@ -7,6 +7,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from mlip import keys
+from mlip.data.structures import read
 from mlip.evaluation.static import orderings
 
 
@@ -38,13 +39,17 @@ def test_relaxed_settings_of_one_ordering_have_one_energy_and_labels_of_the_same
     assert set(orderings.Orderings.figures(section.data)) == {"orderings", "orderings_dft"}
 
 
-def test_the_order_is_that_of_relaxed_energies():
+def test_the_order_is_that_of_relaxed_energies_in_the_file_to_start_from_too(tmp_path):
     layers, halves = (bulk("Cu", a=3.85, cubic=True).repeat((1, 1, 2)) for _ in range(2))
     layers.symbols[layers.positions[:, 2] % 3.85 < 1] = "Au"  # every other layer
     halves.symbols[halves.positions[:, 2] < 3.8] = "Au"
     layers.set_cell(layers.cell.array * 1.05, scale_atoms=True)  # the better one comes strained
     for atoms, name in ((layers, "layers"), (halves, "halves")):
         atoms.info["source"] = name
+    section = orderings.Orderings([halves, layers], folder=tmp_path).evaluate(EMT())
+    starts = read(str(tmp_path / "relaxed.xyz"))
+    assert [atoms.info["ordering"] for atoms in starts] == ["layers", "halves"]
+    assert keys.REF_ENERGY not in starts[0].info and starts[0].get_volume() < layers.get_volume()
     section = orderings.Orderings([layers, halves]).evaluate(EMT())
     assert section.data["given_meV"][0] > section.data["given_meV"][1]
     found = [r for r in section.results if r.name == "ordering_energy"]
