@@ -26,7 +26,12 @@ class NoCompilerError(MlipError, RuntimeError):
 
 
 def library(sizes: dict[str, int]) -> ctypes.CDLL:
-    """The kernel for these sizes; compiled if the cache has none, or a damaged one. Raises NoCompilerError."""
+    """The kernel for these sizes. Raises NoCompilerError."""
+    return ctypes.CDLL(str(library_file(sizes)))
+
+
+def library_file(sizes: dict[str, int]) -> Path:
+    """Path of the kernel for these sizes; compiled if the cache has none, or a damaged one. Raises NoCompilerError."""
     compiler, version = find_compiler()
     sources = sorted([*SOURCE.glob("*.cpp"), *SOURCE.glob("*.h")])
     macros = [f"-DMLIP_{name}={value}" for name, value in sizes.items()]
@@ -40,7 +45,7 @@ def library(sizes: dict[str, int]) -> ctypes.CDLL:
                     compile_to(path, [*compiler, *FLAGS, *macros, str(SOURCE / "kernel.cpp")])
         except OSError as error:
             raise NoCompilerError(f"the kernel cannot be kept in {path.parent} ({error.strerror or error})") from error
-    return ctypes.CDLL(str(path))
+    return path
 
 
 def compile_to(path: Path, command: list[str]) -> None:
