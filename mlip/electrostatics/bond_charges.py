@@ -127,6 +127,14 @@ class BondCharges(nn.Module):
         return 1.0 + self.susceptibility * self.log_susceptibility.to(torch.float64).exp()
 
     @torch.jit.export
+    def reference(self, species: Tensor) -> Tensor:
+        """Charges z [n] e, float64, of rows of the table of elements."""
+        charges = self.formal.to(torch.float64)[species]
+        if self.learn_formal_charges:
+            charges = charges + 0.1 * self.shift(species)[:, 0].to(torch.float64)
+        return charges
+
+    @torch.jit.export
     def bond_ends(self, graph: dict[str, Tensor]) -> Tensor:
         """What each atom brings into its bonds, [n_atoms, 2 n_channels]."""
         scalars = graph[keys.NODE_SCALARS]
@@ -140,10 +148,7 @@ class BondCharges(nn.Module):
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Energies; adds charges [n_atoms] e and bond_dipoles [n_atoms, 3] e Å to the graph."""
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
-        reference = self.formal.to(torch.float64)[species]
-        if self.learn_formal_charges:
-            reference = reference + 0.1 * self.shift(species)[:, 0].to(torch.float64)
-        reference = with_total(graph, reference)
+        reference = with_total(graph, self.reference(species))
         transfer = reference[:0]
         if keys.TRANSFERRED in graph:
             charges = reference + graph[keys.TRANSFERRED]
