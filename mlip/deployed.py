@@ -132,6 +132,7 @@ class Staged(Deployed):
             keys.EDGE_SHIFT: positions[:0],
             keys.BATCH: batch,
             keys.TOTAL_CHARGE: total_charge,
+            keys.LEVEL: torch.full([1], self.level, dtype=torch.long, device=cell.device),
             keys.NODE_SCALARS: scalars,
             keys.NODE_VECTORS: vectors,
         }
@@ -189,7 +190,7 @@ def bonded_charges(term: nn.Module, elements: list[int]) -> dict[str, Any] | Non
     if not isinstance(term, BondCharges):
         return None
     rows = torch.arange(len(elements), device=term.formal.device)
-    charges = term.reference(rows).tolist()
+    charges = term.element_charges(rows).tolist()
     symbols = [chemical_symbols[z] for z in elements]
     return {"charges": dict(zip(symbols, charges, strict=True)), "width": float(term.width),
             "dielectric": float(term.dielectric())}  # fmt: skip
