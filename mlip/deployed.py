@@ -132,6 +132,7 @@ class Staged(Deployed):
             keys.EDGE_SHIFT: positions[:0],
             keys.BATCH: batch,
             keys.TOTAL_CHARGE: total_charge,
+            keys.LEVEL: torch.full([1], self.level, dtype=torch.long, device=cell.device),
             keys.NODE_SCALARS: scalars,
             keys.NODE_VECTORS: vectors,
         }
