@@ -2,7 +2,7 @@
 """Whether the intervals of barriers hold: a potential with uncertainty against its truth, on hops that it was not trained on.
 
     scripts/bench_barrier_intervals.py runs/cov runs/distill/student --hops 72
-    scripts/bench_barrier_intervals.py runs/cov runs/distill/student --starts orderings.xyz@1: --sites sites.xyz --truth model.pt
+    scripts/bench_barrier_intervals.py runs/cov runs/distill/student --starts orderings.xyz --sites sites.xyz --truth model.pt
 
 Hops of Li into the empty sites of the starts, and from their ends on; ends, bands and saddles are those of the potential itself. The
 truth is asked at the same two structures, since the shift of a path counts in second order. The run has model.pt and last_layer.pt
@@ -100,8 +100,9 @@ def report(rows: list[dict]) -> None:
     barrier, true, sigma, half = (np.array([row[key] for row in rows]) for key in ("barrier", "true", "sigma", "half"))
     error, n = barrier - true, len(rows)
     k = int((np.abs(error) <= half).sum())
-    low, high = beta.ppf([0.025, 0.975], [k, k + 1], [n - k + 1, n - k])
-    print(f"{k} of {n} barriers inside their {INSIDE:.1%} interval: {k / n:.1%} ({low:.1%} - {min(high, 1):.1%})")
+    low = beta.ppf(0.025, k, n - k + 1) if k else 0.0
+    high = beta.ppf(0.975, k + 1, n - k) if k < n else 1.0
+    print(f"{k} of {n} barriers inside their {INSIDE:.1%} interval: {k / n:.1%} ({low:.1%} - {high:.1%})")
     print(f"barriers {true.min():.2f} to {true.max():.2f} eV, errors: mean {1e3 * error.mean():+.1f}, MAE {1e3 * np.abs(error).mean():.1f} meV; "
           f"sigma: median {1e3 * np.median(sigma):.1f} meV; rms of error / sigma {np.sqrt(np.mean((error / sigma) ** 2)):.2f}")  # fmt: skip
 
@@ -112,7 +113,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("run", type=Path, help="of mlip train; with last_layer.pt")
     parser.add_argument("--truth", default="chgnet", help="or a file of ours")
-    parser.add_argument("--starts", default=f"{DATA / 'start.xyz'}@1:")
+    parser.add_argument("--starts", default=str(DATA / "start.xyz"))
+    parser.add_argument("--skip", type=int, default=1, help="of the starts: those that the run was trained on")
     parser.add_argument("--sites", default=str(DATA / "sites.xyz"), help="Li at every site, in the cell of the starts")
     parser.add_argument("--hops", type=int, default=72)
     parser.add_argument("--seed", type=int, default=0)
@@ -120,7 +122,12 @@ def main() -> None:
     asked.folder.mkdir(parents=True, exist_ok=True)
     calculator, uncertain = (mlip.load_calculator(asked.run / name) for name in ("model.pt", "last_layer.pt"))
     hops = found_hops(
-        asked.folder / "hops.xyz", calculator, read(asked.starts), read(asked.sites)[0], asked.hops, asked.seed
+        asked.folder / "hops.xyz",
+        calculator,
+        read(asked.starts)[asked.skip :],
+        read(asked.sites)[0],
+        asked.hops,
+        asked.seed,
     )
     truth, rows = truth_of(asked.truth), []
     for first in range(0, len(hops), AT_ONCE):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Which way of sampling learns barriers with the fewest labels: the four samplers, one oracle, equal budgets, several seeds.
+"""Which way of sampling learns barriers with the fewest labels: the samplers, one oracle, equal budgets, several seeds.
 
     OMP_NUM_THREADS=1 scripts/bench_sampling.py runs/bench_sampling                       # Li3PO4 with a vacancy, CHGNet
     OMP_NUM_THREADS=1 scripts/bench_sampling.py runs/bench_cu --system cu --labels 16 --seeds 0 --set trainer.max_steps=50

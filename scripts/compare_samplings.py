@@ -24,6 +24,7 @@ STYLES = {
     "uncertainty": (ORANGE, "s"),
     "neb_only": (GREEN, "D"),
     "transition_states": (RED, "^"),
+    "on_demand": ("#CC79A7", "v"),  # the purple of Okabe and Ito
 }
 ERRORS = {  # key of a record's hold_out: axis, unit, factor
     "barrier_mae": ("barrier MAE, unseen hops", "meV"),

@@ -13,6 +13,7 @@ from mlip.md.run import run
 from mlip.sampling.candidate import Candidate
 from mlip.sampling.context import Proposal, SamplingContext
 from mlip.sampling.molecular_dynamics import Dynamics
+from mlip.sampling.uncertainty import UncertaintyWindow
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class AskingMD:
     """Runs that stop where the force on a mobile ion is too uncertain, and go on in the next round from their last good frame.
 
     dynamics  its steps are those of all rounds together: a run from each start at each temperature, as long as labels are asked for
-    max_force_sigma_eV_A  eV/Å, the lower end of the sampler's window too, so that a frame that stops a run is labelled
+    max_force_sigma_eV_A  eV/Å, the lower end of the sampler's window too (window_above), so that a frame that stops a run is labelled
 
     Kinds: md, the last frame of each run, uncertain if it stopped the run, and certain if the run has done all its steps; check, one
     frame at random before such a stop, since a label that validates is not trained on, and would be asked for again.
@@ -63,10 +64,8 @@ class AskingMD:
         self, first: Atoms, done: int, folder: Path, context: SamplingContext, temperature: float, seed: int
     ) -> None:
         """One part of a run: to its last step, or to a frame that is uncertain."""
-        dynamics, guard = (
-            self.dynamics,
-            Guard(max_force_sigma_eV_A=self.max_force_sigma_eV_A, uncertain_of=[context.mobile]),
-        )
+        dynamics = self.dynamics
+        guard = Guard(max_force_sigma_eV_A=self.max_force_sigma_eV_A, uncertain_of=[context.mobile])
         remaining = dynamics.steps - done
         try:
             run(first, context.uncertainty, folder, dynamics.ensemble(temperature), remaining, dynamics.timestep_fs, seed=seed,
@@ -75,12 +74,22 @@ class AskingMD:
         except GuardStop:
             if (folder / TO_LABEL).exists():
                 return
-            if (folder / "guard.xyz").exists():
+            frame = first.copy()
+            frame.calc = context.uncertainty
+            frame.get_forces()
+            if (folder / "guard.xyz").exists() or not guard.is_worth_a_label(frame, temperature):
                 raise
-            frame = first.copy()  # the model of this round is not sure of the frame to go on from
-            frame.info["step"] = 0
-            keep_frames(folder, frame, frame)
+            frame.info["step"] = 0  # the model of this round is not sure of the frame to go on from
+            keep_frames(folder, frame.copy(), frame)
             hand_over(folder, frame)
+
+
+def window_above(max_force_sigma_eV_A: float, upper_factor: float = 5.0) -> UncertaintyWindow:
+    """Window that begins at the limit of the dynamics, eV/Å, whatever the errors of the model are.
+
+    upper_factor  a frame that is beyond the limit by more at once is no structure worth a label
+    """
+    return UncertaintyWindow(max_force_sigma_eV_A, 0.0, upper_factor, min_candidates_per_label=0.0)
 
 
 def last_part(folder: Path, name: str, start: Atoms) -> tuple[Path, Atoms, int]:

@@ -63,8 +63,9 @@ def test_a_level_decides_numbers_and_properties_and_only_goes_before_it():
 
 
 def test_a_material_names_the_framework_too():
-    halide = config.compose("evaluate", ["material=halide"], [config.CONFIGS]).properties.diffusion.analysis
-    assert (halide.mobile, halide.charge, halide.framework) == ("Li", 1, ["Cl"])
+    for material, framework in (("oxide", ["O"]), ("halide", None)):  # halides differ in their anion
+        analysis = config.compose("evaluate", [f"material={material}"], [config.CONFIGS]).properties.diffusion.analysis
+        assert (analysis.mobile, analysis.charge, analysis.framework) == ("Li", 1, framework)
     assert config.compose("evaluate", [], [config.CONFIGS]).properties.diffusion.analysis.framework is None
 
 

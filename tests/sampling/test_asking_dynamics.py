@@ -16,21 +16,18 @@ from mlip import keys
 from mlip.data.structures import read
 from mlip.errors import GuardStop, InputError
 from mlip.md.ensemble import Langevin
-from mlip.sampling.asking_dynamics import AskingMD
+from mlip.sampling.asking_dynamics import AskingMD, window_above
 from mlip.sampling.context import HopCatalogue, Sampler, SamplingContext
 from mlip.sampling.convergence import Limits
 from mlip.sampling.molecular_dynamics import Dynamics
 from mlip.sampling.select import at_random
-from mlip.sampling.uncertainty import UncertaintyWindow
 
 LIMIT, STEPS = 0.06, 300  # eV/Å: 0.3 Å from the nearest labelled ion
 
 
 def sampler(limit=LIMIT):
     dynamics = Dynamics([700.0], steps=STEPS, timestep_fs=5.0, frame_every=6, ensemble=Langevin)
-    return Sampler(
-        {"md": AskingMD(dynamics, limit)}, {"md": 0.5, "check": 0.5}, at_random, UncertaintyWindow(limit, 0.0, 5.0, 0.0)
-    )
+    return Sampler({"md": AskingMD(dynamics, limit)}, {"md": 0.5, "check": 0.5}, at_random, window_above(limit))
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +90,11 @@ def test_a_frame_that_the_new_model_still_doubts_is_asked_for_again_and_a_wreck_
     explosive = Dynamics([700.0], steps=STEPS, timestep_fs=200.0, frame_every=6, ensemble=Langevin)
     with pytest.raises(GuardStop, match="smaller timestep_fs"):
         AskingMD(explosive, 1e9).propose(context)
+    torn = start()
+    torn.positions[1] = torn.positions[2] + [0.3, 0.0, 0.0]
+    context = SamplingContext(sure, sure, [torn], "Li", None, HopCatalogue(), tmp_path / "torn" / "01", 0)
+    with pytest.raises(GuardStop, match="less than min_distance_A"):
+        sampler().proposers["md"].propose(context)
     with pytest.raises(InputError, match="must be positive, got 0"):
         AskingMD(explosive, 0)
 

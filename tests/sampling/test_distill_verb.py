@@ -98,7 +98,7 @@ def test_a_teacher_and_a_checkpoint_exclude_each_other(capsys, tmp_path):
 def test_a_student_runs_until_it_asks_and_its_frames_are_labelled(capsys, tmp_path):
     tiny = [word for word in words(tmp_path, *SAMPLING) if not word.startswith("sampler=")]
     code, said = answer(
-        capsys, "sample", *tiny, "sampler=on_demand", "sampler.window.min_uncertainty=1e-4", "engine=emt", "mobile=Cu", "framework=[]",
+        capsys, "sample", *tiny, "sampler=on_demand", "sampler.proposers.md.max_force_sigma_eV_A=1e-4", "engine=emt", "mobile=Cu", "framework=[]",
         "limits.rounds=1", "fine_tuning.trainer.max_steps=3", "sampler.window.upper_factor=1e9"
     )  # fmt: skip
     assert code == 1 and "sampling ended: 1 rounds are done" in said, said[-3000:]

@@ -81,7 +81,7 @@ def test_every_sampler_can_be_built_and_its_kinds_have_quotas(name):
     assert sum(sampler.quotas.values()) == pytest.approx(1) and all(
         hasattr(p, "propose") for p in sampler.proposers.values()
     )
-    assert (sampler.window is not None) == (name in ("uncertainty", "transition_states"))
+    assert (sampler.window is not None) == (name in ("uncertainty", "transition_states", "on_demand"))
 
 
 def test_a_material_decides_for_training_sampling_and_evaluation_alike():
@@ -89,7 +89,7 @@ def test_a_material_decides_for_training_sampling_and_evaluation_alike():
     assert train.model.network.cutoff == 6.0 and train.loss.parts.forces.element_weights == {"Li": 2.0}
     assert train.model.terms.electrostatics.formal_charges == {"Li": 1, "S": -2}
     sample = config.compose("sample", ["engine=emt", "structure=a.cif", "material=halide"], CONFIGS)
-    assert (sample.mobile, sample.framework, sample.dynamics.temperatures_K[0]) == ("Li", ["Cl"], 400)
+    assert (sample.mobile, sample.framework, sample.dynamics.temperatures_K[0]) == ("Li", None, 400)
     evaluate = config.compose("evaluate", ["material=oxide"], CONFIGS)
     assert (evaluate.mobile, evaluate.charge, evaluate.temperatures_K[-1], evaluate.aimd.temperature_K) == (
         "Li",
