@@ -52,6 +52,12 @@ acetylacetone. Published figures as in the shared README of these sets; those fr
 Until November 2026 an energy that was 5 meV/atom wrong counted as an outlier, whose pull does not grow (Huber's penalty). In a set of bulk frames none stays that wrong;
 in mlearn's, one in twenty frames is a surface, and surfaces of Ge stayed 80 meV/atom wrong (energies of the test set: 19 meV/atom, most of it one frame). Now an
 outlier begins at 50 meV/atom, with the same curvature below (`configs/loss/huber.yaml`).
+
+## Acetylacetone at 600 K meets the wall
+
+Trained at 300 K, where two H come as near as 1.59 Å. At 600 K they come to 1.50 Å, beyond where the wall begins (1.55 Å): two of 650 frames err by 1.6 and 6.3 eV/Å,
+and without them the forces' RMSE is 56 instead of 261 meV/Å, the median frame's 33. Molecules need training frames as hot as their use. `small` with a cutoff of
+5 Å was not made for molecules: the errors of the molecule's own networks are a third of its, from longer trainings.
 """
 SPLIT = ["data.split.method=random", "data.split.test=0", "data.split.validation=0.05"]
 COLUMNS = ("energy_meV_per_atom", "energy_meV", "force_meV_per_A", "us_per_atom_step", "barrier_meV")
@@ -137,26 +143,15 @@ def main() -> None:
         words, tests = words_of(name)
         run = asked.folder / name
         if not (run / "model.pt").exists():
-            words += [
-                *SPLIT,
-                f"folder={run}",
-                "trainer.max_steps=null",
-                f"trainer.max_seconds={asked.seconds}",
-                *asked.words,
-            ]
+            budget = ["trainer.max_steps=null", f"trainer.max_seconds={asked.seconds}"]
+            words += [*SPLIT, *budget, f"folder={run}", *asked.words]
             if cli.main(["train", *words]):
                 raise SystemExit(f"{name} broke off")
         metrics = json.loads((run / "metrics.json").read_text())
         for part, file in tests.items():
             row = errors(run / "model.pt", file) | {"us_per_atom_step": cost(run / "model.pt", file)}
             results[part] = row | {"training_cpu_s": metrics["cpu_s"], "words": asked.words}
-            table.add_row(
-                part,
-                *(
-                    f"{row[key]:.2f}"
-                    for key in ("energy_meV_per_atom", "energy_meV", "force_meV_per_A", "us_per_atom_step")
-                ),
-            )
+            table.add_row(part, *(f"{row[key]:.2f}" if key in row else "" for key in COLUMNS))
         write_json(RESULTS, results)
         RESULTS.with_suffix(".md").write_text(page(results), encoding="utf-8")
     Console().print(table)
