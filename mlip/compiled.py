@@ -1,6 +1,5 @@
 """C++ compiled on this machine: libraries are kept in a cache folder, one for each source, compiler and processor."""
 
-import ctypes
 import hashlib
 import os
 import platform
@@ -24,8 +23,8 @@ class NoCompilerError(MlipError, RuntimeError):
     """No C++ compiler, or one that does not compile our sources; the message ends with what to do."""
 
 
-def compiled(folder: Path, macros: dict[str, int], what: str) -> ctypes.CDLL:
-    """The library of a folder's sources; compiled if the cache has none, or a damaged one. Raises NoCompilerError.
+def compiled(folder: Path, macros: dict[str, int], what: str) -> Path:
+    """Library of a folder's sources; compiled if the cache has none, or a damaged one. Raises NoCompilerError.
 
     macros  MLIP_<name> of the sources    what  for the messages: `the native kernel`
     """
@@ -43,7 +42,7 @@ def compiled(folder: Path, macros: dict[str, int], what: str) -> ctypes.CDLL:
                     compile_to(path, [*compiler, *FLAGS, *defined, *units], what)
         except OSError as error:
             raise NoCompilerError(f"{what} cannot be kept in {path.parent} ({error.strerror or error})") from error
-    return ctypes.CDLL(str(path))
+    return path
 
 
 def compile_to(path: Path, command: list[str], what: str) -> None:

@@ -7,7 +7,7 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from mlip import keys
-from mlip.electrostatics import FormalCharges
+from mlip.electrostatics import BondCharges, FormalCharges
 
 
 class Deployed(nn.Module):
@@ -132,6 +132,7 @@ class Staged(Deployed):
             keys.EDGE_SHIFT: positions[:0],
             keys.BATCH: batch,
             keys.TOTAL_CHARGE: total_charge,
+            keys.LEVEL: torch.full([1], self.level, dtype=torch.long, device=cell.device),
             keys.NODE_SCALARS: scalars,
             keys.NODE_VECTORS: vectors,
         }
@@ -152,6 +153,7 @@ def stages_of(potential: nn.Module) -> dict[str, Any]:
     global                names of the terms that `solve` evaluates
     fixed                 {"charges": {"Li": 1.0, ...} e, "width": Å} if the only such term is fixed Gaussian charges, which
                           a lattice sum of another code can evaluate; else None
+    bonded                the same and "dielectric", if the only such term is charges that bonds change from these; else None
     """
     if not hasattr(potential, "network"):
         return {"refused": f"a {type(potential).__name__} has no stages: export one run, without uncertainty"}
@@ -171,6 +173,7 @@ def stages_of(potential: nn.Module) -> dict[str, Any]:
         "bond_width": sum(2 * term.transfer.radial.shape[1] for term in beyond.values() if hasattr(term, "bond_ends")),
         "global": list(beyond),
         "fixed": fixed_charges(next(iter(beyond.values())), potential.elements) if len(beyond) == 1 else None,
+        "bonded": bonded_charges(next(iter(beyond.values())), potential.elements) if len(beyond) == 1 else None,
     }
 
 
@@ -180,3 +183,14 @@ def fixed_charges(term: nn.Module, elements: list[int]) -> dict[str, Any] | None
         return None
     symbols = [chemical_symbols[z] for z in elements]
     return {"charges": dict(zip(symbols, term.formal.tolist(), strict=True)), "width": float(term.width)}
+
+
+def bonded_charges(term: nn.Module, elements: list[int]) -> dict[str, Any] | None:
+    """Charges by symbol before bonds transfer any, width and dielectric constant; None for another term."""
+    if not isinstance(term, BondCharges):
+        return None
+    rows = torch.arange(len(elements), device=term.formal.device)
+    charges = term.element_charges(rows).tolist()
+    symbols = [chemical_symbols[z] for z in elements]
+    return {"charges": dict(zip(symbols, charges, strict=True)), "width": float(term.width),
+            "dielectric": float(term.dielectric())}  # fmt: skip

@@ -177,14 +177,18 @@ def fall_of(path: Path, energy: np.ndarray) -> Fall:
     """The largest fall along a path: what lies below an earlier energy. An energy that is no number has fallen for ever.
 
     energy  [n] eV, along the path; it ends before the first +inf
-    A point at which the moved atom passes a third one may lie lower than those before, but not below the start.
+    A point at which the moved atom passes a third one may lie lower than those before, but not below the start: the first
+    point that is clear, since an atom that is put down on a third one, as in a molecule, falls as it leaves.
     """
     energy = energy[: int(np.argmax(np.isposinf(energy)))] if np.isposinf(energy).any() else energy
     if len(energy) == 0:
         return Fall(path.kind, path_name(path), 0.0, None, 0.0)
     path = replace(path, coordinate=path.coordinate[: len(energy)], clear=path.clear[: len(energy)])
     is_cell = path.kind == "cell"
-    first = int(energy[(path.coordinate >= LOOSEST_START) | path.clear].argmin()) if is_cell else 0
+    if is_cell:
+        first = int(energy[(path.coordinate >= LOOSEST_START) | path.clear].argmin())
+    else:
+        first = int(path.clear.argmax()) if path.clear.any() else len(energy) - 1
     energy, clear, coordinate = energy[first:], path.clear[first:] | is_cell, path.coordinate[first:]
     what = path_name(path)
     if not np.isfinite(energy).all():

@@ -123,7 +123,8 @@ GROUPED: list[tuple[Rule, str]] = [
     (NOT_NEGATIVE, ("weight_decay l2_sp skip_ps npt_ps equilibration_ps residence_ps min_uncertainty rmse_factor "
                    "min_candidates_per_label min_descriptor_distance scheduler.threshold smearing effective_hops")),
     (optional(NOT_NEGATIVE), "max_fall_eV min_distance_A"),
-    (Rule(1), "upper_factor electrostatics.dielectric"),
+    (Rule(1), "upper_factor"),
+    (optional(Rule(1)), "electrostatics.dielectric"),
     (table(NOT_NEGATIVE), "loss.weights element_weights"),
     (FRACTION, "second_stage uncertain_fraction final"),
     (BELOW_1, "ema_decay momentum warmup"),

@@ -23,6 +23,7 @@ from mlip import config, keys
 from mlip.commands.train import run_config, untrained
 from mlip.data.graph import collate, to_graph
 from mlip.data.structures import canonical, write
+from mlip.training.energy_shifts import EnergyShifts
 from mlip.units import COULOMB
 
 NEAR, FAR = np.linspace(5.5, 9.5, 9), [10.5, 12.0, 14.0, 17.0, 20.0]  # Å
@@ -99,6 +100,7 @@ def fitted(words: list[str], frames: list[Atoms], seconds: float):
             config.make(cfg.optimizer)(potential),
             config.make(cfg.scheduler),
         )
+        shifts = EnergyShifts(potential, cfg.ema_decay)
         peaks, start, progress = [group["lr"] for group in optimizer.param_groups], time.process_time(), 0.0
         while progress < 1:
             for batch in data.train_dataloader():
@@ -106,9 +108,12 @@ def fitted(words: list[str], frames: list[Atoms], seconds: float):
                 for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                     group["lr"] = peak * schedule.factor(min(progress, 1.0))
                 optimizer.zero_grad()
-                loss(potential(batch), batch, progress)[0].backward()
+                results = potential(batch)
+                loss(results, batch, progress)[0].backward()
+                shifts.observe(potential, results, batch)
                 torch.nn.utils.clip_grad_norm_(potential.parameters(), 10.0)
                 optimizer.step()
+                shifts.follow([potential])
     return potential.eval()
 
 

@@ -2,10 +2,11 @@
 """LAMMPS beside the ASE calculator: differences of the same file on some processes, drift, CPU time per atom and step.
 
 OMP_NUM_THREADS=1 python scripts/bench_lammps.py [none formal_charges ...] [--preset small] [--ranks 1 2 4] [--repeat 2]
+    [--forms native torchscript float64]
 
-Random weights. The differences: 52 atoms of Li6PS5Cl off their sites, float64, and the slope of the total energy in the last three
-fourths of NVE dynamics at 600 K and 1 fs. The times: the cell repeated in three directions, one process, ASE's with TorchScript,
-which is what LAMMPS runs too, and with the native kernel where there is one; the least of some rounds in which they take turns.
+Random weights. Forms of a model: the native kernel, and TorchScript in float32 or float64. The differences, of the same file in the
+same form: 52 atoms of Li6PS5Cl off their sites, and the slope of the total energy in the last three fourths of NVE dynamics at 600 K
+and 1 fs. The times: the cell repeated in three directions, one process, CPU time; the least of some rounds in which LAMMPS and ASE take turns.
 """
 
 import argparse
@@ -38,10 +39,12 @@ from mlip.data.graph import to_graph
 from mlip.export import export
 from mlip.lammps.build import build
 from mlip.lammps.inputs import write_input
+from mlip.lammps.kernel import say_kernel
 
 EDGE = 9.85  # Å, of the cubic cell
 PER_BAR = 1 / 1.6021765e6  # eV/Å^3, with the constant of LAMMPS
 HEADS = ["none", "formal_charges", "bond_charges", "qeq", "qeq_dipoles"]
+FORMS = {"native": torch.float32, "torchscript": torch.float32, "float64": torch.float64}
 
 COMMANDS = """
 thermo_style custom step pe etotal pxx pyy pzz pyz pxz pxy
@@ -69,13 +72,12 @@ def exported(preset: str, head: str, atoms: Atoms, dtype: torch.dtype, path: Pat
     return path
 
 
-def in_lammps(model: Path, atoms: Atoms, folder: Path, ranks: int, steps: int) -> dict:
+def in_lammps(model: Path, form: str, atoms: Atoms, folder: Path, ranks: int, steps: int) -> dict:
     """Energy, forces, stress (Voigt) of the structure, then drift and CPU time of some steps of dynamics."""
     script = folder / "in.mlip"
     write_input(model, atoms, script, 600.0, 1.0, steps, 0.5, 0)
-    script.write_text(
-        script.read_text().partition("timestep")[0] + COMMANDS.format(steps=steps, every=max(steps // 20, 1))
-    )
+    text = script.read_text().partition("timestep")[0].replace("pair_style    mlip", f"pair_style    mlip {form}")
+    script.write_text(text + COMMANDS.format(steps=steps, every=max(steps // 20, 1)))
     mpi = {file.name: Path(file.locate()).resolve() for file in metadata.files("mpich") or []}
     environment = {**os.environ, "LAMMPS_PLUGIN_PATH": str(build()), "OMP_NUM_THREADS": "1",
                    "LD_LIBRARY_PATH": str(mpi["libmpi.so.12"].parent)}  # fmt: skip
@@ -91,64 +93,61 @@ def in_lammps(model: Path, atoms: Atoms, folder: Path, ranks: int, steps: int) -
     xx, yy, zz, yz, xz, xy = -PER_BAR * values[0, 3:]
     stress = prism.tensor2_to_ase(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]))
     loops = re.findall(r"Loop time of ([\d.e+-]+)", done.stdout)
+    shares = re.findall(r"([\d.]+)% CPU use", done.stdout)
     total, picoseconds = values[1:, 2], 1e-3 * values[1:, 0]
     return {"energy": values[0, 1], "forces": prism.vector_to_ase(forces), "stress": stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
             "drift": 1e3 * np.polyfit(picoseconds[5:], total[5:], 1)[0] / len(atoms),
-            "us": 1e6 * float(loops[-1]) / steps / len(atoms)}  # fmt: skip
+            "us": 1e4 * float(shares[-1]) * float(loops[-1]) / steps / len(atoms)}  # fmt: skip
 
 
-def seconds_of_ase(model: Path, atoms: Atoms, kernel: str, steps: int) -> tuple[float, str]:
-    """us per atom and step of the same dynamics through the calculator, and the code that ran."""
+def through_ase(model: Path, form: str, atoms: Atoms) -> Atoms:
+    """A copy with the calculator."""
     atoms = atoms.copy()
-    atoms.calc = mlip.load_calculator(model, kernel=kernel)
+    atoms.calc = mlip.load_calculator(model, kernel="native" if form == "native" else "torchscript")
+    return atoms
+
+
+def seconds_of_ase(model: Path, form: str, atoms: Atoms, steps: int) -> float:
+    """CPU us per atom and step of the same dynamics through the calculator."""
+    atoms = through_ase(model, form, atoms)
     spread = np.sqrt(600 * units.kB / atoms.get_masses())[:, None]
     atoms.set_velocities(spread * np.random.default_rng(7).normal(size=(len(atoms), 3)))
     dynamics = VelocityVerlet(atoms, units.fs)
     dynamics.run(3)
-    start = time.perf_counter()
+    start = time.process_time()
     dynamics.run(steps)
-    return 1e6 * (time.perf_counter() - start) / steps / len(atoms), atoms.calc.kernel
+    return 1e6 * (time.process_time() - start) / steps / len(atoms)
 
 
-def differences(head: str, model: Path, atoms: Atoms, folder: Path, ranks: list[int], steps: int) -> list[list[str]]:
+def differences(
+    head: str, form: str, model: Path, atoms: Atoms, folder: Path, ranks: list[int], steps: int
+) -> list[list]:
     """Rows of the first table."""
-    reference, rows = atoms.copy(), []
-    reference.calc = mlip.load_calculator(model)
+    reference, rows = through_ase(model, form, atoms), []
     forces, stress, energy = reference.get_forces(), reference.get_stress(), reference.get_potential_energy()
     for n in ranks:
-        found = in_lammps(model, atoms, folder, n, steps)
+        found = in_lammps(model, form, atoms, folder, n, steps)
         rows.append([
-            head, str(n), f"{abs(found['energy'] - energy) / len(atoms):.1e}", f"{np.abs(found['forces'] - forces).max():.1e}",
+            head, form, str(n), f"{abs(found['energy'] - energy) / len(atoms):.1e}", f"{np.abs(found['forces'] - forces).max():.1e}",
             f"{np.abs(found['stress'] - stress).max():.1e}", f"{found['drift']:.4f}",
         ])  # fmt: skip
     return rows
 
 
-def times(head: str, name: str, model: Path, atoms: Atoms, folder: Path, rounds: int) -> list[str]:
+def times(head: str, form: str, model: Path, atoms: Atoms, folder: Path, rounds: int) -> list[str]:
     """Row of the second table."""
-    best = {"ase": np.inf, "lammps": np.inf, "native": np.inf}
+    ase, lammps, steps = np.inf, np.inf, 100 if form == "native" else 10
     for _ in range(rounds):
-        best["lammps"] = min(best["lammps"], in_lammps(model, atoms, folder, 1, 10)["us"])
-        best["ase"] = min(best["ase"], seconds_of_ase(model, atoms, "torchscript", 10)[0])
-        if name == "float32":
-            seconds, kernel = seconds_of_ase(model, atoms, "auto", 10)
-            best["native"] = min(best["native"], seconds if kernel.startswith("native") else np.inf)
-    native = f"{best['native']:.0f}" if np.isfinite(best["native"]) else "-"
-    return [
-        head,
-        name,
-        str(len(atoms)),
-        f"{best['ase']:.0f}",
-        f"{best['lammps']:.0f}",
-        f"{best['lammps'] / best['ase']:.2f}",
-        native,
-    ]
+        lammps = min(lammps, in_lammps(model, form, atoms, folder, 1, steps)["us"])
+        ase = min(ase, seconds_of_ase(model, form, atoms, steps))
+    return [head, form, str(len(atoms)), f"{ase:.1f}", f"{lammps:.1f}", f"{lammps / ase:.2f}"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("heads", nargs="*", default=HEADS)
     parser.add_argument("--preset", default="small")
+    parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=FORMS)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--steps", type=int, default=400, help="of the drift")
@@ -158,18 +157,19 @@ def main() -> None:
     atoms = argyrodite(EDGE)
     atoms.rattle(0.05, seed=1)
     large = argyrodite(EDGE).repeat(asked.repeat)
-    same = Table("head", "processes", "dE eV/atom", "dF eV/Å", "dstress eV/Å^3", "drift meV/atom/ps")
-    cost = Table("head", "precision", "atoms", "ASE us/atom/step", "LAMMPS", "ratio", "ASE native")
+    same = Table("head", "form", "processes", "dE eV/atom", "dF eV/Å", "dstress eV/Å^3", "drift meV/atom/ps")
+    cost = Table("head", "form", "atoms", "ASE us/atom/step", "LAMMPS", "ratio")
     with tempfile.TemporaryDirectory() as folder:
         for head in asked.heads:
-            models = {
-                name: exported(asked.preset, head, atoms, getattr(torch, name), Path(folder) / f"{head}_{name}.pt")
-                for name in ("float64", "float32")
-            }
-            for row in differences(head, models["float64"], atoms, Path(folder), asked.ranks, asked.steps):
-                same.add_row(*row)
-            for name, model in models.items():
-                cost.add_row(*times(head, name, model, large, Path(folder), asked.rounds))
+            for form in asked.forms:
+                dtype = FORMS[form]
+                model = exported(asked.preset, head, atoms, dtype, Path(folder) / f"{head}_{str(dtype)[6:]}.pt")
+                if form == "native" and "TorchScript" in (said := say_kernel(model)):
+                    print(said)
+                    continue
+                for row in differences(head, form, model, atoms, Path(folder), asked.ranks, asked.steps):
+                    same.add_row(*row)
+                cost.add_row(*times(head, form, model, large, Path(folder), asked.rounds))
     for table in (same, cost):
         Console(width=120).print(table)
 

@@ -47,6 +47,18 @@ def test_a_potential_that_repels_has_no_hole():
     assert all(fall.fall_eV < 1e-6 and fall.begins_at is None for fall in falls.values()), falls
 
 
+def test_an_atom_that_is_put_down_on_a_third_one_does_not_fall_when_it_leaves():
+    """C-C-O in a row: O is put 1.2 Å from the first C, on the way there it stands on the second."""
+    molecule = Atoms("CCO", [[0, 0, 0], [1.5, 0, 0], [2.7, 0, 0]])
+    shortest = {"C-C": 1.5, "C-O": 1.2, "O-O": None}
+    (path,) = [
+        path for path in search_paths([molecule], shortest) if (path.kind, path.elements) == ("pair_in_crystal", (6, 8))
+    ]
+    assert not path.clear[0]
+    assert fall_along(path, lambda r: r**-8).fall_eV == 0
+    assert fall_along(path, lambda r: np.where(r < 0.32, np.nan, r**-8)).fall_eV == np.inf
+
+
 def test_a_hole_is_found_with_its_depth_and_its_edge():
     pair = next(path for path in search_paths([CRYSTAL], SHORTEST) if path.kind == "pair")
     fall = fall_along(pair, with_hole)

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from mlip.data.structures import read_one
 from mlip.lammps.inputs import write_input
+from mlip.lammps.kernel import say_kernel
 
 
 def lammps_input(cfg: DictConfig) -> None:
@@ -17,3 +18,4 @@ def lammps_input(cfg: DictConfig) -> None:
     )
     beyond = f"; {', '.join(stages['global'])}: see docs/howto/lammps.md" if stages["global"] else ""
     print(f"{script}, {script.with_suffix('.data')}: {len(atoms)} atoms{beyond}")
+    print(say_kernel(Path(cfg.model)))

@@ -16,12 +16,14 @@ from mlip.config import build, make
 from mlip.data.datamodule import DataModule
 from mlip.files import lock
 from mlip.sampling import ranking
+from mlip.training.dielectric_start import with_dielectric_start
 from mlip.training.finetune import fine_tune, with_fitted_atomic_energies
 from mlip.training.module import TrainingModule
 from mlip.training.pair_start import with_pair_start
 from mlip.training.run import Run
 from mlip.training.run_folder import check_run_folder, check_same_data, move_aside, write_run_inputs
 from mlip.training.total_charges import check_total_charges
+from mlip.training.transfer_start import with_transfer_start
 
 TRAINING_KEYS = (  # of a config that trains several potentials
     "seed",
@@ -73,6 +75,8 @@ def untrained(cfg: DictConfig, config: dict, data: DataModule) -> tuple[nn.Modul
     if cfg.checkpoint:
         potential, statistics = fine_tune(cfg.checkpoint, make_potential, statistics, batches)
     else:
+        statistics = with_dielectric_start(make_potential, statistics, batches)
+        statistics = with_transfer_start(make_potential, statistics, batches)
         statistics = with_pair_start(make_potential, statistics, batches)
         potential, statistics = with_fitted_atomic_energies(make_potential, statistics, batches)
     check_total_charges(potential, data.sets.values())

@@ -12,17 +12,23 @@ TYPICAL_ATOM = 10.0  # eV, spread of reference energies around their mean that t
 
 
 def fit_atomic_energies(
-    compositions: np.ndarray, energies: np.ndarray, fixed: Mapping[int, float] | None = None
+    compositions: np.ndarray,
+    energies: np.ndarray,
+    fixed: Mapping[int, float] | None = None,
+    charges: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Reference energies e_Z that explain total energies, E ~ sum_Z n_Z e_Z, for any set of compositions.
+    """Reference energies e_Z that explain total energies, E ~ sum_Z n_Z e_Z + Q mu, for any set of compositions.
 
     compositions [n_frames, n_elements] counts; energies [n_frames] eV; fixed {column: eV} known beforehand
-    returns      [n_elements] eV
+    charges      [n_frames] e, total charges Q of the frames: electrons come from a reservoir at mu, and the zero of the
+                 potential in a charged cell is a convention of the labels
+    returns      [n_elements] eV; with charges [n_elements + 1], mu V the last, zero if all are neutral
 
     Per atom, E / n = sum_Z x_Z e_Z with fractions x_Z that sum to one. The fit is e_Z = m + d_Z: the deviations d are
     ridge regression (prior: zero, with 10 eV standard deviation against the noise of the best fit), so directions the
     compositions do not determine stay at the mean instead of growing; m makes the mean residual per atom exactly zero.
-    With one stoichiometry all elements share the mean energy per atom. Exactly additive energies are recovered exactly.
+    Q / n is one more such deviation. With one stoichiometry all elements share the mean energy per atom. Exactly
+    additive energies are recovered exactly.
     """
     compositions = np.asarray(compositions, dtype=np.float64)
     fixed = dict(fixed or {})
@@ -34,7 +40,7 @@ def fit_atomic_energies(
     free = [column for column in range(compositions.shape[1]) if column not in fixed]
     known = np.zeros(compositions.shape[1])
     known[list(fixed)] = list(fixed.values())
-    result = known.copy()
+    result = known.copy() if charges is None else np.append(known, 0.0)
     fractions = compositions[:, free] / counts[:, None]  # [n_frames, n_free]
     target = (energies - compositions @ known) / counts
     share = fractions.sum(axis=1)  # of the atoms whose element is free: one where nothing is fixed
@@ -44,6 +50,8 @@ def fit_atomic_energies(
 
     mean = share @ target / (share @ share)
     rest = target - mean * share
+    if charges is not None:
+        fractions = np.column_stack([fractions, np.asarray(charges, dtype=np.float64) / counts])
     gram, right = fractions.T @ fractions, fractions.T @ rest
     values, vectors = np.linalg.eigh(gram)
     kept = values > 1e-10 * values[-1]
@@ -53,7 +61,9 @@ def fit_atomic_energies(
     shrunk = values[kept] + noise / TYPICAL_ATOM**2
     deviation = vectors[:, kept] @ (vectors[:, kept].T @ right / shrunk)
     mean += (rest - fractions @ deviation).sum() / share.sum()
-    result[free] = mean + deviation
+    result[free] = mean + deviation[: len(free)]
+    if charges is not None:
+        result[-1] = deviation[-1]
     return result
 
 

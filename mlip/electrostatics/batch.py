@@ -150,7 +150,7 @@ def relaxed(
         return state, energies(functional, operator, state)
     constant = detached(operator)
     still = ChargeState(start.charges.detach(), start.dipoles, start.multipliers)
-    state = minimise(functional, constant, still, 1e-8 if mesh else 1e-7)
+    state = minimise(functional, constant, still)
     by_charge, by_dipole = slopes(functional, constant, state)
     energy = energies_of_slopes(functional, state, by_charge, by_dipole)
     if start.charges.requires_grad:  # fixed, but a function of the positions: dE = (dF/dq) dq

@@ -18,16 +18,20 @@ from mlip.nn.radial import bessel_basis
 from mlip.nn.scatter import gather_rows, segment_sum
 from mlip.nn.species import SpeciesTable, species_lookup
 
+UNFITTED: Final[float] = 4.0  # eps_inf of an insulator of which nothing else is known
+
 
 class ChargeTransfer(nn.Module):
     """Charge that flows along every edge from the neighbour to the centre, p_ij = -p_ji, [n_edges] e float64.
 
-    p_ij = f_c(r_ij) tanh[ sum_k R_k(r_ij) (a_ik b_jk - a_jk b_ik) / 500 ],  R_k = sum_n W_nk b_n(r_ij)
+    p_ij = f_c(r_ij) tanh[ sum_k R_k(r_ij) (a_ik b_jk - a_jk b_ik) / 50 ],  R_k = sum_n W_nk b_n(r_ij)
 
     So no bond transfers more than 1 e. a and b are a row per element plus a linear map of the invariant features. b
     starts at zero and a does not, so that training starts from no transfer with a gradient that does not vanish; the
     factor lets charges drift slowly from there (0.02 e and more of an atom in a step of Muon is too fast).
     """
+
+    scale: Final[float] = 0.02
 
     def __init__(self, elements: list[int], n_features: int, cutoff: float, n_channels: int, n_basis: int):
         super().__init__()
@@ -40,6 +44,20 @@ class ChargeTransfer(nn.Module):
         self.taker_map = nn.Linear(n_features, n_channels, bias=False)
         nn.init.zeros_(self.taker_map.weight)
         self.radial = nn.Parameter(torch.randn(n_basis, n_channels) / math.sqrt(n_basis * n_channels))
+
+    @torch.no_grad()
+    @torch.jit.unused
+    def begin_with(self, pairs: list[list[Any]]) -> None:
+        """Starts from p_ij = f_c tanh sum_n c_n b_n(r_ij) for bonds of element rows, pairs [row i, row j, [c_n]].
+
+        A channel each, the first ones: a of i and b of j are one, there is nothing of the features yet.
+        """
+        for channel, (i, j, coefficients) in enumerate(pairs):
+            for table, row in ((self.giver, i), (self.taker, j)):
+                table.weight[:, channel] = 0.0
+                table.weight[row, channel] = 1.0
+            self.giver_map.weight[channel] = 0.0
+            self.radial[:, channel] = torch.tensor(coefficients) / self.scale
 
     @torch.jit.export
     def ends(self, scalars: Tensor, species: Tensor) -> Tensor:
@@ -55,7 +73,7 @@ class ChargeTransfer(nn.Module):
         n = self.radial.shape[1]
         exchange = here[:, :n] * there[:, n:] - there[:, :n] * here[:, n:]
         radial = bessel_basis(graph[keys.EDGE_DISTANCE].to(dtype), self.cutoff, self.n_basis) @ self.radial
-        transfer = torch.tanh(0.002 * (exchange * radial).sum(1)).to(torch.float64)
+        transfer = torch.tanh(self.scale * (exchange * radial).sum(1)).to(torch.float64)
         transfer = transfer * graph[keys.EDGE_ENVELOPE].to(torch.float64)
         if keys.CHARGE_GROUP in graph:
             group = graph[keys.CHARGE_GROUP]
@@ -66,18 +84,23 @@ class ChargeTransfer(nn.Module):
 class BondCharges(nn.Module):
     """Coulomb energy of charges that bonds transfer, q_i = z_i + sum_j p_ij, p_ij = -p_ji, in a medium of eps_inf.
 
-        E_i = (q_i phi_i - k_e q_i^2 / (s sqrt(pi))) / (2 eps_inf),  phi = A q
+        E_i = (q_i phi_i - k_e q_i^2 / (s sqrt(pi))) / (2 eps_inf) - m_i (1/eps_inf - 1/eps_0),  phi = A q
 
     The stiff limit of split charges (Nistor, Polihronov, Mueser, Mosey, J. Chem. Phys. 125, 094108 (2006)): nothing is
     solved, the sum of charges is that of z to rounding, fragments that share no bond exchange nothing, and a field
     moves bounded charge. z is the formal charge; what it lacks of total_charge (or of a group_charge) is shared
     evenly. The self-energy is left out: what a transfer costs on site, the network learns. Electrons screen what ions
     feel of each other at a distance by eps_inf, so the long range is that of a dielectric (Leontyev and Stuchebrukhov,
-    Phys. Chem. Chem. Phys. 13, 2613 (2011)); charges, Born charges and a field inside are not scaled.
+    Phys. Chem. Chem. Phys. 13, 2613 (2011)); charges, Born charges and a field inside are not scaled. eps_0 is the start
+    and m_i, of the element (`coulomb_energies` of the statistics), what the first term is worth in the training set
+    without screening, so that energies do not move by eV per atom while eps_inf is learned.
 
     formal_charges  symbol -> e, instead of the usual oxidation state
+    fit_transfer    what bonds transfer starts from `bond_transfer` of the statistics, a fit to the training forces
+                    (`mlip.training.transfer_start`), and not from zero: for Born charges far from formal ones
     learn_formal_charges  z is learned for every element from there: if no oxidation state is right, as in molecules
-    dielectric      eps_inf at the start, learned; 1: nothing screens, and it is not learned
+    dielectric      eps_inf where it is known: it is held, 1: nothing screens. None: learned, from `dielectric` of the
+                    statistics, a fit to the training forces (`mlip.training.dielectric_start`), 4 without one
     cutoff_error_eV_A  force between unit charges at the cutoff that their Gaussians leave to the network, which ends
                     there: decides their width (`width_of_cutoff`)
     n_channels, n_basis  size of the transfer, see ChargeTransfer
@@ -92,13 +115,15 @@ class BondCharges(nn.Module):
     learn_formal_charges: Final[bool]
     lookup: Tensor
     formal: Tensor
+    zero: Tensor
 
     def __init__(
         self,
         statistics: dict[str, Any],
         formal_charges: dict[str, float] | None = None,
         learn_formal_charges: bool = False,
-        dielectric: float = 4.0,
+        fit_transfer: bool = False,
+        dielectric: float | None = None,
         cutoff_error_eV_A: float = 0.01,
         n_channels: int = 16,
         n_basis: int = 6,
@@ -106,8 +131,10 @@ class BondCharges(nn.Module):
         mesh_above: int = 2000,
     ):
         super().__init__()
-        if dielectric < 1:
-            raise InputError(f"dielectric must be at least 1 (vacuum), got {dielectric}")
+        learned = dielectric is None
+        start = float(statistics.get("dielectric", UNFITTED)) if dielectric is None else float(dielectric)
+        if start < 1:
+            raise InputError(f"dielectric must be at least 1 (vacuum), got {start}")
         elements, cutoff = list(statistics["elements"]), float(statistics["cutoff"])
         self.tolerance, self.mesh_above, self.learn_formal_charges = tolerance, mesh_above, learn_formal_charges
         self.width = width_of_cutoff(cutoff, cutoff_error_eV_A)
@@ -118,13 +145,25 @@ class BondCharges(nn.Module):
         self.shift = SpeciesTable(elements, torch.zeros(len(elements), 1))
         self.shift.weight.requires_grad_(learn_formal_charges)
         self.transfer = ChargeTransfer(elements, int(statistics["n_features"]), cutoff, n_channels, n_basis)
-        self.susceptibility = float(dielectric - 1.0)
-        self.log_susceptibility = nn.Parameter(torch.zeros(1), requires_grad=dielectric > 1)
+        self.fit_transfer = fit_transfer
+        self.transfer.begin_with(statistics.get("bond_transfer") or [])
+        self.susceptibility = start - 1.0
+        self.log_susceptibility = nn.Parameter(torch.zeros(1), requires_grad=learned)
+        zero = torch.tensor(statistics.get("coulomb_energies") or [0.0] * len(elements), dtype=torch.float64)
+        self.register_buffer("zero", zero, persistent=False)
 
     @torch.jit.export
     def dielectric(self) -> Tensor:
         """eps_inf = 1 + (start - 1) exp(weight), [1] float64."""
         return 1.0 + self.susceptibility * self.log_susceptibility.to(torch.float64).exp()
+
+    @torch.jit.export
+    def element_charges(self, species: Tensor) -> Tensor:
+        """Charges z [n] e, float64, of rows of the table of elements."""
+        charges = self.formal.to(torch.float64)[species]
+        if self.learn_formal_charges:
+            charges = charges + 0.1 * self.shift(species)[:, 0].to(torch.float64)
+        return charges
 
     @torch.jit.export
     def bond_ends(self, graph: dict[str, Tensor]) -> Tensor:
@@ -137,13 +176,28 @@ class BondCharges(nn.Module):
         """Charge that bonds bring each atom, [n_atoms] e float64, from the ends of atoms and ghosts."""
         return segment_sum(self.transfer(graph, ends), graph[keys.EDGE_INDEX][0], graph[keys.POSITIONS].shape[0])
 
+    @torch.jit.export
+    def reference(self, graph: dict[str, Tensor]) -> Tensor:
+        """z of every atom with its share of the total charge, [n_atoms] e float64."""
+        return with_total(graph, self.element_charges(self.lookup[graph[keys.ATOMIC_NUMBERS]]))
+
+    @torch.jit.export
+    def unscreened(self, graph: dict[str, Tensor], charges: Tensor) -> Tensor:
+        """Coulomb energies of charges [n_atoms] e in vacuum, less those of lone Gaussians, [n_atoms] eV."""
+        without_field = graph.copy()
+        if keys.FIELD in without_field:
+            without_field.pop(keys.FIELD)
+        zero = torch.zeros_like(charges)
+        functional = unconstrained(zero, zero, charges.new_zeros(0, 3), charges.new_zeros(0))
+        width = torch.full_like(charges[:1], self.width)
+        settings = RelaxationSettings(self.tolerance, self.mesh_above, self.training)
+        _, energy = relax_batch(without_field, functional, width, charges, settings)
+        return energy - 0.5 * units.COULOMB / (self.width * math.sqrt(math.pi)) * charges.square()
+
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Energies; adds charges [n_atoms] e and bond_dipoles [n_atoms, 3] e Å to the graph."""
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
-        reference = self.formal.to(torch.float64)[species]
-        if self.learn_formal_charges:
-            reference = reference + 0.1 * self.shift(species)[:, 0].to(torch.float64)
-        reference = with_total(graph, reference)
+        reference = self.reference(graph)
         transfer = reference[:0]
         if keys.TRANSFERRED in graph:
             charges = reference + graph[keys.TRANSFERRED]
@@ -156,17 +210,10 @@ class BondCharges(nn.Module):
         graph[keys.CHARGES] = charges
         graph[keys.REFERENCE_CHARGES] = reference
 
-        without_field = graph.copy()
-        if keys.FIELD in without_field:
-            without_field.pop(keys.FIELD)
-        zero = torch.zeros_like(charges)
-        functional = unconstrained(zero, zero, charges.new_zeros(0, 3), charges.new_zeros(0))
-        width = torch.full_like(charges[:1], self.width)
-        settings = RelaxationSettings(self.tolerance, self.mesh_above, self.training)
-        _, energy = relax_batch(without_field, functional, width, charges, settings)
-        itself = 0.5 * units.COULOMB / (self.width * math.sqrt(math.pi)) * charges.square()
+        energy = self.unscreened(graph, charges)
         dielectric = self.dielectric()
-        energy = (energy - itself) / dielectric
+        since_start = 1.0 / dielectric - 1.0 / (1.0 + self.susceptibility)
+        energy = energy / dielectric - self.zero.to(torch.float64)[species] * since_start
         if keys.FIELD in graph:
             energy = energy + field_energies(graph, reference, transfer, dielectric)
         return energy

@@ -3,6 +3,7 @@
 import ctypes
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +14,10 @@ ORDERS = (4, 6, 8, 10)
 
 
 @cache
-def library() -> ctypes.CDLL | None:
+def library() -> Any:
     """Functions of the folder `source`, or None on a machine that cannot compile them."""
     try:
-        found = compiled(Path(__file__).parent / "source", {}, "sums of charges on a mesh")
+        found = ctypes.CDLL(str(compiled(Path(__file__).parent / "source", {}, "sums of charges on a mesh")))
     except (NoCompilerError, OSError):
         return None
     for name in ("mlip_spread", "mlip_gather", "mlip_count_pairs", "mlip_fill_pairs", "mlip_apply_pairs",

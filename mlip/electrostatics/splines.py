@@ -69,8 +69,27 @@ def mesh_coordinates(positions: Tensor, cell: Tensor, shape: list[int]) -> Tenso
     return positions @ torch.linalg.inv(cell) * size
 
 
-def make_stencil(coordinates: Tensor, shape: list[int], order: int, n_derivatives: int) -> Stencil:
-    """Stencil of atoms at coordinates [n, 3] in mesh units (see mesh_coordinates), differentiable in them."""
+def make_stencil(
+    coordinates: Tensor, shape: list[int], order: int, n_derivatives: int, chunk: int = 1 << 14
+) -> Stencil:
+    """Stencil of atoms at coordinates [n, 3] in mesh units (see mesh_coordinates), differentiable in them.
+
+    chunk  atoms at once where no graph is kept: what the recursion of the splines takes is several times the result
+    """
+    n = coordinates.shape[0]
+    if (coordinates.requires_grad and torch.is_grad_enabled()) or n <= chunk:
+        return _stencil_of(coordinates, shape, order, n_derivatives)
+    points = torch.empty([n, 3, order], dtype=torch.int32, device=coordinates.device)
+    jet = torch.empty([n_derivatives + 1, n, 3, order], dtype=coordinates.dtype, device=coordinates.device)
+    for first in range(0, n, chunk):
+        last = min(first + chunk, n)
+        part = _stencil_of(coordinates[first:last], shape, order, n_derivatives)
+        points[first:last] = part.points
+        jet[:, first:last] = part.jet
+    return Stencil(points, jet)
+
+
+def _stencil_of(coordinates: Tensor, shape: list[int], order: int, n_derivatives: int) -> Stencil:
     floor = coordinates.detach().floor()
     points: list[Tensor] = []
     for axis in range(3):

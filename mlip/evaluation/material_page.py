@@ -15,11 +15,13 @@ from mlip.files import whole_file
 
 FIGURES = {  # file of the folder: caption
     "barriers_parity": "Barriers of hops against DFT",
-    "diffusion_arrhenius_tracer_diffusivity": "Diffusivity, 2σ bars and band",
-    "diffusion_arrhenius_conductivity": "Conductivity, 2σ bars and band",
-    "diffusion_msd": "Mean square displacement",
+    **{f"{section}_{name}": caption for section in ("diffusion", "trajectories") for name, caption in (
+        ("arrhenius_tracer_diffusivity", "Diffusivity, 2σ bars and band"),
+        ("arrhenius_conductivity", "Conductivity, 2σ bars and band"),
+        ("msd", "Mean square displacement"),
+    )},
     "eos_eos": "Energy against volume",
-}
+}  # fmt: skip
 ACCURACY = ("energy_mae", "force_mae", "force_rmse", "stress_rmse", "softening_slope")
 WANTED = ("accuracy", "barriers", "lattice", "eos")  # properties without which the page is not whole, beside dynamics
 LATTICE = ("a", "b", "c", "alpha", "beta", "gamma", "volume", "density", "B0")
@@ -101,7 +103,7 @@ def potential(about: Mapping, labels: Sequence[Atoms]) -> list[str]:
     )
     sizes = sorted({len(atoms) for atoms in labels})
     rows = [
-        ("labels it was trained and validated on", f"{len(labels)} of {' and '.join(map(str, sizes))} atoms"),
+        ("labels", f"{len(labels)} of {' and '.join(map(str, sizes))} atoms"),
         ("DFT, one core", cost),
     ]
     rows = rows if labels else []
@@ -165,11 +167,12 @@ def transport(section: Section | None) -> list[str]:
     for result in section.results:
         if result.name in TRANSPORT:
             at.setdefault(result.conditions["temperature_K"], {})[result.name] = result
-    rows = [(f"{t:g}", *(shown(of[name]) if name in of else "" for name in TRANSPORT)) for t, of in sorted(at.items())]
+    columns = [name for name in TRANSPORT if any(name in of for of in at.values())]
+    rows = [(f"{t:g}", *(shown(of[name]) if name in of else "" for name in columns)) for t, of in sorted(at.items())]
     lines = [(words(r.name), where(r), shown(r), unit(r.unit)) for r in section.results
              if r.name in ("activation_energy", "diffusivity_extrapolated", "conductivity_extrapolated")]  # fmt: skip
-    notes = [f"{note}." for note in section.notes[:1]]
-    return ["## Diffusion", "", *notes, "", *table(("T (K)", *TRANSPORT.values()), rows),
+    notes = [f"{section.notes[0]}.", ""] if section.notes else []
+    return ["## Diffusion", "", *notes, *table(("T (K)", *(TRANSPORT[name] for name in columns)), rows),
             *table(("", "of", "value, 2σ interval", "unit"), lines)]  # fmt: skip
 
 

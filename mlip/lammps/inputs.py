@@ -17,7 +17,7 @@ units         metal
 atom_style    {style}
 boundary      {boundary}
 newton        on
-read_data     {data}
+{dielectric}read_data     {data}
 
 pair_style    mlip{options}
 pair_coeff    * * {model} {symbols}
@@ -36,7 +36,7 @@ run           {steps}
 """
 
 KSPACE = """
-# the fixed charges are Gaussians of width {width:g} Å: the reciprocal part of the lattice sum is all of their energy
+# the charges are Gaussians of width {width:g} Å: the reciprocal part of the lattice sum is all of their energy
 kspace_style  pppm 1e-6
 kspace_modify gewald {gewald:.16g} order 7
 """
@@ -72,8 +72,8 @@ def write_input(
     """Write the script and, beside it, a data file with the structure; returns what the model's file says of its stages.
 
     skin  Å, how far beyond the cutoff the neighbour list reaches
-    Charges that are fixed are left to `kspace_style pppm` in a crystal that is periodic in all directions; any other
-    charges, and those of a slab, are solved by every process.
+    Charges that are fixed, or that bonds transfer in a neutral cell, are left to `kspace_style pppm` in a crystal that is
+    periodic in all directions; any other charges, and those of a slab, are solved by every process.
     """
     stages = stages_in(model)
     if atoms.cell.rank < 3:
@@ -81,23 +81,25 @@ def write_input(
     symbols = [symbol for symbol in stages["elements"] if symbol in set(atoms.symbols)]
     if foreign := sorted(set(atoms.symbols) - set(symbols)):
         raise InputError(f"no parameters for {', '.join(foreign)} in {model}, only for {', '.join(stages['elements'])}")
-    fixed = stages["fixed"] if atoms.pbc.all() else None
+    charge = float(atoms.info.get("total_charge", 0.0))
+    summed = (stages["fixed"] or (None if charge else stages.get("bonded"))) if atoms.pbc.all() else None
     atoms = atoms.copy()
     atoms.wrap()
-    atoms.set_initial_charges([fixed["charges"][symbol] if fixed else 0.0 for symbol in atoms.symbols])
+    atoms.set_initial_charges([summed["charges"][symbol] if summed else 0.0 for symbol in atoms.symbols])
     style, data = "charge" if stages["global"] else "atomic", script.with_suffix(".data")
     script.parent.mkdir(parents=True, exist_ok=True)
     with open(data, "w", encoding="ascii") as file:
         write_lammps_data(file, atoms, specorder=symbols, masses=True, atom_style=style)
-    kspace = KSPACE.format(width=fixed["width"], gewald=0.5 / fixed["width"]) if fixed else ""
-    charge = float(atoms.info.get("total_charge", 0.0))
-    options = (" kspace" if fixed else "") + (
-        f" charge {charge:g}" if charge and stages["global"] and not fixed else ""
+    kspace = KSPACE.format(width=summed["width"], gewald=0.5 / summed["width"]) if summed else ""
+    dielectric = f"dielectric    {summed['dielectric']:.16g}\n" if summed and "dielectric" in summed else ""
+    options = (" kspace" if summed else "") + (
+        f" charge {charge:g}" if charge and stages["global"] and not summed else ""
     )
     script.write_text(
         SCRIPT.format(
             model=model.resolve(), name=script.name, stem=script.stem, style=style, data=data.name, options=options,
             boundary=" ".join("p" if periodic else "s" for periodic in atoms.pbc), symbols=" ".join(symbols), kspace=kspace,
+            dielectric=dielectric,
             skin=skin, timestep=1e-3 * timestep_fs, temperature=temperature_K, damping=0.1, steps=steps, seed=seed + 1,
         ),
         encoding="utf-8",

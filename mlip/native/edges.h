@@ -11,11 +11,10 @@ constexpr int GROUP = WIDTH / 2;
 typedef double dvec __attribute__((vector_size(8 * GROUP)));
 
 struct System {
-    long n_atoms;
     const double* positions;    // [n_atoms, 3] Å
-    const int64_t* batch;       // [n_atoms]
+    const int64_t* batch;       // [n_own]
     const int32_t* species;     // [n_atoms]
-    const long* first;          // [n_atoms + 1], edges of an atom; they are sorted by the element of the neighbour
+    const long* first;          // [n_own + 1], edges of an atom; they are sorted by the element of the neighbour
     const int32_t* neighbours;  // [n_edges]
     const double* offsets;      // [n_edges, 3] Å, of the neighbour's image
 };
@@ -232,9 +231,10 @@ static inline void pair_terms(const Pair& pair, double r, double& energy, double
 }
 
 // Forces and virial of an atom from the gradients of the network by its harmonics [edge, lm] and radial functions
-// [edge, n]; with_terms: and of the pair terms and of the wall, whose energy it returns
+// [edge, n]; with_terms: and of the pair terms and of the wall, whose energy it returns. virials: of each atom, or null
 static double forces_of(const Model& model, const System& system, long atom, double crowding, const float* basis,
-                        const float* d_harmonics, const float* d_basis, bool with_terms, double* forces, double* virial) {
+                        const float* d_harmonics, const float* d_basis, bool with_terms, double* forces, double* virial,
+                        double* virials) {
     const Element& element = model.elements[system.species[atom]];
     const Pair* pairs = model.pairs + system.species[atom] * model.n_elements;
     double scale, scale_slope, energy = with_terms ? element.energy : 0.0, d_crowding = 0.0;
@@ -308,6 +308,12 @@ static double forces_of(const Model& model, const System& system, long atom, dou
                 own[x] += g[x][i];
                 there[x] -= g[x][i];
                 for (int y = 0; y < 3; y++) tensor[3 * x + y] += e.r[i] * e.unit[x][i] * g[y][i];
+            }
+            if (virials == nullptr) continue;
+            for (int k = 0; k < 9; k++) {
+                const double half = 0.5 * e.r[i] * e.unit[k / 3][i] * g[k % 3][i];
+                virials[9 * atom + k] += half;
+                virials[9 * system.neighbours[edge + i] + k] += half;
             }
         }
     }

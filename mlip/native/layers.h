@@ -19,7 +19,7 @@ struct Everything {
 struct Block {
     Buffer<float> density, field, factors, pairs, features, coupled, moments, radial, samples;
     Buffer<float> d_field, d_factors, d_pairs, d_features;
-    float* d_sent[LAYERS];  // [atom, 4 K], of all atoms
+    float* d_sent[LAYERS];  // [atom, 4 K], of all atoms and ghosts
 
     void resize(const Model& model, long most_neighbours) {
         density.zeros(BLOCK * DENSITY_ROW);

@@ -16,7 +16,22 @@ from mlip.native.weights import Weights
 
 LEAN_ABOVE = 100_000  # atoms from which nothing is kept for each edge: 15 % slower, a tenth of the memory
 LEAN_BESIDE = 10_000  # the same with charges: the network keeps its memory while they take theirs, and most of the time
-WHOLE, FORWARD, BACKWARD = 0, 1, 2  # enum Part of kernel.cpp
+
+
+class Input(ctypes.Structure):
+    """mlip_input of interface.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_long) for name in ("n_own", "n_atoms", "n_edges", "n_systems")),
+        *((name, ctypes.c_void_p) for name in ("positions", "cells", "numbers", "centres", "neighbours", "batch", "shifts")),
+        ("lookup", ctypes.c_void_p), ("pull", ctypes.c_void_p), ("n_threads", ctypes.c_int), ("lean", ctypes.c_int),
+    )  # fmt: skip
+
+
+class Output(ctypes.Structure):
+    """mlip_output of interface.h."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("energies", "forces", "virial", "virials", "scalars"))
 
 
 class NativeModel(nn.Module):
@@ -56,11 +71,11 @@ class NativeModel(nn.Module):
         cell, batch = graph[keys.CELL].to(torch.float64), graph[keys.BATCH]
         with self.lock:
             if self.beside is None:
-                results = self.evaluate(graph, WHOLE, None)
+                results = self.evaluate(graph, True, True, None)
             else:
-                scalars = self.real(self.evaluate(graph, FORWARD, None)[keys.NODE_SCALARS])
+                scalars = self.real(self.evaluate(graph, True, False, None)[keys.NODE_SCALARS])
                 added = self.beside.results(graph, scalars)
-                results = self.evaluate(graph, BACKWARD, self.filled(added.pop(keys.NODE_SCALARS)))
+                results = self.evaluate(graph, False, True, self.filled(added.pop(keys.NODE_SCALARS)))
                 for key in (keys.ENERGIES, keys.FORCES, keys.VIRIAL):
                     results[key] += added.pop(key)
                 results |= added
@@ -68,8 +83,10 @@ class NativeModel(nn.Module):
         energy = torch.zeros(len(cell), dtype=torch.float64).index_add(0, batch, results[keys.ENERGIES])
         return {keys.ENERGY: energy, keys.STRESS: stress, **results}
 
-    def evaluate(self, graph: dict[str, Tensor], part: int, pull: Tensor | None) -> dict[str, Tensor]:
-        """node_scalars [n_atoms, filled] of a forward pass; energies, forces and virial of the others.
+    def evaluate(
+        self, graph: dict[str, Tensor], forward: bool, backward: bool, pull: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Energies, forces and virial; node_scalars [n_atoms, filled] of a forward pass alone.
 
         pull  [n_atoms, filled] derivatives of other energies by the scalars, or None
         """
@@ -77,23 +94,30 @@ class NativeModel(nn.Module):
         as_double = (graph[key].to(torch.float64).contiguous() for key in (keys.POSITIONS, keys.CELL, keys.EDGE_SHIFT))
         positions, cell, shift = as_double
         numbers, index, batch = (graph[key].contiguous() for key in (keys.ATOMIC_NUMBERS, keys.EDGE_INDEX, keys.BATCH))
-        n_features, n_results = (n_atoms, 0) if part == FORWARD else (0, n_atoms)
-        energies = torch.empty(n_results, dtype=torch.float64)
-        forces = torch.empty(n_results, 3, dtype=torch.float64)
-        virial = torch.empty(n_systems, 3, 3, dtype=torch.float64)
-        scalars = torch.empty(n_features, self.sizes["LAYERS"] * self.sizes["CHANNELS"], dtype=torch.float32)
+        if backward:
+            results = {
+                keys.ENERGIES: torch.empty(n_atoms, dtype=torch.float64),
+                keys.FORCES: torch.empty(n_atoms, 3, dtype=torch.float64),
+                keys.VIRIAL: torch.empty(n_systems, 3, 3, dtype=torch.float64),
+            }
+        else:
+            n_scalars = self.sizes["LAYERS"] * self.sizes["CHANNELS"]
+            results = {keys.NODE_SCALARS: torch.empty(n_atoms, n_scalars, dtype=torch.float32)}
+        given = Input(
+            n_atoms, n_atoms, index.shape[1], n_systems,
+            *(tensor.data_ptr() for tensor in (positions, cell, numbers, index[0], index[1], batch, shift)),
+            self.lookup.ctypes.data, None if pull is None else pull.data_ptr(), torch.get_num_threads(), n_atoms > self.lean_above(),
+        )  # fmt: skip
+        wanted = (results.get(name) for name in (keys.ENERGIES, keys.FORCES, keys.VIRIAL, None, keys.NODE_SCALARS))
+        written = Output(*(None if tensor is None else tensor.data_ptr() for tensor in wanted))
+        n_layers = self.sizes["LAYERS"]
         failed = self.kernel.mlip_evaluate(
-            ctypes.c_void_p(self.handle), ctypes.c_long(n_atoms), ctypes.c_long(index.shape[1]), ctypes.c_long(n_systems),
-            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (positions, cell, numbers, index, shift, batch)),
-            ctypes.c_void_p(self.lookup.ctypes.data), torch.get_num_threads(), int(n_atoms > self.lean_above()), part,
-            ctypes.c_void_p(None if pull is None else pull.data_ptr()),
-            *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (energies, forces, virial, scalars)),
+            ctypes.c_void_p(self.handle), ctypes.byref(given), 0 if forward else n_layers,
+            2 * n_layers if backward else n_layers, ctypes.byref(written),
         )  # fmt: skip
         if failed:
             raise MemoryError(f"no memory for {n_atoms} atoms in the native kernel")
-        if part == FORWARD:
-            return {keys.NODE_SCALARS: scalars}
-        return {keys.ENERGIES: energies, keys.FORCES: forces, keys.VIRIAL: virial}
+        return results
 
     def lean_above(self) -> int:
         """Atoms from which nothing is kept for each edge."""

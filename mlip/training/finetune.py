@@ -38,6 +38,7 @@ def fine_tune(
     if lost := set(old["elements"]) - set(statistics["elements"]):
         raise InputError(f"elements {sorted(lost)} of {path} are missing: make the statistics with those of that run")
     weights = averaged_weights(checkpoint)
+    statistics = carried(old, statistics)
     potential = build(statistics)
     cutoff = checkpoint["mlip"].get("config", {}).get("model", {}).get("network", {}).get("cutoff")
     if cutoff is not None and cutoff != potential.cutoff:
@@ -47,14 +48,25 @@ def fine_tune(
         )
     potential = copy_weights(weights, old["elements"], potential)
     every = range(len(statistics["levels"]))
-    compositions, residuals, levels = unexplained(potential, statistics["elements"], batches, every, max_structures)
+    compositions, charges, residuals, levels = unexplained(
+        potential, statistics["elements"], batches, every, max_structures
+    )
     other = [i for i in every if statistics["levels"][i] not in old["levels"]
              or mean_size(residuals[levels == i] / compositions[levels == i].sum(axis=1)) > OTHER_ZERO]  # fmt: skip
     if not other:
         return potential, statistics
-    table = shifted(statistics["atomic_energies"], other, compositions, residuals, levels)
-    statistics = {**statistics, "atomic_energies": table}
+    statistics = shifted(statistics, other, compositions, charges, residuals, levels)
     return copy_weights(weights, old["elements"], build(statistics)), statistics
+
+
+def carried(old: dict, statistics: dict) -> dict:
+    """Statistics with what the old weights are counted from: dielectric constant, energies of charges and of charge."""
+    found = {name: old[name] for name in ("dielectric",) if name in old}
+    for name, rows in (("coulomb_energies", "elements"), ("charge_energies", "levels")):
+        if name in old:
+            known = dict(zip(old[rows], old[name], strict=True))
+            found[name] = [known.get(row, 0.0) for row in statistics[rows]]
+    return {**statistics, **found}
 
 
 def mean_size(residuals: np.ndarray) -> float:
@@ -75,21 +87,29 @@ def with_fitted_atomic_energies(
     """
     potential = build(statistics)
     found = unexplained(potential, statistics["elements"], batches, range(len(statistics["levels"])), max_structures)
-    table = shifted(statistics["atomic_energies"], range(len(statistics["levels"])), *found)
-    statistics = {**statistics, "atomic_energies": table}
+    statistics = shifted(statistics, range(len(statistics["levels"])), *found)
     return copy_weights(potential.state_dict(), statistics["elements"], build(statistics)), statistics
 
 
 def shifted(
-    table: list[list[float]], chosen: Iterable[int], compositions: np.ndarray, residuals: np.ndarray, levels: np.ndarray
-) -> list[list[float]]:
-    """The table of atomic energies [level, element] eV with the residuals [n] eV of the chosen levels fitted too."""
-    energies = np.array(table, dtype=np.float64)
+    statistics: dict,
+    chosen: Iterable[int],
+    compositions: np.ndarray,
+    charges: np.ndarray,
+    residuals: np.ndarray,
+    levels: np.ndarray,
+) -> dict:
+    """Statistics whose atomic energies, and energies of charge, explain the residuals [n] eV of the chosen levels too."""
+    energies = np.array(statistics["atomic_energies"], dtype=np.float64)
+    of_charge = np.array(statistics.get("charge_energies") or [0.0] * len(energies))
     for level in chosen:
         mine = levels == level
         if mine.any():
-            energies[level] += fit_atomic_energies(compositions[mine], residuals[mine])
-    return energies.tolist()
+            found = fit_atomic_energies(compositions[mine], residuals[mine], charges=charges[mine])
+            energies[level] += found[:-1]
+            of_charge[level] += found[-1]
+    made = {**statistics, "atomic_energies": energies.tolist()}
+    return {**made, "charge_energies": of_charge.tolist()} if of_charge.any() else made
 
 
 def copy_weights(weights: dict[str, Tensor], old_elements: list[int], potential: nn.Module) -> nn.Module:
@@ -133,12 +153,12 @@ def unexplained(
     batches: Iterable[dict[str, Tensor]],
     levels: Iterable[int],
     max_structures: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compositions [n, n_elements], E_label - E eV [n] and level [n] of labelled structures of some levels."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Compositions [n, n_elements], total charges e, E_label - E eV and level [n] of labelled structures of some levels."""
     was_training = potential.training
     potential.eval()
     columns = {z: i for i, z in enumerate(elements)}
-    compositions, residuals, found = [], [], []
+    compositions, charges, residuals, found = [], [], [], []
     for graph in batches:
         residual = (graph[keys.REF_ENERGY] - potential(graph)[keys.ENERGY].detach()).numpy()
         owner = graph[keys.BATCH].numpy()
@@ -147,12 +167,13 @@ def unexplained(
         level = graph[keys.LEVEL].numpy()
         chosen = np.isin(level, list(levels)) & np.isfinite(residual)
         compositions.append(counts[chosen])
+        charges.append(graph[keys.TOTAL_CHARGE].double().numpy()[chosen])
         residuals.append(residual[chosen])
         found.append(level[chosen])
         if sum(map(len, found)) >= max_structures:
             break
     potential.train(was_training)
-    return np.concatenate(compositions), np.concatenate(residuals), np.concatenate(found)
+    return np.concatenate(compositions), np.concatenate(charges), np.concatenate(residuals), np.concatenate(found)
 
 
 def _rows(table: Tensor, elements: list[int]) -> bool:

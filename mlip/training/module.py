@@ -13,6 +13,7 @@ from mlip import keys
 from mlip.electrostatics.response import model_born_charges
 from mlip.errors import DivergedError
 from mlip.training.ema import WeightAverage
+from mlip.training.energy_shifts import EnergyShifts, with_followed
 from mlip.training.losses import WeightedSum
 from mlip.training.metrics import Errors, Pairs
 from mlip.training.randomness import random_state, set_random_state
@@ -52,6 +53,7 @@ class TrainingModule(pl.LightningModule):
         self.l2_sp = l2_sp
         self._start = [parameter.detach().clone() for parameter in potential.parameters()] if l2_sp else []
         self.average = WeightAverage(potential, ema_decay)
+        self.shifts = EnergyShifts(potential, ema_decay)
         self.loss, self.make_optimizer, self.schedule = loss, optimizer, schedule
         self.statistics, self.config, self.config_types = statistics, config, list(config_types)
         self.log_every = log_every
@@ -78,7 +80,9 @@ class TrainingModule(pl.LightningModule):
             self._random_state = None
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss, parts = self.loss(self.results(self.potential, batch), batch, self.budget.progress)
+        results = self.results(self.potential, batch)
+        loss, parts = self.loss(results, batch, self.budget.progress)
+        self.shifts.observe(self.potential, results, batch)
         for name, value in {"loss": loss.detach(), **parts}.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._sums["steps"] = self._sums.get("steps", 0) + 1
@@ -137,6 +141,9 @@ class TrainingModule(pl.LightningModule):
         optimizer.step(closure=optimizer_closure)
         self.pull_to_start(optimizer.param_groups[0]["lr"])
         self.average.update(self.potential)
+        self.shifts.follow(
+            [self.potential, self.average.potential], lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum")
+        )
         self.budget.steps += 1
         self.budget.epochs = self.trainer.train_dataloader.epochs
 
@@ -211,12 +218,13 @@ class TrainingModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_finite()
         checkpoint["mlip"] = {
-            "statistics": self.statistics,
+            "statistics": with_followed(self.statistics, self.average.potential),
             "config": self.config,
             "budget": self.budget.state_dict(),
             "schedule": self.schedule.state_dict(),
             "train_sums": self.training_sums(),
             "random_state": random_state(),
+            "energy_shifts": self.shifts.state_dict(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -225,6 +233,8 @@ class TrainingModule(pl.LightningModule):
         self.schedule.load_state_dict(state["schedule"])
         self._sums = dict(state["train_sums"])
         self._random_state = state["random_state"]
+        if "energy_shifts" in state:
+            self.shifts.load_state_dict(state["energy_shifts"])
 
     def _to_loggers(self, values: dict[str, Any]) -> None:
         # past Lightning's own bookkeeping, which costs as much as a small network's step

@@ -32,10 +32,15 @@ def with_pair_start(
     pairs = list(combinations_with_replacement(range(len(elements)), 2))
     gram = torch.zeros(len(pairs) * len(RANGES), len(pairs) * len(RANGES), dtype=torch.float64)
     right, count = torch.zeros(len(gram), dtype=torch.float64), 0
+    contact = contact_distances(statistics)
+
+    def decays(r: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return torch.exp((contact[i, j] - r)[:, None] / RANGES) * polynomial_cutoff(r, potential.cutoff)[:, None]
+
     for graph in batches:
         rest = graph[keys.REF_FORCES] - fixed_forces(potential, graph)
         rest = rest - rest.nan_to_num().mean(0)
-        columns = pair_forces(potential, graph, pairs, contact_distances(statistics))
+        columns = pair_forces(potential, graph, pairs, decays)
         known = torch.isfinite(rest).flatten()
         columns = columns.flatten(0, 1)[known]
         gram += columns.T @ columns
@@ -50,35 +55,40 @@ def with_pair_start(
     return {**statistics, "born_mayer": [[list(each) for each in row] for row in table]}
 
 
-def fixed_forces(potential: Potential, graph: dict[str, Tensor]) -> Tensor:
-    """Forces of every term but the network's and Born and Mayer's, [n_atoms, 3] eV/Å."""
+def fixed_forces(potential: Potential, graph: dict[str, Tensor], without: tuple[type, ...] = ()) -> Tensor:
+    """Forces of every term but the network's, Born and Mayer's, and those of more classes, [n_atoms, 3] eV/Å."""
     strained, positions, _ = strainable(graph)
     strained = potential.network(potential.limits(strained))
     total = positions.new_zeros(()) + 0.0 * positions.sum()
     for term in potential.terms:
-        if not isinstance(term, NetworkEnergy | BornMayer):
+        if not isinstance(term, (NetworkEnergy, BornMayer, *without)):
             total = total + term(strained).sum()
     return -torch.autograd.grad(total, positions)[0]
 
 
 def pair_forces(
-    potential: Potential, graph: dict[str, Tensor], pairs: list[tuple[int, int]], contact: Tensor
+    potential: Potential,
+    graph: dict[str, Tensor],
+    pairs: list[tuple[int, int]],
+    functions: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """Forces of B = 1 eV for every pair of elements and range, [n_atoms, 3, n_pairs * n_ranges] 1/Å."""
+    """Forces of an energy of one for every pair of elements and function, [n_atoms, 3, n_pairs * n_functions].
+
+    functions  of the distances [n_edges] and the rows of both elements [n_edges] in `potential.elements`, energies
+               [n_edges, n_functions] of a pair
+    """
     strained, _, _ = strainable(graph)
     vector = strained[keys.EDGE_VECTOR].detach()
-    r = vector.norm(dim=1, keepdim=True).requires_grad_(True)
+    r = vector.norm(dim=1).requires_grad_(True)
     centre, neighbour = graph[keys.EDGE_INDEX]
     species = potential.lookup[graph[keys.ATOMIC_NUMBERS]]
     low, high = torch.minimum(species[centre], species[neighbour]), torch.maximum(species[centre], species[neighbour])
-    decay = torch.exp((contact[species[centre], species[neighbour], None] - r) / RANGES)
-    envelope = polynomial_cutoff(r, potential.cutoff)
-    slope_of_envelope = torch.autograd.grad(envelope.sum(), r)[0]
-    slope = (decay * (slope_of_envelope - envelope / RANGES)).detach()
-    forces = torch.zeros(len(species), 3, len(pairs), len(RANGES), dtype=torch.float64)
+    energies = functions(r, low, high)
+    slope = torch.stack([torch.autograd.grad(one.sum(), r, retain_graph=True)[0] for one in energies.unbind(1)], 1)
+    forces = torch.zeros(len(species), 3, len(pairs), slope.shape[1], dtype=torch.float64)
     for place, (i, j) in enumerate(pairs):
         mine = ((low == i) & (high == j)).nonzero()[:, 0]
-        push = (vector[mine] / r[mine].detach())[:, :, None] * slope[mine, None, :]
+        push = (vector[mine] / r[mine, None].detach())[:, :, None] * slope[mine, None, :]
         forces[:, :, place].index_add_(0, centre[mine], push)
     return forces.flatten(2)
 

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
+from mlip import keys
 from mlip.data.statistics import fit_atomic_energies, statistics
+from mlip.models.atomic_energy import AtomicEnergy
 
 RNG = np.random.default_rng(0)
 E0 = np.array([-1.9, -13.5, -300.0])
@@ -89,3 +92,26 @@ def test_fine_tuning_widens_the_limits_of_the_data():
     made = make(previous=previous, extremes=({(3, 17): 2.2, (17, 17): 3.1, (3, 3): 2.5}, {3: 4.0, 17: 6.0}))
     assert made["shortest_distances"] == [[2.5, None, 2.2], [None, 2.4, None], [2.2, None, 3.1]]
     assert made["largest_crowding"] == [4.0, 5.0, 7.0]
+
+
+def test_charged_cells_of_one_composition_give_the_energy_of_charge_and_neutral_ones_none():
+    """The same cell with an electron more and less, on labels whose potential has its zero at 3 V."""
+    compositions, charges = np.tile([8, 4], (30, 1)), np.tile([0.0, 1.0, -1.0], 10)
+    energies = -40.0 + 3.0 * charges + 0.01 * np.random.default_rng(0).normal(size=30)
+    found = fit_atomic_energies(compositions, energies, charges=charges)
+    assert found[-1] == pytest.approx(3.0, abs=0.02)
+    assert compositions[0] @ found[:-1] == pytest.approx(-40.0, abs=0.02)
+    neutral = fit_atomic_energies(compositions, energies, charges=0 * charges)
+    assert neutral[-1] == 0 and neutral[:-1] == pytest.approx(fit_atomic_energies(compositions, energies))
+    table = {"elements": [3, 8], "levels": ["pbe"], "atomic_energies": [found[:-1].tolist()]}
+    term = AtomicEnergy({**table, "charge_energies": [float(found[-1])]})
+    graph = {
+        keys.ATOMIC_NUMBERS: torch.tensor([3, 3, 8, 8]),
+        keys.BATCH: torch.tensor([0, 0, 0, 1]),
+        keys.LEVEL: torch.tensor([0, 0]),
+        keys.TOTAL_CHARGE: torch.tensor([-1.0, 0.0]),
+    }
+    graph[keys.POSITIONS] = torch.zeros(4, 3, dtype=torch.float64)
+    of_charge = term.of_charge(graph)
+    assert not AtomicEnergy(table).of_charge(graph).any()
+    assert of_charge[:3].sum().item() == pytest.approx(-found[-1], abs=1e-8) and of_charge[3] == 0

@@ -16,7 +16,7 @@ from mlip.units import COULOMB
 CUTOFF = 4.0
 
 
-def bonds(scale=2.0, **settings):
+def bonds(scale=0.9, **settings):
     """A term with random weights; charges differ from the formal ones by some tenths of e."""
     torch.manual_seed(0)
     module = BondCharges({**STATISTICS, "cutoff": CUTOFF}, **settings).double()

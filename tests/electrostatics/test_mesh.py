@@ -89,6 +89,13 @@ def test_splines_share_out_one_charge_and_their_slopes_cancel():
     torch.testing.assert_close(slope, jet[1:], atol=1e-9, rtol=0)
 
 
+def test_a_stencil_does_not_depend_on_how_many_atoms_are_taken_at_once():
+    coordinates = 30 * torch.rand(25, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    whole, parts = (make_stencil(coordinates, [12, 10, 8], 6, 1, chunk=chunk) for chunk in (25, 7))
+    assert torch.equal(parts.points, whole.points)
+    assert torch.equal(parts.jet, whole.jet)
+
+
 def test_mesh_sizes_are_even_products_of_two_three_and_five():
     assert [good_size(n) for n in (1, 7, 11, 14, 33, 62, 121)] == [2, 8, 12, 16, 36, 64, 128]
 

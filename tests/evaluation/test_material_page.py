@@ -114,7 +114,7 @@ def test_a_page_says_first_what_is_not_established_and_ends_with_the_commands(tm
         and "not evaluated: lattice, for want of a command" in first
     )
     assert "| 2 of 1 atoms |" in text and "| 1 hours (2 of 2 labels say how long they took) |" in text
-    assert "| t0 | 0.21 | 0.2 |" in text
+    assert "| t0 | 0.21 | 0.2 |" in text and "Haven" not in text
     assert "| 900 | 60 | 2×10<sup>−5</sup> [1×10<sup>−5</sup>, 4×10<sup>−5</sup>] | 90 |" in text
     assert "| activation energy | 0.3 [0.2, 0.4] | 0.26 | eV | experiment, Sakamoto" in text
     assert "PBE *softens* it." in text and "```bash\nmlip evaluate model.pt 'a b'\n```" in text

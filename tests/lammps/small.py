@@ -26,15 +26,16 @@ def crystal(length: float = 5.2, repeat=(1, 1, 1), seed: int = 0) -> Atoms:
     return atoms
 
 
-def potential_of(head=None, n_layers: int = 2) -> Potential:
-    """A small potential with off-zero parameters."""
+def potential_of(head=None, n_layers: int = 2, born_mayer=BornMayer) -> Potential:
+    """A small potential with off-zero parameters; the native kernel in LAMMPS has no `born_mayer`."""
     torch.manual_seed(0)
     terms = {
-        "network": partial(NetworkEnergy, n_hidden=4), "repulsion": ZBL, "born_mayer": BornMayer, "wall": Wall,
+        "network": partial(NetworkEnergy, n_hidden=4), "repulsion": ZBL, "born_mayer": born_mayer, "wall": Wall,
         "electrostatics": head,
     }  # fmt: skip
     potential = Potential(partial(NETWORK, n_layers=n_layers), terms, STATISTICS).double()
     with torch.no_grad():
-        for parameter in potential.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
+        for name, parameter in potential.named_parameters():
+            # charge that bonds transfer is a product of these: small weights would move none
+            parameter.add_((1.0 if "transfer" in name else 0.05) * torch.randn_like(parameter))
     return potential

@@ -19,6 +19,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 using namespace LAMMPS_NS;
 using at::Tensor;
@@ -26,7 +27,8 @@ using at::Tensor;
 /* --------------------------------------------------------- settings and files --------------------------------------------------------- */
 
 PairMLIP::PairMLIP(LAMMPS *lmp) :
-    Pair(lmp), by_kspace(false), total_charge(0.0), have_charges(false), seconds(0.0), seconds_of_solve(0.0)
+    Pair(lmp), model(nullptr), native(nullptr), kernel("auto"), by_kspace(false), total_charge(0.0), have_charges(false), seconds(0.0),
+    seconds_of_solve(0.0)
 {
   single_enable = 0;
   restartinfo = 0;
@@ -39,6 +41,8 @@ PairMLIP::PairMLIP(LAMMPS *lmp) :
 
 PairMLIP::~PairMLIP()
 {
+  delete[] pvector;
+  pvector = nullptr;
   if (copymode || !allocated) return;
   memory->destroy(setflag);
   memory->destroy(cutsq);
@@ -48,6 +52,7 @@ void PairMLIP::settings(int narg, char **arg)
 {
   by_kspace = false;
   total_charge = 0.0;
+  kernel = "auto";
   wanted.reset();
   for (int i = 0; i < narg; i++) {
     const std::string word(arg[i]);
@@ -57,10 +62,12 @@ void PairMLIP::settings(int narg, char **arg)
       wanted = c10::kDouble;
     else if (word == "float32")
       wanted = c10::kFloat;
+    else if (word == "native" || word == "torchscript")
+      kernel = word;
     else if (word == "charge" && i + 1 < narg)
       total_charge = std::atof(arg[++i]);
     else
-      error->all(FLERR, "pair_style mlip takes kspace, float64, float32 and charge Q, got {}", word);
+      error->all(FLERR, "pair_style mlip takes kspace, float64, float32, native, torchscript and charge Q, got {}", word);
   }
   ewaldflag = pppmflag = by_kspace;
 }
@@ -76,23 +83,18 @@ void PairMLIP::allocate()
 
 void PairMLIP::coeff(int narg, char **arg)
 {
-  if (narg != 3 + atom->ntypes)
+  const int n_models = narg - 2 - atom->ntypes;
+  if (n_models < 1)
     error->all(FLERR, "pair_coeff * * model.pt needs the element of each of the {} atom types, got {}", atom->ntypes,
                std::max(narg - 3, 0));
   if (!allocated) allocate();
-  try {
-    model = std::make_unique<mlip::StagedModel>(arg[2]);
-    if (wanted && *wanted != model->dtype) model->convert(*wanted);
-  } catch (const std::exception &problem) {
-    error->all(FLERR, "pair_style mlip: {}", mlip::reason(problem));
-  }
-  if (by_kspace && model->fixed.empty())
-    error->all(FLERR, "pair_style mlip kspace is for fixed charges, and those of {} are not ({}): leave kspace out", arg[2],
-               model->global_terms.empty() ? "it has none" : model->global_terms.front());
+  members.clear();
+  for (int k = 0; k < n_models; k++) open_model(arg[2 + k]);
+  char **symbols = arg + 2 + n_models;
   number_of_type.assign(atom->ntypes + 1, 0);
   charge_of_type.assign(atom->ntypes + 1, 0.0);
   for (int type = 1; type <= atom->ntypes; type++) {
-    const std::string symbol(arg[2 + type]);
+    const std::string symbol(symbols[type - 1]);
     if (!model->elements.count(symbol)) {
       std::string known;
       for (const auto &one : model->elements) known += " " + one.first;
@@ -101,11 +103,41 @@ void PairMLIP::coeff(int narg, char **arg)
     number_of_type[type] = model->elements[symbol];
     if (by_kspace) charge_of_type[type] = model->fixed[symbol];
   }
-  map_element2type(narg - 3, arg + 3);
-  const int bytes =
-      std::max(4 * model->n_channels, model->bond_width) * static_cast<int>(c10::elementSize(model->dtype));
-  comm_forward = comm_reverse = (bytes + 7) / 8;
+  map_element2type(atom->ntypes, symbols);
+  comm_forward = 0;
+  for (const Member &one : members) {
+    int bytes = std::max(4 * one.model->n_channels, one.model->bond_width) * static_cast<int>(c10::elementSize(one.model->dtype));
+    if (one.native) bytes = std::max(bytes, 4 * one.native->filled * static_cast<int>(sizeof(float)));
+    comm_forward = std::max(comm_forward, (bytes + 7) / 8);
+  }
+  comm_reverse = members.size() > 1 ? std::max(comm_forward, 3 * n_models) : comm_forward;
   have_charges = false;
+}
+
+/* one more member; the code that runs it is printed */
+
+void PairMLIP::open_model(const std::string &path)
+{
+  if (!std::ifstream(path))
+    error->all(FLERR, "{} is no file: pair_coeff * * takes the model, or those of a committee, then the element of each of "
+                      "the {} atom types", path, atom->ntypes);
+  Member member{};
+  try {
+    member.model = std::make_unique<mlip::StagedModel>(path);
+    if (wanted && *wanted != member.model->dtype) member.model->convert(*wanted);
+  } catch (const std::exception &problem) {
+    error->all(FLERR, "pair_style mlip: {}", mlip::reason(problem));
+  }
+  model = member.model.get();
+  if (by_kspace && model->fixed.empty())
+    error->all(FLERR, "pair_style mlip kspace is for charges that are fixed or that bonds transfer, and those of {} are not ({}): "
+                      "leave kspace out", path,
+               model->global_terms.empty() ? "it has none" : model->global_terms.front());
+  const std::string reason = open_native(member, path);
+  if (comm->me == 0)
+    utils::logmesg(lmp, member.native ? "mlip: native kernel {}\n" : "mlip: TorchScript ({})\n",
+                   member.native ? member.native->path : reason);
+  join_committee(member, path);
 }
 
 void PairMLIP::init_style()
@@ -132,6 +164,13 @@ void PairMLIP::setup()
   if (std::abs(force->kspace->g_ewald / expected - 1.0) > 1e-9)
     error->all(FLERR, "the charges are Gaussians of width {} Å: kspace_modify gewald {:.16g} is needed, got {:.16g}",
                model->width, expected, force->kspace->g_ewald);
+  if (std::abs(force->dielectric / model->dielectric - 1.0) > 1e-9)
+    error->all(FLERR, "the charges are screened: dielectric {:.16g} is needed, got {:.16g}", model->dielectric,
+               force->dielectric);
+  if (model->bond_width) {
+    force->kspace->setup();    // LAMMPS calls it after the first step of the pair style
+    return;
+  }
   for (int i = 0; i < atom->nlocal; i++)
     if (std::abs(atom->q[i] - charge_of_type[atom->type[i]]) > 1e-9)
       error->one(FLERR, "the potential was fitted with {} e on atoms of type {}, got {} e: set type {} charge {}",
@@ -160,49 +199,75 @@ void PairMLIP::compute(int eflag, int vflag)
     error->all(FLERR, "no stress per atom with {}, whose energy is that of all atoms together", model->global_terms.front());
   if (list->inum != atom->nlocal) error->all(FLERR, "pair_style mlip takes all atoms: it cannot be a part of pair_style hybrid");
   try {
-    if (atom->nlocal == 0)
-      compute_alone_with_others();
-    else {
-      mlip::Share mine = share();
-      const mlip::Transfer there = [this](const Tensor &own) { return to_ghosts(own); };
-      const mlip::Transfer back = [this](const Tensor &gradient) { return from_ghosts(gradient); };
-      mlip::Graph local = model->local(mine, there, back);
-      const Tensor energies = local.at("energies");
-      std::vector<Tensor> outputs{energies.sum()}, slopes{Tensor()};
-      if (solves()) {
-        mlip::Graph others = solve(local);
-        outputs.push_back(local.at("node_scalars"));
-        slopes.push_back(others.at("node_scalars"));
-        if (model->reads_vectors) {
-          outputs.push_back(local.at("node_vectors"));
-          slopes.push_back(others.at("node_vectors"));
-        }
-        if (model->bond_width) {
-          outputs.push_back(local.at("transferred"));
-          slopes.push_back(others.at("transferred"));
-        }
-      }
-      const auto slope = torch::autograd::grad(outputs, {mine.edge_vector}, slopes, c10::nullopt, false, true)[0];
-      if (slope.defined()) add_edge_forces(slope.contiguous());
-      if (eflag_global) eng_vdwl += energies.sum().item<double>();
-      if (eflag_atom) {
-        const Tensor of_atoms = energies.detach().contiguous();
-        for (int i = 0; i < atom->nlocal; i++) eatom[i] += of_atoms.data_ptr<double>()[i];
-      }
-    }
+    if (members.size() > 1)
+      compute_committee();
+    else
+      compute_member(members.front());
   } catch (const c10::Error &problem) {
     error->one(FLERR, "pair_style mlip: {}", mlip::reason(problem));
   } catch (const torch::jit::JITException &problem) {
     error->one(FLERR, "pair_style mlip: {}", mlip::reason(problem));
+  } catch (const std::bad_alloc &) {
+    error->one(FLERR, "pair_style mlip: no memory for {} atoms and {} ghosts", atom->nlocal, atom->nghost);
   }
   seconds += MPI_Wtime() - start;
 }
 
-/* own atoms, ghosts, and the edges of own atoms that are shorter than the cutoff */
-
-mlip::Share PairMLIP::share()
+void PairMLIP::compute_member(Member &member)
 {
-  const int n_own = atom->nlocal, n_all = n_own + atom->nghost;
+  model = member.model.get();
+  native = member.native.get();
+  if (native_runs(member))
+    compute_native();
+  else if (atom->nlocal == 0)
+    compute_alone_with_others();
+  else
+    compute_torchscript();
+}
+
+void PairMLIP::compute_torchscript()
+{
+  find_edges(atom->nlocal, atom->nlocal + atom->nghost);
+  mlip::Share mine = share(atom->nlocal, atom->nlocal + atom->nghost);
+  const mlip::Transfer there = [this](const Tensor &own) { return to_ghosts(own); };
+  const mlip::Transfer back = [this](const Tensor &gradient) { return from_ghosts(gradient); };
+  mlip::Graph local = model->local(mine, there, back);
+  const Tensor energies = local.at("energies");
+  std::vector<Tensor> outputs{energies.sum()}, slopes{Tensor()};
+  if (solves()) {
+    mlip::Graph others = solve(local);
+    outputs.push_back(local.at("node_scalars"));
+    slopes.push_back(others.at("node_scalars"));
+    if (model->reads_vectors) {
+      outputs.push_back(local.at("node_vectors"));
+      slopes.push_back(others.at("node_vectors"));
+    }
+    if (model->bond_width) {
+      outputs.push_back(local.at("transferred"));
+      slopes.push_back(others.at("transferred"));
+    }
+  }
+  if (by_kspace && model->bond_width) {
+    outputs.push_back(local.at("transferred"));
+    slopes.push_back(potential_of_kspace(local.at("transferred")));
+  }
+  const auto slope = torch::autograd::grad(outputs, {mine.edge_vector}, slopes, c10::nullopt, false, true)[0];
+  if (slope.defined()) add_edge_forces(slope.contiguous());
+  add_energies(energies.detach().to(at::kDouble).contiguous().data_ptr<double>());
+}
+
+void PairMLIP::add_energies(const double *of_atoms)
+{
+  for (int i = 0; i < atom->nlocal; i++) {
+    if (eflag_global) eng_vdwl += of_atoms[i];
+    if (eflag_atom) eatom[i] += of_atoms[i];
+  }
+}
+
+/* edges shorter than the cutoff from the first n_own atoms to the first n_atoms of own ones and ghosts */
+
+void PairMLIP::find_edges(int n_own, int n_atoms)
+{
   const double limit = model->cutoff * model->cutoff;
   double **x = atom->x;
   vector.clear();
@@ -213,20 +278,24 @@ mlip::Share PairMLIP::share()
     for (int k = 0; k < list->numneigh[i]; k++) {
       const int j = of_i[k] & NEIGHMASK;
       const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
-      if (dx * dx + dy * dy + dz * dz >= limit) continue;
+      if (j >= n_atoms || dx * dx + dy * dy + dz * dz >= limit) continue;
       vector.insert(vector.end(), {dx, dy, dz});
       centre.push_back(i);
       neighbour.push_back(j);
     }
   }
-  numbers.resize(n_all);
-  for (int i = 0; i < n_all; i++) numbers[i] = number_of_type[atom->type[i]];
+  numbers.resize(n_atoms);
+  for (int i = 0; i < n_atoms; i++) numbers[i] = number_of_type[atom->type[i]];
+}
+
+mlip::Share PairMLIP::share(int n_own, int n_atoms)
+{
   const auto n_edges = static_cast<int64_t>(centre.size());
   mlip::Share share;
   share.edge_vector = at::from_blob(vector.data(), {n_edges, 3}, at::kDouble).requires_grad_(true);
   share.edge_index =
       at::stack({at::from_blob(centre.data(), {n_edges}, at::kLong), at::from_blob(neighbour.data(), {n_edges}, at::kLong)});
-  share.atomic_numbers = at::from_blob(numbers.data(), {n_all}, at::kLong);
+  share.atomic_numbers = at::from_blob(numbers.data(), {n_atoms}, at::kLong);
   share.n_own = n_own;
   return share;
 }
@@ -247,6 +316,7 @@ void PairMLIP::compute_alone_with_others()
     nothing.insert("transferred", at::zeros({0}, at::kDouble));
     solve(nothing);
   }
+  if (by_kspace && model->bond_width) potential_of_kspace(at::zeros({0}, at::kDouble));
   if (model->bond_width) from_ghosts(at::zeros({atom->nghost, model->bond_width}, of_model));
   for (int layer = 1; layer < model->n_layers; layer++) from_ghosts(at::zeros({atom->nghost, width}, of_model));
 }
@@ -336,6 +406,29 @@ mlip::Graph PairMLIP::solve(const mlip::Graph &local)
   return of_own;
 }
 
+/* charges in atom->q; derivatives of kspace's energy by them, [n_own] eV/e: it is a quadratic form of theirs */
+
+Tensor PairMLIP::potential_of_kspace(const Tensor &transferred)
+{
+  const int n = atom->nlocal;
+  const Tensor moved = transferred.detach().to(at::kDouble).contiguous();
+  double here = 0.0, sum = 0.0;
+  for (int i = 0; i < n; i++) here += charge_of_type[atom->type[i]];
+  MPI_Allreduce(&here, &sum, 1, MPI_DOUBLE, MPI_SUM, world);
+  double *f = atom->nmax ? atom->f[0] : nullptr, *q = atom->q;
+  for (int i = 0; i < n; i++) {
+    q[i] = charge_of_type[atom->type[i]] + moved.data_ptr<double>()[i] - sum / static_cast<double>(atom->natoms);
+    if (q[i] == 0.0) q[i] = 1e-100;    // divided by below
+  }
+  const std::vector<double> before(f, f + 3 * n);
+  force->kspace->qsum_qsq();
+  force->kspace->compute(3, 0);    // energies, of atoms as well
+  std::copy(before.begin(), before.end(), f);
+  Tensor potential = at::empty({n}, at::kDouble);
+  for (int i = 0; i < n; i++) potential.data_ptr<double>()[i] = 2.0 * force->kspace->eatom[i] / q[i];
+  return potential;
+}
+
 /* every process has the results of all atoms and takes those of its own */
 
 void PairMLIP::take_over(const mlip::Graph &others, int first)
@@ -364,63 +457,6 @@ void PairMLIP::finish()
     utils::logmesg(lmp, "mlip: {:.0f}% of the pair time in {}, which every process solves for all atoms\n",
                    100.0 * seconds_of_solve / seconds, model->global_terms.front());
   seconds = seconds_of_solve = 0.0;
-}
-
-/* --------------------------------------------------- rows between atoms and ghosts --------------------------------------------------- */
-
-Tensor PairMLIP::to_ghosts(const Tensor &own)
-{
-  rows = at::empty({atom->nlocal + atom->nghost, own.size(1)}, own.options());
-  rows.narrow(0, 0, own.size(0)).copy_(own);
-  comm->forward_comm(this);
-  return rows;
-}
-
-Tensor PairMLIP::from_ghosts(const Tensor &gradient)
-{
-  rows = gradient.clone(at::MemoryFormat::Contiguous);    // gradients of others are added to it
-  comm->reverse_comm(this);
-  return rows.narrow(0, 0, atom->nlocal);
-}
-
-int PairMLIP::pack_forward_comm(int n, int *atoms, double *buffer, int, int *)
-{
-  const size_t bytes = rows.size(1) * rows.element_size();
-  const auto from = static_cast<const char *>(rows.data_ptr());
-  for (int i = 0; i < n; i++) std::memcpy(buffer + static_cast<size_t>(i) * comm_forward, from + atoms[i] * bytes, bytes);
-  return n * comm_forward;
-}
-
-void PairMLIP::unpack_forward_comm(int n, int first, double *buffer)
-{
-  const size_t bytes = rows.size(1) * rows.element_size();
-  auto to = static_cast<char *>(rows.data_ptr()) + first * bytes;
-  for (int i = 0; i < n; i++) std::memcpy(to + i * bytes, buffer + static_cast<size_t>(i) * comm_forward, bytes);
-}
-
-int PairMLIP::pack_reverse_comm(int n, int first, double *buffer)
-{
-  const size_t bytes = rows.size(1) * rows.element_size();
-  const auto from = static_cast<const char *>(rows.data_ptr()) + first * bytes;
-  for (int i = 0; i < n; i++) std::memcpy(buffer + static_cast<size_t>(i) * comm_reverse, from + i * bytes, bytes);
-  return n * comm_reverse;
-}
-
-template <typename Number> static void add(Number *to, const void *from, int64_t n)
-{
-  for (int64_t k = 0; k < n; k++) to[k] += static_cast<const Number *>(from)[k];
-}
-
-void PairMLIP::unpack_reverse_comm(int n, int *atoms, double *buffer)
-{
-  const int64_t width = rows.size(1);
-  for (int i = 0; i < n; i++) {
-    const double *from = buffer + static_cast<size_t>(i) * comm_reverse;
-    if (rows.scalar_type() == at::kDouble)
-      add(rows.data_ptr<double>() + atoms[i] * width, from, width);
-    else
-      add(rows.data_ptr<float>() + atoms[i] * width, from, width);
-  }
 }
 
 extern "C" void *mlip_create_pair(void *lammps)

@@ -1,19 +1,24 @@
 // pair_style mlip: potentials of mlip-electrolytes, their atoms shared by the processes of LAMMPS.
 //
-//   pair_style mlip [kspace] [float64 | float32] [charge Q]
+//   pair_style mlip [kspace] [float64 | float32] [native | torchscript] [charge Q]
 //   pair_coeff * * model.pt Li In Cl        one element for every atom type
+//   pair_coeff * * 1.pt 2.pt 3.pt Li In Cl  a committee: its mean moves the atoms, its scatter is their uncertainty
 //
-// kspace: fixed charges are left to kspace_style, whose reciprocal part with gewald = 1 / (2 width) is their energy.
+// kspace: fixed charges, and those that bonds transfer, are left to kspace_style, whose reciprocal part with gewald =
+// 1 / (2 width) is their energy; `dielectric` screens it.
+// native, torchscript: code that runs; the native kernel by itself where there is one for this model and processor.
 // charge: total charge in e of equilibrated charges.
 
 #ifndef MLIP_PAIR_MLIP_H
 #define MLIP_PAIR_MLIP_H
 
+#include "native_kernel.h"
 #include "staged_model.h"
 
 #include "pair.h"
 
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace LAMMPS_NS {
@@ -31,6 +36,7 @@ class PairMLIP : public Pair {
   void compute(int, int) override;
   void finish() override;
   void *extract(const char *, int &) override;
+  void *extract_peratom(const char *, int &) override;
   double memory_usage() override;
 
   int pack_forward_comm(int, int *, double *, int, int *) override;
@@ -39,7 +45,15 @@ class PairMLIP : public Pair {
   void unpack_reverse_comm(int, int *, double *) override;
 
  private:
-  std::unique_ptr<mlip::StagedModel> model;
+  struct Member {
+    std::unique_ptr<mlip::StagedModel> model;
+    std::unique_ptr<mlip::NativeKernel> native;    // none: the model itself runs
+    bool checked;                                  // that the kernel gives the model's numbers
+  };
+  std::vector<Member> members;    // one potential, or a committee of the same elements and cutoff, without solve()
+  mlip::StagedModel *model;       // of the member that is evaluated
+  mlip::NativeKernel *native;
+  std::string kernel;             // auto, native, torchscript
   bool by_kspace;
   double total_charge;              // e
   c10::optional<c10::ScalarType> wanted;
@@ -53,14 +67,33 @@ class PairMLIP : public Pair {
 
   std::vector<double> vector;               // of edges, Å
   std::vector<int64_t> centre, neighbour, numbers;
+  std::vector<int64_t> one_system;          // zeros: the system of each row
 
   bool solves() const { return !by_kspace && !model->global_terms.empty(); }
   void allocate();
-  mlip::Share share();
+  void open_model(const std::string &path);
+  void compute_member(Member &member);
+  void find_edges(int n_own, int n_atoms);
+  mlip::Share share(int n_own, int n_atoms);
+  void compute_torchscript();
   void compute_alone_with_others();
+  at::Tensor potential_of_kspace(const at::Tensor &transferred);
+  void add_energies(const double *of_atoms);
   mlip::Graph solve(const mlip::Graph &local);
   void take_over(const mlip::Graph &others, int first);
   void add_edge_forces(const at::Tensor &slope);
+  // pair_mlip_native.cpp
+  std::string open_native(Member &member, const std::string &path);
+  bool native_runs(Member &member);
+  void compare_piece(double *worst);
+  void start_native(int n_own, int n_atoms, bool with_scalars);
+  void compute_native();
+  at::Tensor solve_from_scalars();
+  // pair_mlip_committee.cpp
+  std::vector<double> uncertainty;    // of the force on own atoms, eV/Å
+  void join_committee(Member &member, const std::string &path);
+  void compute_committee();
+  // pair_mlip_comm.cpp
   at::Tensor to_ghosts(const at::Tensor &own);
   at::Tensor from_ghosts(const at::Tensor &gradient);
   at::Tensor gathered(const at::Tensor &own, int *first = nullptr);

@@ -58,16 +58,24 @@ StagedModel::StagedModel(const std::string &path)
   global_terms = stages["global"].get<std::vector<std::string>>();
   reads_vectors = stages["vectors"];
   width = 0.0;
-  if (!stages["fixed"].is_null()) {
-    fixed = stages["fixed"]["charges"].get<std::map<std::string, double>>();
-    width = stages["fixed"]["width"];
-  }
+  dielectric = 1.0;
+  for (const char *kind : {"fixed", "bonded"})
+    if (stages.contains(kind) && !stages[kind].is_null()) {
+      fixed = stages[kind]["charges"].get<std::map<std::string, double>>();
+      width = stages[kind]["width"];
+      dielectric = stages[kind].value("dielectric", 1.0);
+    }
   dtype = metadata["dtype"].get<std::string>() == "float64" ? c10::kDouble : c10::kFloat;
 }
 
 void StagedModel::convert(c10::ScalarType wanted)
 {
-  module.to(wanted);
+  // Module::to would turn the tables of whole numbers into this type too
+  const auto as_wanted = [&](at::Tensor one) {
+    if (one.is_floating_point()) one.set_data(one.to(wanted));
+  };
+  for (const auto &one : module.parameters()) as_wanted(one);
+  for (const auto &one : module.buffers()) as_wanted(one);
   dtype = wanted;
 }
 

@@ -56,8 +56,9 @@ class StagedModel {
   std::map<std::string, int> elements;     // symbol -> atomic number
   std::vector<std::string> global_terms;
   bool reads_vectors;                      // by the global terms
-  std::map<std::string, double> fixed;     // charges, e, by symbol: empty unless the one global term is fixed charges
-  double width;                            // Å, of their Gaussians
+  std::map<std::string, double> fixed;     // charges, e, by symbol: empty unless the one global term is fixed charges, or
+                                           // these and what bonds transfer
+  double width, dielectric;                // Å, of their Gaussians; what they are screened by
   c10::ScalarType dtype;
 
  private:

@@ -1,0 +1,66 @@
+// Rows between the atoms of a process and their ghosts on others.
+
+#include "pair_mlip.h"
+
+#include "atom.h"
+#include "comm.h"
+
+#include <cstring>
+
+using namespace LAMMPS_NS;
+using at::Tensor;
+
+Tensor PairMLIP::to_ghosts(const Tensor &own)
+{
+  rows = at::empty({atom->nlocal + atom->nghost, own.size(1)}, own.options());
+  rows.narrow(0, 0, own.size(0)).copy_(own);
+  comm->forward_comm(this);
+  return rows;
+}
+
+Tensor PairMLIP::from_ghosts(const Tensor &gradient)
+{
+  rows = gradient.clone(at::MemoryFormat::Contiguous);    // gradients of others are added to it
+  comm->reverse_comm(this);
+  return rows.narrow(0, 0, atom->nlocal);
+}
+
+int PairMLIP::pack_forward_comm(int n, int *atoms, double *buffer, int, int *)
+{
+  const size_t bytes = rows.size(1) * rows.element_size();
+  const auto from = static_cast<const char *>(rows.data_ptr());
+  for (int i = 0; i < n; i++) std::memcpy(buffer + static_cast<size_t>(i) * comm_forward, from + atoms[i] * bytes, bytes);
+  return n * comm_forward;
+}
+
+void PairMLIP::unpack_forward_comm(int n, int first, double *buffer)
+{
+  const size_t bytes = rows.size(1) * rows.element_size();
+  auto to = static_cast<char *>(rows.data_ptr()) + first * bytes;
+  for (int i = 0; i < n; i++) std::memcpy(to + i * bytes, buffer + static_cast<size_t>(i) * comm_forward, bytes);
+}
+
+int PairMLIP::pack_reverse_comm(int n, int first, double *buffer)
+{
+  const size_t bytes = rows.size(1) * rows.element_size();
+  const auto from = static_cast<const char *>(rows.data_ptr()) + first * bytes;
+  for (int i = 0; i < n; i++) std::memcpy(buffer + static_cast<size_t>(i) * comm_reverse, from + i * bytes, bytes);
+  return n * comm_reverse;
+}
+
+template <typename Number> static void add(Number *to, const void *from, int64_t n)
+{
+  for (int64_t k = 0; k < n; k++) to[k] += static_cast<const Number *>(from)[k];
+}
+
+void PairMLIP::unpack_reverse_comm(int n, int *atoms, double *buffer)
+{
+  const int64_t width = rows.size(1);
+  for (int i = 0; i < n; i++) {
+    const double *from = buffer + static_cast<size_t>(i) * comm_reverse;
+    if (rows.scalar_type() == at::kDouble)
+      add(rows.data_ptr<double>() + atoms[i] * width, from, width);
+    else
+      add(rows.data_ptr<float>() + atoms[i] * width, from, width);
+  }
+}
