@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 from omegaconf import DictConfig, OmegaConf
@@ -106,7 +107,7 @@ def train_round(config: dict, training: Path, validation: Path, folder: Path, pr
     for m, run in enumerate(runs):
         if Run(run).has_ended:
             continue
-        member = {name: config[name] for name in TRAINING_KEYS}
+        member: Any = {name: config[name] for name in TRAINING_KEYS}
         if config["checkpoint"]:
             member = OmegaConf.to_container(OmegaConf.merge(member, config["fine_tuning"]))
         member.update(
