@@ -49,8 +49,8 @@ def weights_of(deployed: nn.Module) -> Weights:
         raise Unsupported(f"{others[0]} has no native kernel")
     if polar := [name for name, term in terms.items() if name in BESIDE and getattr(term, "dipoles", False)]:
         raise Unsupported(f"{polar[0]} with dipoles reads vectors, which the native kernel does not give")
-    if getattr(terms.get("AtomicEnergy"), "charged", False) and not set(terms) & set(BESIDE[:4]):
-        raise Unsupported("an energy of the total charge has no native kernel beside a network alone")
+    if getattr(terms.get("AtomicEnergy"), "charged", False):
+        raise Unsupported("an energy of the total charge has no native kernel")
     if len(terms) != len(list(potential.terms.children())) or "NetworkEnergy" not in terms:
         raise Unsupported("the native kernel takes one term of each kind, and the energy of the network")
     if not hasattr(potential, "limits"):
