@@ -24,7 +24,9 @@ def write_kernel(model: Path) -> Path:
     Raises Unsupported for a model that the kernel does not compute, NoCompilerError without a compiler.
     """
     path = kernel_folder() / kernel_name(model)
-    module = load(model)[0].module
+    module = getattr(load(model)[0], "module", None)
+    if module is None:
+        raise Unsupported("a compiled package (.pt2) has no native kernel")
     weights = weights_of(module)
     if others := sorted(set(beside(module)) - set(WITHOUT_EDGES)):
         raise Unsupported(f"{others[0]} reads the edges: in LAMMPS the native kernel leaves such a term to TorchScript")

@@ -108,7 +108,8 @@ class NativeModel(nn.Module):
             *(tensor.data_ptr() for tensor in (positions, cell, numbers, index[0], index[1], batch, shift)),
             self.lookup.ctypes.data, None if pull is None else pull.data_ptr(), torch.get_num_threads(), n_atoms > self.lean_above(),
         )  # fmt: skip
-        wanted = (results.get(name) for name in (keys.ENERGIES, keys.FORCES, keys.VIRIAL, None, keys.NODE_SCALARS))
+        names = (keys.ENERGIES, keys.FORCES, keys.VIRIAL, "virials", keys.NODE_SCALARS)  # virials of atoms: not wanted
+        wanted = (results.get(name) for name in names)
         written = Output(*(None if tensor is None else tensor.data_ptr() for tensor in wanted))
         n_layers = self.sizes["LAYERS"]
         failed = self.kernel.mlip_evaluate(
