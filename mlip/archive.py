@@ -1,6 +1,7 @@
 """Archives of torch (model.pt, model.pt2, *.ckpt): their checksums, which torch itself does not read."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 from mlip.errors import InputError, MissingFileError
@@ -18,11 +19,22 @@ def check_archive(path: str | Path, kind: str, remedy: str) -> None:
         raise InputError(f"{path} is empty, no {kind}: {remedy}")
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            damaged = next((name for name in archive.namelist() if not is_whole(archive, name)), None)
     except Exception as error:  # a damaged directory of the archive fails in many ways
         raise InputError(f"{path} is no {kind}, or was cut off or damaged ({error}): {remedy}") from error
     if damaged is not None:
         raise InputError(f"{path} is damaged, the checksum of {damaged} is wrong: {remedy}")
+
+
+def is_whole(archive: zipfile.ZipFile, name: str) -> bool:
+    """Whether a member has its checksum; one that cannot be decompressed has another."""
+    try:
+        with archive.open(name) as member:
+            while member.read(1 << 20):
+                pass
+    except (zipfile.BadZipFile, zlib.error):
+        return False
+    return True
 
 
 def first_line(error: Exception) -> str:

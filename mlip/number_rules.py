@@ -110,7 +110,8 @@ GROUPED: list[tuple[Rule, str]] = [
     (POSITIVE, ("lr timestep_fs damping_fs pressure_damping_fs frame_interval_fs production_ps time_ps "
                "checkpoint_minutes temperature_K extrapolate_to_K hardness hardness_floor cutoff_error_eV_A "
                "polarizability width_floor radius_scale stiffness fmax max_length_A hop_length_A max_barrier_eV "
-               "barrier_sigma_eV barrier_change_eV saddle_error_eV scale engine.cutoff relative_interval")),
+               "barrier_sigma_eV barrier_change_eV saddle_error_eV scale engine.cutoff relative_interval "
+               "proposers.md.max_force_sigma_eV_A")),
     (optional(POSITIVE), ("max_seconds longest_ps initial_temperature_K kpoint_density gradient_clip max_temperature_K max_force_eV_A "
                           "max_force_sigma_eV_A")),
     (listed(POSITIVE), "temperatures_K usual_temperatures_K factors distillation.volumes"),

@@ -114,7 +114,9 @@ def with_charges(head: str, **network) -> tuple[torch.nn.Module, NativeModel]:
     live = potential(head=head, **network)
     for name, weight in live.terms.named_parameters():
         if "electronegativity.last" in name or "transfer" in name:
-            torch.nn.init.normal_(weight)
+            torch.nn.init.normal_(
+                weight, std=0.1 if "transfer" in name else 1.0
+            )  # charges of a tenth of an e in a bond
     live.requires_grad_(False)
     deployed = Deployed(live, 0)
     return live, NativeModel(weights_of(deployed), Beside(live.limits, beside(deployed)))
