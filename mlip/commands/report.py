@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from ase import Atoms
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mlip.config import class_of
 from mlip.data.structures import read as read_structures
-from mlip.errors import InputError
+from mlip.errors import InputError, MissingFileError
 from mlip.evaluation.comparison_page import compare
-from mlip.evaluation.literature import read_table
+from mlip.evaluation.literature import Entry, read_table
 from mlip.evaluation.material_page import write_page
 from mlip.evaluation.property import Presentation
 from mlip.evaluation.report import build as build_report
@@ -22,30 +23,38 @@ LAST = 1000  # order of a property that gives none
 def report(cfg: DictConfig) -> int:
     """Write the report of an evaluated folder from its JSON, or of several folders side by side."""
     properties = presentations(cfg.properties)
+    wanted = page_inputs(cfg) if cfg.get("page") else None
     if cfg.compare:
         page = compare(list(cfg.compare), cfg.folder or "runs/comparison", properties)
     elif cfg.folder:
-        Console().print(console_table(build_report(cfg.folder, properties), str(cfg.folder)))
-        page = Path(cfg.folder) / "report.html"
-        if cfg.get("page"):
-            page = material_page(cfg, list(properties))
+        folder = Path(cfg.folder)
+        Console().print(console_table(build_report(cfg.folder, properties), str(folder)))
+        page = folder / "report.html"
+        if wanted is not None:
+            page = Path(cfg.page)
+            write_page(page, folder, *read_folder(folder, list(properties)), *wanted)
     else:
         raise InputError("mlip report needs a folder that mlip evaluate wrote, or compare=[FOLDER,FOLDER]")
     print(page)
     return 0
 
 
-def material_page(cfg: DictConfig, order: list[str]) -> Path:
-    """Write the Markdown page of a material from an evaluated folder with its report; return its path."""
-    page, folder = Path(cfg.page), Path(cfg.folder)
-    if page.suffix != ".md":
-        raise InputError(f"page is a Markdown file, name.md, got {cfg.page}")
+def page_inputs(cfg: DictConfig) -> tuple[list[Atoms], list[Entry], str]:
+    """Labels, rows of the literature and remarks for the page of a material, read before anything is written.
+
+    Raises InputError if the page is no Markdown file or several folders are compared, MissingFileError without remarks.
+    """
+    if cfg.compare:
+        raise InputError(
+            f"page={cfg.page} is of one folder, got compare={list(cfg.compare)}: give the folder alone, or no page"
+        )
+    if Path(cfg.page).suffix != ".md":
+        raise InputError(f"page must be a Markdown file, got {cfg.page}: give page={Path(cfg.page).stem}.md")
+    if cfg.remarks and not Path(cfg.remarks).is_file():
+        raise MissingFileError(f"no remarks at {cfg.remarks}: give a text file, or remarks=null")
     labels = [] if cfg.labels is None else read_structures(OmegaConf.to_container(cfg, resolve=True)["labels"])
     known = [] if cfg.literature is None else read_table(cfg.literature)
-    remarks = Path(cfg.remarks).read_text(encoding="utf-8") if cfg.remarks else ""
-    about, sections = read_folder(folder, order)
-    write_page(page, folder, about, sections, labels, known, remarks)
-    return page
+    return labels, known, Path(cfg.remarks).read_text(encoding="utf-8") if cfg.remarks else ""
 
 
 def in_order(properties: DictConfig) -> dict[str, DictConfig]:

@@ -52,7 +52,7 @@ def counterpart(results: Sequence[Result], entry: Entry) -> Result | None:
 
 
 def verdict(ours: Result, entry: Entry) -> str:
-    """Tell that both agree, or by how much ours differs from the nearest of theirs."""
+    """Agreement of both, or by how much ours differs from the nearest of theirs, in words."""
     low, high = (ours.value if end is None else end for end in (ours.low, ours.high))
     theirs = [(min(entry.values), max(entry.values))] if entry.is_range else [(v, v) for v in entry.values]
     if any(low <= most and least <= high for least, most in theirs):

@@ -1,4 +1,4 @@
-"""Page of one material in Markdown: what a paper prints of an evaluated folder, beside the literature, its doubts first."""
+"""Page of one material in Markdown: what a paper prints of an evaluated folder, beside the literature; what is not established first."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def write_page(
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / "figures" / f"{name}.png", target)
     results = [result for section in sections for result in section.results]
-    parts = [f"# {about['name']}", "", *doubts(about, sections), *potential(about, labels), *accuracy(of.get("accuracy")),
+    parts = [f"# {about['name']}", "", *not_established(about, sections), *potential(about, labels), *accuracy(of.get("accuracy")),
              *barriers(of.get("barriers")), *lattice(results, known), *transport(of.get("diffusion", of.get("trajectories"))),
              *compared(results, known)]  # fmt: skip
     parts += [f"![{FIGURES[name]}](figures/{page.stem}_{name}.png)\n" for name in shown]
@@ -73,8 +73,8 @@ def shown(result: Result, digits: int = 3) -> str:
     return f"{text} {interval(result, digits)}".strip()
 
 
-def doubts(about: Mapping, sections: Sequence[Section]) -> list[str]:
-    """What the evaluation could not establish: failed and doubtful numbers with their notes, and what was left out."""
+def not_established(about: Mapping, sections: Sequence[Section]) -> list[str]:
+    """What the evaluation could not establish: failed and uncertain numbers with their notes, and what was left out."""
     texts: dict[str, list[str]] = {}
     for section in sections:
         for result in section.results:
@@ -90,7 +90,7 @@ def doubts(about: Mapping, sections: Sequence[Section]) -> list[str]:
               for name in WANTED if name not in there]  # fmt: skip
     if not there & {"diffusion", "trajectories"}:
         lines.append("- no dynamics: neither a diffusivity nor an activation energy nor a conductivity")
-    return ["## Not established", "", *(lines or ["Nothing that was evaluated is in doubt."]), ""]
+    return ["## Not established", "", *(lines or ["All that was evaluated is established."]), ""]
 
 
 def potential(about: Mapping, labels: Sequence[Atoms]) -> list[str]:

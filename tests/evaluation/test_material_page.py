@@ -1,4 +1,4 @@
-"""Page of a material: doubts first, numbers beside the literature, and whether both agree."""
+"""Page of a material: what is not established first, numbers beside the literature, and whether both agree."""
 
 import json
 
@@ -128,3 +128,17 @@ def test_a_page_shows_the_figures_that_the_report_has_drawn(tmp_path, monkeypatc
     assert main(["report", str(folder_of(tmp_path)), f"page={tmp_path / 'pages' / 'x.md'}"]) == 0
     assert "![Barriers of hops against DFT](figures/x_barriers_parity.png)" in (tmp_path / "pages" / "x.md").read_text()
     assert (tmp_path / "pages" / "figures" / "x_barriers_parity.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["page=x.txt"], "page must be a Markdown file, got x.txt: give page=x.md"),
+        (["page=x.md", "remarks=gone.txt"], "no remarks at gone.txt: give a text file"),
+        (["page=x.md", "compare=[a,b]"], "give the folder alone, or no page"),
+    ],
+)
+def test_a_page_that_cannot_be_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", *words]) == 2
+    assert said in " ".join(capsys.readouterr().err.split()) and not list(tmp_path.iterdir())

@@ -16,7 +16,6 @@ from mlip.data.graph import to_graph
 from mlip.electrostatics import BondCharges, EquilibratedCharges, FormalCharges
 from mlip.errors import InputError
 from mlip.export import export
-from mlip.lammps.build import build
 from mlip.lammps.inputs import write_input
 
 pytestmark = needs_lammps
@@ -27,11 +26,6 @@ HEADS = {
     "qeq": EquilibratedCharges,
     "qeq_dipoles": partial(EquilibratedCharges, dipoles=True),
 }
-
-
-@pytest.fixture(scope="module")
-def plugin():
-    return build()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from small import crystal, potential_of
 from mlip.data.graph import to_graph
 from mlip.electrostatics import EquilibratedCharges, FormalCharges
 from mlip.export import export
-from mlip.lammps.build import build
 from mlip.lammps.inputs import write_input
 from mlip.lammps.kernel import write_kernel
 
@@ -34,11 +33,6 @@ print "sigma $(c_s[1]:%.12g) $(v_most:%.12g)"
 unfix stop
 thermo_style custom step pe pxx pyy pzz pyz pxz pxy
 thermo_modify format float %.16g norm no"""
-
-
-@pytest.fixture(scope="module")
-def plugin():
-    return build()
 
 
 def exported(folder, name: str, seed: int, head=None, **potential):

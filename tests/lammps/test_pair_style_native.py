@@ -17,18 +17,12 @@ from small import crystal, potential_of
 from mlip.data.graph import to_graph
 from mlip.electrostatics import EquilibratedCharges, FormalCharges
 from mlip.export import export
-from mlip.lammps.build import build
 from mlip.lammps.kernel import kernel_name, write_kernel
 from mlip.lammps.plugin import kernel_folder
 
 pytestmark = needs_lammps
 HEADS = {"short": None, "formal": partial(FormalCharges, tolerance=1e-8), "qeq": EquilibratedCharges}
 ROUNDING = 2e-5  # eV, eV/Å: float32
-
-
-@pytest.fixture(scope="module")
-def plugin():
-    return build()
 
 
 @pytest.fixture(scope="module")
