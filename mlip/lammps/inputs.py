@@ -11,6 +11,7 @@ from mlip.archive import check_archive
 from mlip.data.total_charge import total_charge
 from mlip.errors import InputError
 
+FLOW_ABOVE = 2000  # atoms from which charges that flow are equilibrated over kspace, and not by every process
 EXPORT_AGAIN = "`mlip export RUN` writes one"
 
 SCRIPT = """# {model}, written by `mlip lammps input`; run it with `lmp -in {name}` or `mpirun -np 4 lmp -in {name}`
@@ -73,8 +74,9 @@ def write_input(
     """Write the script and, beside it, a data file with the structure; returns what the model's file says of its stages.
 
     skin  Å, how far beyond the cutoff the neighbour list reaches
-    Charges that are fixed, or that bonds transfer, are left to `kspace_style pppm` in a crystal that is
-    periodic in all directions; any other charges, and those of a slab, are solved by every process.
+    Charges that are fixed, that bonds transfer, or that flow in a neutral cell of many atoms, are left to `kspace_style
+    pppm` in a crystal that is periodic in all directions; any other charges, and those of a slab, are solved by every
+    process.
     """
     stages = stages_in(model)
     if atoms.cell.rank < 3:
@@ -83,7 +85,8 @@ def write_input(
     if foreign := sorted(set(atoms.symbols) - set(symbols)):
         raise InputError(f"no parameters for {', '.join(foreign)} in {model}, only for {', '.join(stages['elements'])}")
     charge = total_charge(atoms.info) or 0.0
-    summed = (stages["fixed"] or stages.get("bonded")) if atoms.pbc.all() else None
+    flowing = stages.get("equilibrated") if len(atoms) > FLOW_ABOVE and not charge else None
+    summed = (stages["fixed"] or stages.get("bonded") or flowing) if atoms.pbc.all() else None
     atoms = atoms.copy()
     atoms.wrap()
     atoms.set_initial_charges([summed["charges"][symbol] if summed else 0.0 for symbol in atoms.symbols])
