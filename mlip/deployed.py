@@ -143,7 +143,7 @@ class Staged(Deployed):
         return self.potential.solve(graph)
 
 
-def stages_of(potential: nn.Module) -> dict[str, Any]:
+def stages_of(potential: nn.Module, level: int) -> dict[str, Any]:
     """What a process needs to run a potential in stages; {"refused": reason} for one that has none.
 
     elements              {"Li": 3, ...}
@@ -153,7 +153,9 @@ def stages_of(potential: nn.Module) -> dict[str, Any]:
     global                names of the terms that `solve` evaluates
     fixed                 {"charges": {"Li": 1.0, ...} e, "width": Å} if the only such term is fixed Gaussian charges, which
                           a lattice sum of another code can evaluate; else None
-    bonded                the same and "dielectric", if the only such term is charges that bonds change from these; else None
+    bonded                the same, "dielectric", and "energies", eV by symbol, which are no lattice sum, if the only such
+                          term is charges that bonds change from these; else None
+    charge_energy         eV/e, energy by the total charge at this level of theory: in no local term, but in `solve`
     """
     if not hasattr(potential, "network"):
         return {"refused": f"a {type(potential).__name__} has no stages: export one run, without uncertainty"}
@@ -174,6 +176,7 @@ def stages_of(potential: nn.Module) -> dict[str, Any]:
         "global": list(beyond),
         "fixed": fixed_charges(next(iter(beyond.values())), potential.elements) if len(beyond) == 1 else None,
         "bonded": bonded_charges(next(iter(beyond.values())), potential.elements) if len(beyond) == 1 else None,
+        "charge_energy": 1e-9 * float(potential.terms[0].charge_neV[level]),
     }
 
 
@@ -186,11 +189,12 @@ def fixed_charges(term: nn.Module, elements: list[int]) -> dict[str, Any] | None
 
 
 def bonded_charges(term: nn.Module, elements: list[int]) -> dict[str, Any] | None:
-    """Charges by symbol before bonds transfer any, width and dielectric constant; None for another term."""
+    """Charges by symbol before bonds transfer any, width, dielectric constant, energies of atoms; None for another term."""
     if not isinstance(term, BondCharges):
         return None
     rows = torch.arange(len(elements), device=term.formal.device)
     charges = term.element_charges(rows).tolist()
     symbols = [chemical_symbols[z] for z in elements]
     return {"charges": dict(zip(symbols, charges, strict=True)), "width": float(term.width),
-            "dielectric": float(term.dielectric())}  # fmt: skip
+            "dielectric": float(term.dielectric()),
+            "energies": dict(zip(symbols, term.element_energies(rows).tolist(), strict=True))}  # fmt: skip

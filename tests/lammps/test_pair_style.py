@@ -83,6 +83,22 @@ def test_charges_solved_by_every_process(plugin, model, tmp_path, head, n):
     assert_equal(found, by_ase(model(head), atoms), 1e-6)
 
 
+@pytest.mark.parametrize("head", ["short", "formal", "bond_charges"])
+def test_energies_of_elements_and_of_the_total_charge_are_added(plugin, tmp_path, head):
+    """Numbers of the whole crystal, which no lattice sum and no local term has."""
+    atoms, path = crystal(repeat=(2, 1, 1)), tmp_path / "model.pt"
+    constants = {"charge_energies": [0.0, 47.0], "coulomb_energies": [10.0, -300.0, 50.0]}
+    potential = potential_of(HEADS[head], **constants)
+    export(potential, path, {}, [to_graph(atoms, potential.cutoff, potential.levels)], level="r2scan")
+    del atoms[0]
+    atoms.info["total_charge"] = -1.0
+    found, expected = in_lammps(plugin, path, atoms, tmp_path, 2), by_ase(path, atoms)
+    assert_equal(found, expected, 1e-9 if head == "short" else 3e-5, per_atom=False)
+    without = potential_of(HEADS[head])
+    export(without, path, {}, [to_graph(atoms, potential.cutoff, potential.levels)], level="r2scan")
+    assert abs(by_ase(path, atoms).get_potential_energy() - found["energy"]) > 1.0
+
+
 def test_dynamics_is_the_same_on_two_processes(plugin, model, tmp_path):
     atoms = crystal(repeat=(2, 1, 1))
     commands = "velocity all create 600 7 loop geom\nfix nve all nve\ntimestep 0.0005\nthermo 1\nrun 20"

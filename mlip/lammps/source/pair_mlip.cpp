@@ -24,6 +24,8 @@
 using namespace LAMMPS_NS;
 using at::Tensor;
 
+static constexpr double CHARGE_MISSED = 0.01;    // e, as mlip/data/total_charge.py
+
 /* --------------------------------------------------------- settings and files --------------------------------------------------------- */
 
 PairMLIP::PairMLIP(LAMMPS *lmp) :
@@ -93,6 +95,7 @@ void PairMLIP::coeff(int narg, char **arg)
   char **symbols = arg + 2 + n_models;
   number_of_type.assign(atom->ntypes + 1, 0);
   charge_of_type.assign(atom->ntypes + 1, 0.0);
+  energy_of_type.assign(atom->ntypes + 1, 0.0);
   for (int type = 1; type <= atom->ntypes; type++) {
     const std::string symbol(symbols[type - 1]);
     if (!model->elements.count(symbol)) {
@@ -101,7 +104,9 @@ void PairMLIP::coeff(int narg, char **arg)
       error->all(FLERR, "no parameters for {} in {}; it has parameters for{}", symbol, arg[2], known);
     }
     number_of_type[type] = model->elements[symbol];
-    if (by_kspace) charge_of_type[type] = model->fixed[symbol];
+    if (!by_kspace) continue;
+    charge_of_type[type] = model->fixed[symbol];
+    if (model->bond_width) energy_of_type[type] = model->energies[symbol];
   }
   map_element2type(atom->ntypes, symbols);
   comm_forward = 0;
@@ -133,6 +138,9 @@ void PairMLIP::open_model(const std::string &path)
     error->all(FLERR, "pair_style mlip kspace is for charges that are fixed or that bonds transfer, and those of {} are not ({}): "
                       "leave kspace out", path,
                model->global_terms.empty() ? "it has none" : model->global_terms.front());
+  if (!model->has_constants && !solves() && (total_charge != 0.0 || model->bond_width))
+    error->all(FLERR, "{} is from before files said the energies of elements and of the total charge: run `mlip export` again",
+               path);
   const std::string reason = open_native(member, path);
   if (comm->me == 0)
     utils::logmesg(lmp, member.native ? "mlip: native kernel {}\n" : "mlip: TorchScript ({})\n",
@@ -171,6 +179,11 @@ void PairMLIP::setup()
     force->kspace->setup();    // LAMMPS calls it after the first step of the pair style
     return;
   }
+  double here = 0.0, sum = 0.0;
+  for (int i = 0; i < atom->nlocal; i++) here += charge_of_type[atom->type[i]];
+  MPI_Allreduce(&here, &sum, 1, MPI_DOUBLE, MPI_SUM, world);
+  if (total_charge != 0.0 && std::abs(sum - total_charge) > CHARGE_MISSED)
+    error->all(FLERR, "the fixed charges add up to {:.6g} e, got charge {:.6g}: correct it, or leave it out", sum, total_charge);
   for (int i = 0; i < atom->nlocal; i++)
     if (std::abs(atom->q[i] - charge_of_type[atom->type[i]]) > 1e-9)
       error->one(FLERR, "the potential was fitted with {} e on atoms of type {}, got {} e: set type {} charge {}",
@@ -210,7 +223,25 @@ void PairMLIP::compute(int eflag, int vflag)
   } catch (const std::bad_alloc &) {
     error->one(FLERR, "pair_style mlip: no memory for {} atoms and {} ghosts", atom->nlocal, atom->nghost);
   }
+  add_background();
   seconds += MPI_Wtime() - start;
+}
+
+/* kspace takes a background off charged cells, pi k Q^2 / (2 V g^2), which is that of points: Gaussians of zero mean
+   potential have none, and neither has the pressure of kspace */
+
+void PairMLIP::add_background()
+{
+  if (!by_kspace || !eflag_either) return;
+  double here = 0.0, sum = 0.0;
+  for (int i = 0; i < atom->nlocal; i++) here += atom->q[i];
+  MPI_Allreduce(&here, &sum, 1, MPI_DOUBLE, MPI_SUM, world);
+  const double volume = domain->xprd * domain->yprd * domain->zprd;
+  const double potential = 0.5 * M_PI * force->qqrd2e * sum / (volume * std::pow(force->kspace->g_ewald, 2));
+  for (int i = 0; i < atom->nlocal; i++) {
+    if (eflag_global) eng_coul += potential * atom->q[i];
+    if (eflag_atom) eatom[i] += potential * atom->q[i];
+  }
 }
 
 void PairMLIP::compute_member(Member &member)
@@ -256,11 +287,15 @@ void PairMLIP::compute_torchscript()
   add_energies(energies.detach().to(at::kDouble).contiguous().data_ptr<double>());
 }
 
+/* with those that depend on the elements and the total charge alone, which are in solve() where that runs */
+
 void PairMLIP::add_energies(const double *of_atoms)
 {
+  const double of_charge = solves() ? 0.0 : model->charge_energy * total_charge / static_cast<double>(atom->natoms);
   for (int i = 0; i < atom->nlocal; i++) {
-    if (eflag_global) eng_vdwl += of_atoms[i];
-    if (eflag_atom) eatom[i] += of_atoms[i];
+    const double energy = of_atoms[i] + of_charge + energy_of_type[atom->type[i]];
+    if (eflag_global) eng_vdwl += energy;
+    if (eflag_atom) eatom[i] += energy;
   }
 }
 
@@ -417,7 +452,7 @@ Tensor PairMLIP::potential_of_kspace(const Tensor &transferred)
   MPI_Allreduce(&here, &sum, 1, MPI_DOUBLE, MPI_SUM, world);
   double *f = atom->nmax ? atom->f[0] : nullptr, *q = atom->q;
   for (int i = 0; i < n; i++) {
-    q[i] = charge_of_type[atom->type[i]] + moved.data_ptr<double>()[i] - sum / static_cast<double>(atom->natoms);
+    q[i] = charge_of_type[atom->type[i]] + moved.data_ptr<double>()[i] + (total_charge - sum) / static_cast<double>(atom->natoms);
     if (q[i] == 0.0) q[i] = 1e-100;    // divided by below
   }
   const std::vector<double> before(f, f + 3 * n);

@@ -7,7 +7,7 @@
 // kspace: fixed charges, and those that bonds transfer, are left to kspace_style, whose reciprocal part with gewald =
 // 1 / (2 width) is their energy; `dielectric` screens it.
 // native, torchscript: code that runs; the native kernel by itself where there is one for this model and processor.
-// charge: total charge in e of equilibrated charges.
+// charge: total charge in e: of charges that adapt, and of the energy that the model gives to it.
 
 #ifndef MLIP_PAIR_MLIP_H
 #define MLIP_PAIR_MLIP_H
@@ -58,7 +58,7 @@ class PairMLIP : public Pair {
   double total_charge;              // e
   c10::optional<c10::ScalarType> wanted;
   std::vector<int> number_of_type;  // atomic numbers
-  std::vector<double> charge_of_type;
+  std::vector<double> charge_of_type, energy_of_type;    // of fixed charges; beside their lattice sum
   bool have_charges;                // of the last step, in atom->q
   double seconds, seconds_of_solve;
 
@@ -79,6 +79,7 @@ class PairMLIP : public Pair {
   void compute_alone_with_others();
   at::Tensor potential_of_kspace(const at::Tensor &transferred);
   void add_energies(const double *of_atoms);
+  void add_background();
   mlip::Graph solve(const mlip::Graph &local);
   void take_over(const mlip::Graph &others, int first);
   void add_edge_forces(const at::Tensor &slope);

@@ -64,7 +64,10 @@ StagedModel::StagedModel(const std::string &path)
       fixed = stages[kind]["charges"].get<std::map<std::string, double>>();
       width = stages[kind]["width"];
       dielectric = stages[kind].value("dielectric", 1.0);
+      if (stages[kind].contains("energies")) energies = stages[kind]["energies"].get<std::map<std::string, double>>();
     }
+  has_constants = stages.contains("charge_energy");
+  charge_energy = stages.value("charge_energy", 0.0);
   dtype = metadata["dtype"].get<std::string>() == "float64" ? c10::kDouble : c10::kFloat;
 }
 

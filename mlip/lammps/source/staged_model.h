@@ -59,6 +59,9 @@ class StagedModel {
   std::map<std::string, double> fixed;     // charges, e, by symbol: empty unless the one global term is fixed charges, or
                                            // these and what bonds transfer
   double width, dielectric;                // Å, of their Gaussians; what they are screened by
+  std::map<std::string, double> energies;  // eV, by symbol, beside the lattice sum of charges that bonds change
+  double charge_energy;                    // eV/e, energy by the total charge
+  bool has_constants;                      // the file says these two
   c10::ScalarType dtype;
 
  private:
