@@ -3,7 +3,8 @@
 
 python scripts/bench_insulator.py [--seconds 60] [--heads none bond_charges formal_dipoles] [--folder DIRECTORY]
 Trained on 48 frames of 95 or 96 atoms, a third of them with a Li vacancy (Q = -1); tested on 12 more, on 8 times their volume, on a
-vacancy in ever larger cells, in a field, and on LO-TO splitting. Labels are kept in DIRECTORY and made if they are not there. One seed.
+vacancy in ever larger cells, on LO-TO splitting, and on a slab with a dipole and in a field. Labels and trained potentials are kept in
+DIRECTORY and made if they are not there. One seed.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
+from ase.build import surface
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
@@ -140,6 +142,47 @@ def response(calculator: InProcess, frame: Atoms) -> tuple[float, np.ndarray, fl
     return float(np.trace(dielectric) / 3), field_response(calculator, frame)[0], lo_to_splitting(phonon)
 
 
+def slab(layers: int) -> Atoms:
+    """Li2O (110), whose planes are neutral, of so many layers of 3.27 Å, 12 atoms each; open along z."""
+    made = surface(antifluorite(), (1, 1, 0), layers)
+    made.center(vacuum=8.0, axis=2)
+    made.pbc = (True, True, False)
+    return made
+
+
+def slab_response(calculator: InProcess) -> list[str]:
+    """What the inside of a slab does as its Li is moved against its O by 0.1 Å, and in a field, both along the normal.
+
+    Energy of the displacement, meV per Li2O, of 8 layers less that of 6, so that surfaces, which no head was trained on, cancel; change
+    of the force on the innermost Li, eV/Å; and what a field of the vacuum pulls at the innermost Li and O, e.
+    """
+    shift, field = 0.1, 0.05
+    still, moved = ([displaced_slab(n, u, 0.0, calculator) for n in (6, 8)] for u in (0.0, shift))
+    energy = [a.get_potential_energy() - b.get_potential_energy() for a, b in zip(moved, still, strict=True)]
+    pulls = [displaced_slab(8, 0.0, f, calculator).get_forces()[:, 2] for f in (field, -field)]
+    height = abs(still[1].positions[:, 2] - still[1].positions[:, 2].mean())
+    lithium, oxygen = (min(np.flatnonzero(still[1].numbers == z), key=lambda n: height[n]) for z in (3, 8))
+    force = moved[1].get_forces()[lithium, 2] - still[1].get_forces()[lithium, 2]
+    pull = (pulls[0] - pulls[1]) / (2 * field)
+    return [f"{1e3 * (energy[1] - energy[0]) / 8:.1f}", f"{force:.3f}", f"{pull[lithium]:.3f}", f"{pull[oxygen]:.3f}"]
+
+
+def displaced_slab(layers: int, shift: float, field: float, calculator: InProcess) -> Atoms:
+    """A slab with its Li moved by shift Å in a field V/Å along the normal, with the calculator's results."""
+    atoms = slab(layers)
+    atoms.positions[atoms.numbers == 3, 2] += shift
+    atoms.info[keys.FIELD] = np.array([0.0, 0.0, field])
+    return labelled(atoms, calculator)
+
+
+def trained(head: str, words: list[str], frames: list[Atoms], seconds: float, folder: Path) -> torch.nn.Module:
+    """A potential with this head, fitted to frames, or the one that is kept in folder."""
+    path = folder / f"{head}_{seconds:g}s.pt"
+    if not path.exists():
+        torch.save(fitted([f"model/head={head}", "model/network=small", *words], frames, seconds), path)
+    return torch.load(path, weights_only=False)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
@@ -166,9 +209,13 @@ def main() -> None:
     fit.add_row("truth", *6 * [""], f"{eps:.3f}", "", "", f"{split:.2f}")
     energies = vacancy(truth, eps, asked.largest)
     holes.add_row("truth", *energies)
+    inside = Table(
+        "head", "0.1 Å: meV per Li2O", "F on Li eV/Å", "pull of a field on Li e", "on O e", title="inside a slab"
+    )
+    inside.add_row("truth", *slab_response(truth))
     print(f"truth: eps_inf {eps:.3f}, LO-TO {split:.2f} THz, vacancy", *energies, flush=True)
     for head in asked.heads:
-        potential = fitted([f"model/head={head}", "model/network=small", *asked.words], train, asked.seconds)
+        potential = trained(head, asked.words, train, asked.seconds, asked.folder)
         calculator, own, cells = InProcess(potential), None, ["", "", "", ""]
         if head in ("bond_charges", "formal_dipoles"):
             own, born, split = response(calculator, calm)
@@ -178,8 +225,9 @@ def main() -> None:
         fit.add_row(*row)
         energies = vacancy(calculator, own, asked.largest)
         holes.add_row(head, *energies)
+        inside.add_row(head, *slab_response(calculator))
         print(*row, *energies, flush=True)
-    Console(width=180).print(fit, holes)
+    Console(width=180).print(fit, holes, inside)
 
 
 if __name__ == "__main__":
