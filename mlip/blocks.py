@@ -83,7 +83,7 @@ class InBlocks(nn.Module):
         """Energies, forces and virial of the terms that are not local, and their derivatives by the features."""
         positions = graph[keys.POSITIONS]
         if not self.stages["global"]:
-            return {keys.ENERGIES: torch.zeros_like(positions[:, 0]), keys.FORCES: torch.zeros_like(positions),
+            return {keys.ENERGIES: self.of_charge(graph), keys.FORCES: torch.zeros_like(positions),
                     keys.VIRIAL: torch.zeros_like(graph[keys.CELL])}  # fmt: skip
         scalars: list[Tensor] = []
         vectors: list[Tensor] = []
@@ -99,6 +99,14 @@ class InBlocks(nn.Module):
                 positions, graph[keys.ATOMIC_NUMBERS], graph[keys.CELL], graph[keys.PBC], torch.cat(scalars),
                 torch.cat(vectors), charge, graph.get(keys.GUESS),
             )  # fmt: skip
+
+    def of_charge(self, graph: dict[str, Tensor]) -> Tensor:
+        """Energy of the total charge, of every atom [n_atoms] eV; 0 for files from before there was one."""
+        lone = next(self.module.potential.terms.children())
+        if not hasattr(lone, "of_charge"):
+            return torch.zeros_like(graph[keys.POSITIONS][:, 0])
+        level = torch.full([1], self.module.level, device=graph[keys.BATCH].device)
+        return lone.of_charge({**graph, keys.LEVEL: level})
 
     def pull(
         self,

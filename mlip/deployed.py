@@ -7,7 +7,7 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from mlip import keys
-from mlip.electrostatics import BondCharges, FormalCharges
+from mlip.electrostatics import BondCharges, EquilibratedCharges, FormalCharges
 
 
 class Deployed(nn.Module):
@@ -71,6 +71,7 @@ class Staged(Deployed):
         graph = finish(graph);  graph["energies"] is differentiable by edge_vector
 
     If that holds bond_ends, charges move along bonds: graph = bond(graph, ends of own atoms and ghosts) adds transferred.
+    Where another code evaluates the network, begin_bonds stands before that instead.
     Terms that are not local then take the positions, features and transferred charges of all atoms: `solve`.
     """
 
@@ -81,8 +82,12 @@ class Staged(Deployed):
         edge_vector [n_edges, 3] Å, edge_index [2, n_edges] (centre < n_atoms, ascending), atomic_numbers
         [n_atoms + n_ghosts]
         """
+        return self.potential.begin(self.share(edge_vector, edge_index, atomic_numbers, n_atoms))
+
+    def share(self, edge_vector: Tensor, edge_index: Tensor, atomic_numbers: Tensor, n_atoms: int) -> dict[str, Tensor]:
+        """Graph of a process's atoms."""
         cell = torch.zeros([1, 3, 3], dtype=edge_vector.dtype, device=edge_vector.device)
-        graph = {
+        return {
             keys.POSITIONS: torch.zeros([n_atoms, 3], dtype=edge_vector.dtype, device=edge_vector.device),
             keys.ATOMIC_NUMBERS: atomic_numbers,
             keys.CELL: cell,
@@ -91,7 +96,6 @@ class Staged(Deployed):
             keys.BATCH: torch.zeros_like(atomic_numbers[:n_atoms]),
             keys.LEVEL: torch.full([1], self.level, dtype=torch.long, device=cell.device),
         }
-        return self.potential.begin(graph)
 
     @torch.jit.export
     def proceed(self, graph: dict[str, Tensor], features: Tensor, layer: int) -> dict[str, Tensor]:
@@ -104,9 +108,23 @@ class Staged(Deployed):
         return self.potential.finish(graph)
 
     @torch.jit.export
+    def begin_bonds(
+        self, edge_vector: Tensor, edge_index: Tensor, atomic_numbers: Tensor, scalars: Tensor
+    ) -> dict[str, Tensor]:
+        """Graph with bond_ends, from node_scalars [n_atoms, n_features] of the network that another code evaluated."""
+        graph = self.share(edge_vector, edge_index, atomic_numbers, scalars.shape[0])
+        graph[keys.NODE_SCALARS] = scalars
+        return self.potential.begin_bonds(graph)
+
+    @torch.jit.export
     def bond(self, graph: dict[str, Tensor], ends: Tensor) -> dict[str, Tensor]:
         """Graph with the charge transferred to own atoms; ends [n_atoms + n_ghosts, bond_width]."""
         return self.potential.bond(graph, ends)
+
+    @torch.jit.export
+    def on_site(self, atomic_numbers: Tensor, scalars: Tensor) -> dict[str, Tensor]:
+        """electronegativity [n_atoms] V and energies [n_atoms] eV without charge, for a code that equilibrates by itself."""
+        return self.potential.on_site({keys.ATOMIC_NUMBERS: atomic_numbers, keys.NODE_SCALARS: scalars})
 
     @torch.jit.export
     def solve(
@@ -143,7 +161,7 @@ class Staged(Deployed):
         return self.potential.solve(graph)
 
 
-def stages_of(potential: nn.Module) -> dict[str, Any]:
+def stages_of(potential: nn.Module, level: int) -> dict[str, Any]:
     """What a process needs to run a potential in stages; {"refused": reason} for one that has none.
 
     elements              {"Li": 3, ...}
@@ -153,7 +171,11 @@ def stages_of(potential: nn.Module) -> dict[str, Any]:
     global                names of the terms that `solve` evaluates
     fixed                 {"charges": {"Li": 1.0, ...} e, "width": Å} if the only such term is fixed Gaussian charges, which
                           a lattice sum of another code can evaluate; else None
-    bonded                the same and "dielectric", if the only such term is charges that bonds change from these; else None
+    bonded                the same, "dielectric", and "energies", eV by symbol, which are no lattice sum, if the only such
+                          term is charges that bonds change from these; else None
+    equilibrated          {"charges": ..., the start, "width": Å, the largest, "hardness": {"Li": eV/e^2, ...}, "widths":
+                          {"Li": Å, ...}} if the only such term is charges that flow, without dipoles; else None
+    charge_energy         eV/e, energy by the total charge at this level of theory: in no local term, but in `solve`
     """
     if not hasattr(potential, "network"):
         return {"refused": f"a {type(potential).__name__} has no stages: export one run, without uncertainty"}
@@ -174,6 +196,10 @@ def stages_of(potential: nn.Module) -> dict[str, Any]:
         "global": list(beyond),
         "fixed": fixed_charges(next(iter(beyond.values())), potential.elements) if len(beyond) == 1 else None,
         "bonded": bonded_charges(next(iter(beyond.values())), potential.elements) if len(beyond) == 1 else None,
+        "equilibrated": equilibrated_charges(next(iter(beyond.values())), potential.elements)
+        if len(beyond) == 1
+        else None,
+        "charge_energy": 1e-9 * float(potential.terms[0].charge_neV[level]),
     }
 
 
@@ -186,11 +212,28 @@ def fixed_charges(term: nn.Module, elements: list[int]) -> dict[str, Any] | None
 
 
 def bonded_charges(term: nn.Module, elements: list[int]) -> dict[str, Any] | None:
-    """Charges by symbol before bonds transfer any, width and dielectric constant; None for another term."""
+    """Charges by symbol before bonds transfer any, width, dielectric constant, energies of atoms; None for another term."""
     if not isinstance(term, BondCharges):
         return None
     rows = torch.arange(len(elements), device=term.formal.device)
     charges = term.element_charges(rows).tolist()
     symbols = [chemical_symbols[z] for z in elements]
     return {"charges": dict(zip(symbols, charges, strict=True)), "width": float(term.width),
-            "dielectric": float(term.dielectric())}  # fmt: skip
+            "dielectric": float(term.dielectric()),
+            "energies": dict(zip(symbols, term.element_energies(rows).tolist(), strict=True))}  # fmt: skip
+
+
+def equilibrated_charges(term: nn.Module, elements: list[int]) -> dict[str, Any] | None:
+    """Formal charges, hardness and widths by symbol, and the largest width; None for another term, or with dipoles."""
+    if not isinstance(term, EquilibratedCharges) or term.dipoles:
+        return None
+    rows = torch.arange(len(elements), device=term.lookup.device)
+    widths = term.width(rows).tolist()
+    numbers = {
+        "charges": term.electronegativity.formal.tolist(),
+        "hardness": term.hardness(rows).tolist(),
+        "widths": widths,
+    }
+    symbols = [chemical_symbols[z] for z in elements]
+    tables = {name: dict(zip(symbols, values, strict=True)) for name, values in numbers.items()}
+    return {**tables, "width": max(widths)}

@@ -204,8 +204,9 @@ def export(
     live = copy.deepcopy(potential).eval().requires_grad_(False)
     dtype = dtype or next((p.dtype for p in live.parameters()), torch.float64)
     live = live.to(dtype)
-    stages = stages_of(live)
-    deployed = (Deployed if "refused" in stages else Staged)(live, level_index(live.levels, level)).eval()
+    index = level_index(live.levels, level)
+    stages = stages_of(live, index)
+    deployed = (Deployed if "refused" in stages else Staged)(live, index).eval()
     metadata = {
         **metadata,
         "format": format,

@@ -18,6 +18,8 @@ from mlip.errors import ConvergenceError
 
 CLOSEST = 0.3  # Å, where a pair ends
 SMALLEST_VOLUME = 0.2  # of a frame, where a cell ends
+LOOSEST_TRIPLET = 2.5  # of the data's shortest distances
+OUT_OF_REACH = 3.0  # eV, of three atoms above their lowest energy on the way: 17 kT at 2000 K. A dent there is no hole
 LOOSEST_START = (
     0.85  # of a frame's volume: a squeezed cell begins at its lowest energy above that, or while no pair is close
 )
@@ -31,8 +33,9 @@ class Path:
 
     kind         pair, pair_in_crystal, triplet, cell
     elements     atomic numbers of what is pushed together; those of all atoms for a cell
-    coordinate   [n], descending: distance in Å, or volume by that of the frame
-    clear        [n] bool: all other pairs are farther than the data's shortest, so that the energy has no reason to fall
+    coordinate   [n], descending: distance in Å, longest side of a triplet, or volume by that of the frame
+    clear        [n] bool: no reason for the energy to fall: all other pairs are farther, all sides of a triplet shorter
+                 than the data's shortest
     """
 
     kind: str
@@ -120,13 +123,23 @@ def pairs_in_crystal(
 
 
 def triplets_alone(numbers: Sequence[int], table: Mapping[str, float | None], n_steps: int) -> Iterator[Path]:
-    """Three atoms in vacuum, a triangle that shrinks from where all its sides are in the data."""
+    """Three atoms in vacuum, two triangles that shrink: with sides as the data's shortest distances, and an equilateral one.
+
+    They begin LOOSEST_TRIPLET times as wide: until all sides are as short as in the data the energy may fall, as it does
+    when H and C that are farther apart than their bond attract.
+    """
     for trio in combinations_with_replacement(sorted(set(numbers)), 3):
-        sides = [shortest_of(table, trio[i], trio[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
-        scale = np.geomspace(max(sides), CLOSEST, n_steps)
-        triangle = np.array([[0, 0, 0], [1, 0, 0], [0.5, np.sqrt(0.75), 0]])
-        structures = [Atoms(trio, s * triangle) for s in scale]
-        yield Path("triplet", trio, scale, structures, np.ones(n_steps, dtype=bool))
+        shortest = np.array([shortest_of(table, trio[i], trio[j]) for i, j in ((1, 2), (0, 2), (0, 1))])
+        longest = shortest.max()
+        wide = shortest * max(1.0, longest / (shortest.sum() - longest))  # the two others reach the ends of the longest
+        for sides in {tuple(np.minimum(wide, longest)): None, (longest, longest, longest): None}:
+            a, b, c = sides
+            x = (b**2 + c**2 - a**2) / (2.0 * c)
+            triangle = np.array([[0, 0, 0], [c, 0, 0], [x, np.sqrt(max(b**2 - x**2, 0.0)), 0]])
+            apart = np.geomspace(LOOSEST_TRIPLET, 1.0, n_steps // 3, endpoint=False)
+            scale = np.append(apart, np.geomspace(1.0, CLOSEST / longest, n_steps - len(apart)))
+            clear = (scale[:, None] * sides <= shortest * (1.0 + 1e-9)).all(1)
+            yield Path("triplet", trio, scale * longest, [Atoms(trio, s * triangle) for s in scale], clear)
 
 
 def squeezed_cell(atoms: Atoms, table: Mapping[str, float | None], n_steps: int) -> Path:
@@ -179,6 +192,7 @@ def fall_of(path: Path, energy: np.ndarray) -> Fall:
     energy  [n] eV, along the path; it ends before the first +inf
     A point at which the moved atom passes a third one may lie lower than those before, but not below the start: the first
     point that is clear, since an atom that is put down on a third one, as in a molecule, falls as it leaves.
+    Of a triplet, energies OUT_OF_REACH are all the same.
     """
     energy = energy[: int(np.argmax(np.isposinf(energy)))] if np.isposinf(energy).any() else energy
     if len(energy) == 0:
@@ -189,6 +203,8 @@ def fall_of(path: Path, energy: np.ndarray) -> Fall:
         first = int(energy[(path.coordinate >= LOOSEST_START) | path.clear].argmin())
     else:
         first = int(path.clear.argmax()) if path.clear.any() else len(energy) - 1
+    if path.kind == "triplet":
+        energy = np.minimum(energy, energy[: first + 1].min() + OUT_OF_REACH)
     energy, clear, coordinate = energy[first:], path.clear[first:] | is_cell, path.coordinate[first:]
     what = path_name(path)
     if not np.isfinite(energy).all():
@@ -223,7 +239,7 @@ def search_paths(
     """
     numbers = sorted({int(z) for atoms in structures for z in atoms.numbers})
     rng = np.random.default_rng(seed)
-    paths = [*pairs_alone(numbers, shortest, 4 * n_steps), *triplets_alone(numbers, shortest, 2 * n_steps)]
+    paths = [*pairs_alone(numbers, shortest, 4 * n_steps), *triplets_alone(numbers, shortest, 3 * n_steps)]
     for atoms in sorted(structures, key=len)[:n_frames]:
         paths += pairs_in_crystal(atoms, shortest, n_steps, n_directions, rng)
         if atoms.pbc.all():

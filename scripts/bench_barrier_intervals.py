@@ -4,9 +4,9 @@
     scripts/bench_barrier_intervals.py runs/cov runs/distill/student --hops 72
     scripts/bench_barrier_intervals.py runs/cov runs/distill/student --starts orderings.xyz --sites sites.xyz --truth model.pt
 
-Hops of Li into the empty sites of the starts, and from their ends on; ends, bands and saddles are those of the potential itself. The
-truth is asked at the same two structures, since the shift of a path counts in second order. The run has model.pt and last_layer.pt
-(mlip export RUN uncertainty=last_layer). FOLDER/NN.json has a dozen hops; repeated, the command goes on, and prints the table.
+Hops of Li into the empty sites of the starts, and of orderings drawn at random, at most ABOVE eV higher; ends, bands and saddles are those of the potential itself. The truth is asked at the same two structures, since the shift of a path counts in second
+order. The run has model.pt and last_layer.pt (mlip export RUN uncertainty=last_layer). FOLDER/NN.json has a dozen hops; repeated, the
+command goes on, and prints the table.
 """
 
 import argparse
@@ -24,15 +24,16 @@ from mlip.calculator import calculate_many
 from mlip.data.structures import read, write
 from mlip.files import write_json
 from mlip.sampling.candidate import bare
-from mlip.sampling.context import HopCatalogue, KnownHop
+from mlip.sampling.context import HopCatalogue, KnownHop, most_displaced_ion
 from mlip.sampling.transition_states import RelaxedHop, relax_hop
 from mlip.transitions.barrier_interval import INSIDE, difference_sigma, half_width
 from mlip.transitions.endpoints import Endpoints, empty_site_hops
 from mlip.transitions.in_step import in_step
-from mlip.transitions.quench import quench_ends
+from mlip.transitions.quench import quench, quench_ends
 
 DATA = Path(__file__).resolve().parents[1] / "datasets" / "li3ycl6"
 LONGEST, HIGHEST, AT_ONCE = 4.0, 1.5, 12  # Å; eV; hops in one call
+ABOVE, PER_ORDERING = 0.6, 3  # eV, of a random ordering above the first start; its hops that are tried
 BAND = {"n_images": 5, "fmax": 0.03, "steps": 150}
 
 
@@ -46,23 +47,48 @@ def truth_of(name: str):
 
 
 def found_hops(path: Path, calculator, starts: list[Atoms], sites: Atoms, n: int, seed: int) -> list[KnownHop]:
-    """n distinct hops, in a file: from the starts, then from the ends of new hops, drawn at random; fewer if there are no more."""
+    """n distinct hops, in a file: of the starts, then of random orderings; AT_ONCE or PER_ORDERING of each, drawn at random.
+
+    Two hops are one if their lengths and the energies of their ends are the same, in either direction. The catalogue of a sampling would
+    also take hops of different orderings for one.
+    """
     if path.exists():
         return HopCatalogue.from_atoms(read(path)).hops
-    rng, catalogue, waiting = np.random.default_rng(seed), HopCatalogue(), [bare(atoms) for atoms in starts]
-    while len(catalogue.hops) < n and waiting:
-        atoms = waiting.pop(0)
-        places = sites.copy()
-        places.set_cell(atoms.cell, scale_atoms=True)
-        listed = empty_site_hops(atoms, "Li", places.positions[places.symbols == "Li"], LONGEST)
-        chosen = [listed[k] for k in rng.permutation(len(listed))[:AT_ONCE]]
+    rng, known, hops, waiting = np.random.default_rng(seed), set(), [], [[bare(atoms)] for atoms in starts]
+    while len(hops) < n:
+        tried = waiting.pop(0) if waiting else orderings(starts[0], sites, calculator, AT_ONCE // PER_ORDERING, rng)
+        chosen = []
+        for atoms in tried:
+            places = sites.copy()
+            places.set_cell(atoms.cell, scale_atoms=True)
+            listed = empty_site_hops(atoms, "Li", places.positions[places.symbols == "Li"], LONGEST)
+            chosen += [listed[k] for k in rng.permutation(len(listed))[: AT_ONCE // len(tried)]]
         for ends in in_step(quenched, chosen, calculator):
-            known = len(catalogue.hops)
-            if not isinstance(ends, ValueError) and catalogue.add(*ends, "Li") and len(catalogue.hops) > known:
-                waiting.append(catalogue.hops[-1].end)
-        print(f"{len(catalogue.hops)} hops", flush=True)
-    write(path, HopCatalogue(catalogue.hops[:n]).to_atoms())
-    return catalogue.hops[:n]
+            if not isinstance(ends, ValueError):
+                ion, vector = most_displaced_ion(*ends, "Li")
+                energies = sorted(round(atoms.get_potential_energy(), 3) for atoms in ends)
+                if (key := (round(float(np.linalg.norm(vector)), 1), *energies)) not in known:
+                    known.add(key)
+                    hops.append(KnownHop(len(hops), *map(bare, ends), ion))
+        print(f"{len(hops)} hops", flush=True)
+    write(path, HopCatalogue(hops[:n]).to_atoms())
+    return hops[:n]
+
+
+def orderings(start: Atoms, sites: Atoms, calculator, n: int, rng: np.random.Generator) -> list[Atoms]:
+    """n random distributions of Li over the sites, in the cell of the start, relaxed, at most ABOVE eV higher."""
+    places = sites.copy()
+    places.set_cell(start.cell, scale_atoms=True)
+    empty, is_ion = places.positions[places.symbols == "Li"], start.symbols == "Li"
+    found: list[Atoms] = []
+    while len(found) < n:
+        drawn = [start.copy() for _ in range(AT_ONCE)]
+        for atoms in drawn:
+            atoms.positions[is_ion] = rng.permutation(empty)[: int(is_ion.sum())]
+        first, *relaxed = quench([start, *drawn], calculator, 0.05, 200)
+        limit = first.get_potential_energy() + ABOVE
+        found += [bare(a) for a in relaxed if a.info["converged"] and a.get_potential_energy() < limit]
+    return found[:n]
 
 
 def quenched(hop: Endpoints, calculator) -> tuple[Atoms, Atoms]:

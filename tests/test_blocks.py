@@ -14,7 +14,7 @@ NETWORK = {"n_channels": 4, "l_max": 1, "n_basis": 3, "n_species": 2}
 STATISTICS = {
     "elements": [3, 8, 17], "levels": ["default"], "atomic_energies": [[-1.5, -430.25, -20.125]], "mean_neighbours": 20.0,
     "force_rms": 0.7, "shortest_distances": [[2.4, 1.7, 2.1], [1.7, 2.3, None], [2.1, None, 2.9]],
-    "largest_crowding": [4.0, 4.0, 5.0],
+    "largest_crowding": [4.0, 4.0, 5.0], "charge_energies": [4.7],
 }  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def test_blocks_give_the_numbers_of_one_piece(head, n_layers, tmp_path, monkeypa
             torch.nn.init.normal_(weight)
     atoms = crystal()
     export(live, tmp_path / "model.pt", {}, [to_graph(atoms, live.cutoff)], dtype=torch.float64)
-    if head == "qeq":
+    if head in ("none", "qeq"):
         atoms.info[keys.TOTAL_CHARGE] = 1.0
     calls = []
     run = blocks.InBlocks.evaluate
@@ -48,6 +48,11 @@ def test_blocks_give_the_numbers_of_one_piece(head, n_layers, tmp_path, monkeypa
     atoms.calc = load_calculator(tmp_path / "model.pt")
     atoms.get_stress()
     expected = dict(atoms.calc.results)
+    if head == "none":
+        charged = expected["energy"]
+        atoms.info[keys.TOTAL_CHARGE] = 0.0
+        assert charged - atoms.get_potential_energy() == pytest.approx(4.7, abs=1e-6)
+        atoms.info[keys.TOTAL_CHARGE] = 1.0
     assert not calls
     monkeypatch.setattr(blocks, "ABOVE", 50)
     monkeypatch.setattr(blocks, "BLOCK", 17)

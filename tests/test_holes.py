@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from mlip.errors import ConvergenceError
-from mlip.holes import energies_along, fall_of, or_infinite, search_paths, shortest_in, worst
+from mlip.holes import energies_along, fall_of, or_infinite, search_paths, shortest_in, triplets_alone, worst
 
 SHORTEST = {"Ar-Ar": 3.3}
 
@@ -57,6 +57,25 @@ def test_an_atom_that_is_put_down_on_a_third_one_does_not_fall_when_it_leaves():
     assert not path.clear[0]
     assert fall_along(path, lambda r: r**-8).fall_eV == 0
     assert fall_along(path, lambda r: np.where(r < 0.32, np.nan, r**-8)).fall_eV == np.inf
+
+
+def test_atoms_that_bind_fall_to_their_bond_and_no_farther():
+    """H and C bind at 1.1 Å, two H come no closer than 1.6: at that distance from both of them C is drawn in."""
+
+    def energies(bottom_eV: float):
+        def of(structures: list[Atoms]) -> np.ndarray:
+            pairs = [(atoms.get_distance(0, 1), atoms.get_distance(0, 2)) for atoms in structures]
+            h, c = np.array(pairs).T
+            return (1.6 / h) ** 6 + 2 * 5.0 * ((1 - np.exp(-2.0 * (c - 1.1))) ** 2 - 1) - bottom_eV * (c < 0.8)
+
+        return of
+
+    triangles = [
+        path for path in triplets_alone([1, 6], {"H-H": 1.6, "C-H": 1.1, "C-C": 1.3}, 32) if path.elements == (1, 1, 6)
+    ]
+    assert len(triangles) == 2
+    assert all(fall_of(path, energies(0.0)(path.structures)).fall_eV == 0 for path in triangles)
+    assert all(fall_of(path, energies(300.0)(path.structures)).fall_eV > 20 for path in triangles)
 
 
 def test_a_hole_is_found_with_its_depth_and_its_edge():

@@ -173,3 +173,15 @@ def test_calibration_finds_the_scale_of_every_element():
     torch.testing.assert_close(after["energy_sigma"], raw["energy_sigma"] * found["energy_scale"])
     # of the raw sigma again
     assert uncertainty.calibrate(wrapped, graphs)["force_scale"] == pytest.approx(found["force_scale"])
+
+
+def test_the_scale_of_energies_is_that_of_normal_errors_however_few_draws_estimate_the_forces():
+    potential, rng = small(0), np.random.default_rng(0)
+    graphs, found = labelled(potential, n=30, seed=3), []
+    wrapped = [uncertainty.last_layer(potential, labelled(potential), n_draws=n) for n in (1, N_LAST)]
+    for graph in graphs:
+        results = wrapped[0](graph)
+        graph[keys.REF_ENERGY] = results["energy"] + results["energy_sigma"] * rng.standard_t(3)  # now and then far off
+        found.append(float((graph[keys.REF_ENERGY] - results["energy"]) / results["energy_sigma"]))
+    for one in wrapped:
+        assert uncertainty.calibrate(one, graphs)["energy_scale"] == pytest.approx(np.sqrt(np.mean(np.square(found))))

@@ -39,7 +39,7 @@ TINY = {"n_channels": 6, "l_max": 1, "n_layers": 1, "n_basis": 3, "n_species": 2
 ODD = {"n_channels": 20, "l_max": 1, "n_layers": 3, "n_basis": 5, "n_species": 3}
 
 
-def potential(preset: str = "small", head: str | None = None, **network):
+def potential(preset: str = "small", head: str | None = None, charge_energies: list[float] | None = None, **network):
     """Random weights; limits of the data that dense structures cross."""
     torch.manual_seed(1)
     words = [f"model.network.{key}={value}" for key, value in network.items()]
@@ -48,7 +48,7 @@ def potential(preset: str = "small", head: str | None = None, **network):
     statistics = {
         "elements": [3, 8, 17], "levels": ["default"], "atomic_energies": [[-1.5, -430.25, -20.125]], "mean_neighbours": 20.0,
         "force_rms": 0.7, "shortest_distances": [[2.4, 1.7, 2.1], [1.7, 2.3, None], [2.1, None, 2.9]],
-        "largest_crowding": [4.0, 4.0, 5.0],
+        "largest_crowding": [4.0, 4.0, 5.0], "charge_energies": charge_energies,
     }  # fmt: skip
     return make(cfg.model)(statistics=statistics).eval()
 
@@ -97,6 +97,19 @@ def test_results_are_those_of_the_model_in_double_precision(preset, network):
             np.testing.assert_allclose(found[key], value, rtol=0, atol=limit, err_msg=f"{name}: {key}")
     alone = native(*arguments(to_graph(Atoms("Cl"), CUTOFF)))
     assert float(alone[keys.ENERGY]) == -20.125
+
+
+@needs_compiler
+def test_the_total_charge_has_its_energy():
+    live = potential(charge_energies=[4.7], **TINY)
+    native = NativeModel(weights_of(torch.jit.script(Deployed(live, 0))))
+    graph = collate([to_graph(atoms, CUTOFF) for atoms in structures().values()])
+    neutral = native(*arguments(graph))
+    graph[keys.TOTAL_CHARGE] = torch.arange(len(neutral[keys.ENERGY]), dtype=torch.float64)
+    expected, found = live(graph), native(*arguments(graph))
+    np.testing.assert_allclose(found[keys.ENERGIES], expected[keys.ENERGIES], rtol=1e-6, atol=1e-5)
+    change = found[keys.ENERGY] - neutral[keys.ENERGY]
+    np.testing.assert_allclose(change, 4.7 * graph[keys.TOTAL_CHARGE], rtol=0, atol=1e-9)
 
 
 @needs_compiler

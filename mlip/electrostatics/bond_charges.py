@@ -166,6 +166,12 @@ class BondCharges(nn.Module):
         return charges
 
     @torch.jit.export
+    def element_energies(self, species: Tensor) -> Tensor:
+        """-m (1/eps_inf - 1/eps_0) [n] eV of rows of the table of elements."""
+        since_start = 1.0 / self.dielectric() - 1.0 / (1.0 + self.susceptibility)
+        return -self.zero.to(torch.float64)[species] * since_start
+
+    @torch.jit.export
     def bond_ends(self, graph: dict[str, Tensor]) -> Tensor:
         """What each atom brings into its bonds, [n_atoms, 2 n_channels]."""
         scalars = graph[keys.NODE_SCALARS]
@@ -206,10 +212,8 @@ class BondCharges(nn.Module):
         graph[keys.CHARGES] = charges
         graph[keys.REFERENCE_CHARGES] = reference
 
-        energy = self.unscreened(graph, charges)
         dielectric = self.dielectric()
-        since_start = 1.0 / dielectric - 1.0 / (1.0 + self.susceptibility)
-        energy = energy / dielectric - self.zero.to(torch.float64)[species] * since_start
+        energy = self.unscreened(graph, charges) / dielectric + self.element_energies(species)
         if keys.FIELD in graph:
             energy = energy + field_energies(graph, reference, transfer, dielectric)
         return energy

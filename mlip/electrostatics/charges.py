@@ -126,13 +126,20 @@ class EquilibratedCharges(nn.Module):
         if dipoles:
             self.dipole_head = DipoleHead(elements, n_features, polarizability)
 
+    @torch.jit.export
+    def on_site(self, graph: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """chi [n_atoms] V of the features, and the energy of no charge [n_atoms] eV, where another code equilibrates."""
+        species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
+        hardness, width = self.hardness(species), self.width(species)
+        chi = self.electronegativity(graph[keys.NODE_SCALARS], species, hardness)
+        return chi, energy_of_no_charge(chi, hardness, width, self.electronegativity.formal.to(torch.float64)[species])
+
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Energies; adds charges, electronegativity, chemical_potential (and dipoles) to the graph."""
         species = self.lookup[graph[keys.ATOMIC_NUMBERS]]
         hardness, width = self.hardness(species), self.width(species)
         chi = self.electronegativity(graph[keys.NODE_SCALARS], species, hardness)
-        lone = self.electronegativity.formal.to(torch.float64)[species].square() / width
-        zero = 0.5 * (chi.square() / hardness - units.COULOMB / math.sqrt(math.pi) * lone)
+        zero = energy_of_no_charge(chi, hardness, width, self.electronegativity.formal.to(torch.float64)[species])
         bias, inverse_polarizability = chi.new_zeros(0, 3), chi.new_zeros(0)
         if self.dipoles:
             bias, inverse_polarizability = self.dipole_head(graph[keys.NODE_VECTORS], species)
@@ -145,6 +152,11 @@ class EquilibratedCharges(nn.Module):
         if self.dipoles:
             graph[keys.DIPOLES] = state.dipoles
         return energy + zero
+
+
+def energy_of_no_charge(electronegativity: Tensor, hardness: Tensor, width: Tensor, formal: Tensor) -> Tensor:
+    """chi^2 / (2 J) - k_e z^2 / (2 s sqrt(pi)) [n] eV: energies count from q = -chi / J, less a lone Gaussian of charge z."""
+    return 0.5 * (electronegativity.square() / hardness - units.COULOMB / math.sqrt(math.pi) * formal.square() / width)
 
 
 def laplacian(edge_index: Tensor, conductance: Tensor, n_atoms: int) -> Tensor:

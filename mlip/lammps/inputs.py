@@ -8,8 +8,10 @@ from ase import Atoms
 from ase.io.lammpsdata import write_lammps_data
 
 from mlip.archive import check_archive
+from mlip.data.total_charge import total_charge
 from mlip.errors import InputError
 
+FLOW_ABOVE = 2000  # atoms from which charges that flow are equilibrated over kspace, and not by every process
 EXPORT_AGAIN = "`mlip export RUN` writes one"
 
 SCRIPT = """# {model}, written by `mlip lammps input`; run it with `lmp -in {name}` or `mpirun -np 4 lmp -in {name}`
@@ -72,8 +74,9 @@ def write_input(
     """Write the script and, beside it, a data file with the structure; returns what the model's file says of its stages.
 
     skin  Å, how far beyond the cutoff the neighbour list reaches
-    Charges that are fixed, or that bonds transfer in a neutral cell, are left to `kspace_style pppm` in a crystal that is
-    periodic in all directions; any other charges, and those of a slab, are solved by every process.
+    Charges that are fixed, that bonds transfer, or that flow in a neutral cell of many atoms, are left to `kspace_style
+    pppm` in a crystal that is periodic in all directions; any other charges, and those of a slab, are solved by every
+    process.
     """
     stages = stages_in(model)
     if atoms.cell.rank < 3:
@@ -81,8 +84,9 @@ def write_input(
     symbols = [symbol for symbol in stages["elements"] if symbol in set(atoms.symbols)]
     if foreign := sorted(set(atoms.symbols) - set(symbols)):
         raise InputError(f"no parameters for {', '.join(foreign)} in {model}, only for {', '.join(stages['elements'])}")
-    charge = float(atoms.info.get("total_charge", 0.0))
-    summed = (stages["fixed"] or (None if charge else stages.get("bonded"))) if atoms.pbc.all() else None
+    charge = total_charge(atoms.info) or 0.0
+    flowing = stages.get("equilibrated") if len(atoms) > FLOW_ABOVE and not charge else None
+    summed = (stages["fixed"] or stages.get("bonded") or flowing) if atoms.pbc.all() else None
     atoms = atoms.copy()
     atoms.wrap()
     atoms.set_initial_charges([summed["charges"][symbol] if summed else 0.0 for symbol in atoms.symbols])
@@ -92,9 +96,8 @@ def write_input(
         write_lammps_data(file, atoms, specorder=symbols, masses=True, atom_style=style)
     kspace = KSPACE.format(width=summed["width"], gewald=0.5 / summed["width"]) if summed else ""
     dielectric = f"dielectric    {summed['dielectric']:.16g}\n" if summed and "dielectric" in summed else ""
-    options = (" kspace" if summed else "") + (
-        f" charge {charge:g}" if charge and stages["global"] and not summed else ""
-    )
+    reads_charge = charge and (stages["global"] or stages.get("charge_energy"))
+    options = (" kspace" if summed else "") + (f" charge {charge:.16g}" if reads_charge else "")
     script.write_text(
         SCRIPT.format(
             model=model.resolve(), name=script.name, stem=script.stem, style=style, data=data.name, options=options,

@@ -28,7 +28,8 @@ def write_kernel(model: Path) -> Path:
     if module is None:
         raise Unsupported("a compiled package (.pt2) has no native kernel")
     weights = weights_of(module)
-    if others := sorted(set(beside(module)) - set(WITHOUT_EDGES)):
+    with_bonds = {"BondCharges"} if hasattr(module, "begin_bonds") else set()
+    if others := sorted(set(beside(module)) - set(WITHOUT_EDGES) - with_bonds):
         raise Unsupported(f"{others[0]} reads the edges: in LAMMPS the native kernel leaves such a term to TorchScript")
     arrays = [np.ascontiguousarray(array) for array in (weights.lookup, *weights.arrays)]
     header = {

@@ -37,7 +37,7 @@ class Committee(nn.Module):
         self.elements, self.levels, self.term_names = list(first.elements), list(first.levels), list(first.term_names)
         self.cutoff: float = float(first.cutoff)
         self.members = nn.ModuleList(members)
-        self.spread_freedom = len(members) - 1  # per component, of the estimated variance
+        self.spread_freedom = self.energy_freedom = len(members) - 1  # per component, of the estimated variances
         self.register_buffer("lookup", species_lookup(self.elements))
         self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("force_scale", torch.ones(len(self.elements), dtype=torch.float64))

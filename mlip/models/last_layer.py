@@ -8,6 +8,8 @@ number (energy, force) by w over its error. `mlip.training.uncertainty` makes C;
 calibrated. Not included: errors of the features, and of charges, which act beside the last layer.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -43,7 +45,8 @@ class LastLayer(nn.Module):
         self.term_names = list(potential.term_names)
         self.cutoff: float = float(potential.cutoff)
         self.potential = potential
-        self.spread_freedom = n_draws  # per component, of the estimated variance
+        self.spread_freedom = n_draws  # per component, of the estimated variance of a force
+        self.energy_freedom = math.inf  # that of an energy is exact
         random = torch.randn(n_last, n_last, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         directions = torch.linalg.qr(random).Q[:, :n_draws] * (n_last / n_draws) ** 0.5
         self.register_buffer("root", root.double())

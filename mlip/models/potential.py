@@ -110,9 +110,18 @@ class Potential(nn.Module):
         for term in self.terms:
             if term.local:
                 energies = energies + term(graph).to(energies.dtype)
+        graph[keys.ENERGIES] = energies
+        return self.with_bond_ends(graph)
+
+    def begin_bonds(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adds the limits and the ends of bonds that move charge to a graph with edge_vector and node_scalars."""
+        return self.with_bond_ends(self.limits(graph))
+
+    def with_bond_ends(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adds the ends of bonds, where a term moves charge along them."""
+        for term in self.terms:
             if hasattr(term, "bond_ends"):
                 graph[keys.BOND_ENDS] = term.bond_ends(graph)
-        graph[keys.ENERGIES] = energies
         return graph
 
     def bond(self, graph: dict[str, Tensor], ends: Tensor) -> dict[str, Tensor]:
@@ -120,6 +129,13 @@ class Potential(nn.Module):
         for term in self.terms:
             if hasattr(term, "bond_ends"):
                 graph[keys.TRANSFERRED] = term.transferred(graph, ends)
+        return graph
+
+    def on_site(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adds electronegativity [n_atoms] V and energies without charge [n_atoms] eV, where charge flows, of node_scalars."""
+        for term in self.terms:
+            if hasattr(term, "on_site"):
+                graph[keys.ELECTRONEGATIVITY], graph[keys.ENERGIES] = term.on_site(graph)
         return graph
 
     def solve(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -51,6 +51,7 @@ class NativeModel(nn.Module):
         self.kernel.mlip_evaluate.restype = ctypes.c_int
         self.kernel.mlip_destroy.argtypes = [ctypes.c_void_p]
         self.lookup, self.sizes, self.n_channels = weights.lookup, weights.sizes, weights.n_channels
+        self.charge_energy = weights.charge_energy
         arrays = [np.ascontiguousarray(array) for array in weights.arrays]
         n = len(arrays)
         self.handle = self.kernel.mlip_create(
@@ -79,6 +80,9 @@ class NativeModel(nn.Module):
                 for key in (keys.ENERGIES, keys.FORCES, keys.VIRIAL):
                     results[key] += added.pop(key)
                 results |= added
+        if self.charge_energy and keys.TOTAL_CHARGE in graph:
+            counts = torch.bincount(batch, minlength=len(cell)).clamp(min=1)
+            results[keys.ENERGIES] += (self.charge_energy * graph[keys.TOTAL_CHARGE].to(torch.float64) / counts)[batch]
         stress = stress_of(results.pop(keys.VIRIAL), cell)
         energy = torch.zeros(len(cell), dtype=torch.float64).index_add(0, batch, results[keys.ENERGIES])
         return {keys.ENERGY: energy, keys.STRESS: stress, **results}

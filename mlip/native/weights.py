@@ -26,6 +26,7 @@ class Weights:
     sizes    {CHANNELS, DEGREE, LAYERS, BASIS, SPECIES, HIDDEN} of sizes.h, which are compiled in
     arrays   float32, float64 or int32, in the order of mlip_create in kernel.cpp
     lookup   [119] int32, row of each atomic number, -1 if there is none
+    charge_energy  mu of `AtomicEnergy`, eV/e
     """
 
     sizes: dict[str, int]
@@ -35,6 +36,7 @@ class Weights:
     n_channels: int
     arrays: list[np.ndarray]
     lookup: np.ndarray
+    charge_energy: float
 
 
 def weights_of(deployed: nn.Module) -> Weights:
@@ -49,8 +51,6 @@ def weights_of(deployed: nn.Module) -> Weights:
         raise Unsupported(f"{others[0]} has no native kernel")
     if polar := [name for name, term in terms.items() if name in BESIDE and getattr(term, "dipoles", False)]:
         raise Unsupported(f"{polar[0]} with dipoles reads vectors, which the native kernel does not give")
-    if getattr(terms.get("AtomicEnergy"), "charged", False):
-        raise Unsupported("an energy of the total charge has no native kernel")
     if len(terms) != len(list(potential.terms.children())) or "NetworkEnergy" not in terms:
         raise Unsupported("the native kernel takes one term of each kind, and the energy of the network")
     if not hasattr(potential, "limits"):
@@ -74,7 +74,8 @@ def weights_of(deployed: nn.Module) -> Weights:
     sizes = {"CHANNELS": up(network.density.weight.shape[2]), "DEGREE": degree, "LAYERS": len(layers) + 1, "BASIS": n_basis,
              "SPECIES": n_species, "HIDDEN": up(terms["NetworkEnergy"].hidden.weight.shape[0])}  # fmt: skip
     return Weights(sizes, float(network.cutoff), len(potential.elements), len(sphere[0]),
-                   network.density.weight.shape[2], arrays, lookup_of(potential))  # fmt: skip
+                   network.density.weight.shape[2], arrays, lookup_of(potential),
+                   charge_energy_of(terms.get("AtomicEnergy"), int(deployed.level)))  # fmt: skip
 
 
 def beside(deployed: nn.Module) -> dict[str, nn.Module]:
@@ -118,6 +119,11 @@ def filled(array: np.ndarray, *axes: int) -> np.ndarray:
 def lookup_of(potential: nn.Module) -> np.ndarray:
     """Row of each atomic number in the tables of elements."""
     return np.ascontiguousarray(numbers(potential.lookup), dtype=np.int32)
+
+
+def charge_energy_of(term: nn.Module | None, level: int) -> float:
+    """mu of a level of theory in eV/e; 0 for neutral labels, and for files from before there was one."""
+    return float(term.charge_neV[level]) * 1e-9 if getattr(term, "charged", False) else 0.0
 
 
 def sphere_arrays(products: nn.Module, degree: int) -> tuple[list[np.ndarray], float]:

@@ -31,14 +31,16 @@ class EnergyShifts:
         self.shape = None if term is None else (term.table_neV.shape[0], term.table_neV.shape[1] + 2)
 
     def observe(self, potential: nn.Module, results: dict[str, Tensor], graph: dict[str, Tensor]) -> None:
-        """Adds the energies of a batch."""
+        """Adds the energies of a batch, but those of lone atoms."""
         if self.shape is None or keys.REF_ENERGY not in graph:
             return
         term = next(iter(atomic_energies(potential)))
         batch, energy = graph[keys.BATCH], results[keys.ENERGY].detach().to(torch.float64)
         n_atoms = torch.bincount(batch, minlength=len(energy)).to(torch.float64)
         residual = (graph[keys.REF_ENERGY].to(torch.float64) - energy) / n_atoms
-        known = torch.isfinite(residual)
+        # a lone atom has no energy of the network's: its residual is the binding of the others, several eV, and would pull theirs
+        n_edges = torch.bincount(batch[graph[keys.EDGE_INDEX][0]], minlength=len(energy))
+        known = torch.isfinite(residual) & (n_edges > 0)
         rows = energy.new_zeros(len(energy), self.shape[1])
         species = term.lookup[graph[keys.ATOMIC_NUMBERS]]
         rows.index_put_((batch, species), 1.0 / n_atoms[batch], accumulate=True)

@@ -124,7 +124,7 @@ def calibrate(potential: nn.Module, graphs: Iterable[dict[str, Tensor]]) -> dict
     everyone = scale(sigma, error, freedom)
     forces = {z: scale(sigma[number == z], error[number == z], freedom) if bool((number == z).any()) else everyone
               for z in potential.elements}  # fmt: skip
-    energy = scale(torch.cat(energy_sigma), torch.cat(energy_error)[:, None], freedom)
+    energy = scale(torch.cat(energy_sigma), torch.cat(energy_error)[:, None], float(potential.energy_freedom))
     potential.energy_scale.fill_(energy)
     potential.force_scale.copy_(torch.tensor(list(forces.values())))
     return {"energy_scale": energy, "force_scale": forces, "frames": len(torch.cat(energy_sigma))}

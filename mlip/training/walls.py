@@ -1,6 +1,7 @@
 """No potential with a hole is written: its wall is raised until the energy rises along every path inwards."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -115,6 +116,24 @@ def raise_wall(
     return falls
 
 
+def pushed_to(path: Path, begins_at: float | None, elements: list[int]) -> np.ndarray:
+    """Distances of the pairs that a path pushes together, [n_elements, n_elements] Å; inf for the others.
+
+    begins_at  coordinate at which they are asked for; None: the end of the path
+    """
+    step = len(path.coordinate) - 1 if begins_at is None else int(np.abs(path.coordinate - begins_at).argmin())
+    out = np.full((len(elements), len(elements)), np.inf)
+    if path.kind == "pair_in_crystal":
+        distances = np.array([[np.inf, path.coordinate[step]], [path.coordinate[step], np.inf]])
+    else:
+        distances = path.structures[step].get_all_distances()
+    places = [elements.index(z) for z in path.elements]
+    for one, two in combinations(range(len(places)), 2):
+        for place in ((places[one], places[two]), (places[two], places[one])):
+            out[place] = min(out[place], distances[one, two])
+    return out
+
+
 def stiffen(
     walls: Sequence[Wall],
     limits: DataLimits,
@@ -137,12 +156,8 @@ def stiffen(
         if path.kind == "cell":
             crowded |= np.isin(elements, path.structures[0].numbers)
             continue
-        pressed = np.zeros((n, n), dtype=bool)
-        places = [elements.index(z) for z in path.elements]
-        for place, one in enumerate(places):
-            for two in places[place + 1 :]:
-                pressed[one, two] = pressed[two, one] = True
-        distance = np.inf if begins_at is None else begins_at
+        distance = pushed_to(path, begins_at, elements)
+        pressed = np.isfinite(distance)
         walled, closer = pressed & (unknown | (limit > NEAR * distance)), pressed & ~unknown & (of_data > distance)
         doubled |= walled
         if narrow or not (walled & ~unknown).any():

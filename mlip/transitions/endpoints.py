@@ -103,16 +103,18 @@ def ions_of(atoms: Atoms, species: str) -> np.ndarray:
 def empty_sites(atoms: Atoms, sites: np.ndarray) -> np.ndarray:
     """Sites farther than OCCUPIED from every atom."""
     sites = np.asarray(sites, float).reshape(-1, 3)
-    pairs, _ = near_pairs(atoms, sites, atoms.positions, OCCUPIED)
+    pairs, _ = near_pairs(atoms, sites, atoms.positions, OCCUPIED, least=-1.0)
     return sites[np.setdiff1d(np.arange(len(sites)), pairs[:, 0])]
 
 
-def near_pairs(atoms: Atoms, origins: np.ndarray, targets: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (origin, target) [n, 2] and nonzero vectors [n, 3] Å of all pairs within reach."""
+def near_pairs(
+    atoms: Atoms, origins: np.ndarray, targets: np.ndarray, reach: float, least: float = 1e-3
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (origin, target) [n, 2] and vectors [n, 3] Å of all pairs within reach and longer than `least`."""
     if not reach > 0:
         raise InputError(f"the length of a hop must be positive, got {reach} Å")
     i, j, vectors = neighbour_vectors((np.vstack([origins, targets]), atoms.cell.array, atoms.pbc), reach)
-    keep = (i < len(origins)) & (j >= len(origins)) & (np.linalg.norm(vectors, axis=1) > 1e-3)
+    keep = (i < len(origins)) & (j >= len(origins)) & (np.linalg.norm(vectors, axis=1) > least)
     return np.column_stack([i, j - len(origins)])[keep], vectors[keep]
 
 

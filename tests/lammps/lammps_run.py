@@ -90,7 +90,7 @@ def by_ase(model, atoms: Atoms) -> Atoms:
 
 def assert_equal(found: dict, atoms: Atoms, tolerance: float, per_atom: bool = True):
     results = atoms.calc.results
-    assert abs(found["energy"] - results["energy"]) < tolerance
+    assert found["energy"] == pytest.approx(results["energy"], rel=0, abs=tolerance)
     assert np.abs(found["forces"] - results["forces"]).max() < tolerance
     assert np.abs(found["stress"] - results["stress"]).max() < tolerance / 10
     if per_atom:

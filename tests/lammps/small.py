@@ -26,14 +26,17 @@ def crystal(length: float = 5.2, repeat=(1, 1, 1), seed: int = 0) -> Atoms:
     return atoms
 
 
-def potential_of(head=None, n_layers: int = 2, born_mayer=BornMayer) -> Potential:
-    """A small potential with off-zero parameters; the native kernel in LAMMPS has no `born_mayer`."""
+def potential_of(head=None, n_layers: int = 2, born_mayer=BornMayer, **statistics) -> Potential:
+    """A small potential with off-zero parameters; the native kernel in LAMMPS has no `born_mayer`.
+
+    statistics  that change the usual ones
+    """
     torch.manual_seed(0)
     terms = {
         "network": partial(NetworkEnergy, n_hidden=4), "repulsion": ZBL, "born_mayer": born_mayer, "wall": Wall,
         "electrostatics": head,
     }  # fmt: skip
-    potential = Potential(partial(NETWORK, n_layers=n_layers), terms, STATISTICS).double()
+    potential = Potential(partial(NETWORK, n_layers=n_layers), terms, STATISTICS | statistics).double()
     with torch.no_grad():
         for name, parameter in potential.named_parameters():
             # charge that bonds transfer is a product of these: small weights would move none

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.calculators.lammps import Prism
 from ase.io.lammpsdata import read_lammps_data
@@ -16,6 +17,7 @@ from mlip.data.graph import to_graph
 from mlip.electrostatics import BondCharges, EquilibratedCharges, FormalCharges
 from mlip.errors import InputError
 from mlip.export import export
+from mlip.lammps import inputs
 from mlip.lammps.inputs import write_input
 
 pytestmark = needs_lammps
@@ -23,7 +25,7 @@ HEADS = {
     "short": None,
     "formal": partial(FormalCharges, tolerance=1e-8),
     "bond_charges": partial(BondCharges, tolerance=1e-8),
-    "qeq": EquilibratedCharges,
+    "qeq": partial(EquilibratedCharges, tolerance=1e-8),
     "qeq_dipoles": partial(EquilibratedCharges, dipoles=True),
 }
 
@@ -50,10 +52,14 @@ def test_short_range(plugin, model, tmp_path, n):
 
 
 @pytest.mark.parametrize(
-    "head, solved, tolerance", [("bond_charges", True, 1e-6), ("bond_charges", False, 3e-5), ("qeq", True, 1e-6)]
+    "head, solved, tolerance",
+    [("bond_charges", True, 1e-6), ("bond_charges", False, 3e-5), ("qeq", True, 1e-6), ("qeq", False, 5e-5)],
 )
-def test_a_process_without_atoms_and_one_without_neighbours(plugin, model, tmp_path, head, solved, tolerance):
+def test_a_process_without_atoms_and_one_without_neighbours(
+    plugin, model, tmp_path, monkeypatch, head, solved, tolerance
+):
     """A quarter of the box is full, then comes nothing, then a lone ion."""
+    monkeypatch.setattr(inputs, "FLOW_ABOVE", 0)
     atoms = crystal()
     atoms.set_cell(atoms.cell.array * [[1], [1], [5]])
     atoms.append("Li")
@@ -81,6 +87,36 @@ def test_charges_solved_by_every_process(plugin, model, tmp_path, head, n):
     atoms = crystal(repeat=(2, 1, 1))
     found = in_lammps(plugin, model(head), atoms, tmp_path, n, solved=True)
     assert_equal(found, by_ase(model(head), atoms), 1e-6)
+
+
+@pytest.mark.parametrize("head", ["short", "formal", "bond_charges"])
+def test_energies_of_elements_and_of_the_total_charge_are_added(plugin, tmp_path, head):
+    """Numbers of the whole crystal, which no lattice sum and no local term has."""
+    atoms, path = crystal(repeat=(2, 1, 1)), tmp_path / "model.pt"
+    constants = {"charge_energies": [0.0, 47.0], "coulomb_energies": [10.0, -300.0, 50.0]}
+    potential = potential_of(HEADS[head], **constants)
+    export(potential, path, {}, [to_graph(atoms, potential.cutoff, potential.levels)], level="r2scan")
+    del atoms[0]
+    atoms.info["total_charge"] = -1.0
+    found, expected = in_lammps(plugin, path, atoms, tmp_path, 2), by_ase(path, atoms)
+    assert_equal(found, expected, 1e-9 if head == "short" else 3e-5, per_atom=False)
+    without = potential_of(HEADS[head])
+    export(without, path, {}, [to_graph(atoms, potential.cutoff, potential.levels)], level="r2scan")
+    assert abs(by_ase(path, atoms).get_potential_energy() - found["energy"]) > 1.0
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_charges_that_flow_are_equilibrated_over_kspace(plugin, tmp_path, monkeypatch, n):
+    """Widths differ, so that near pairs are corrected beyond the cutoff of the network."""
+    monkeypatch.setattr(inputs, "FLOW_ABOVE", 0)
+    atoms, path, potential = crystal(repeat=(2, 1, 1)), tmp_path / "model.pt", potential_of(HEADS["qeq"])
+    with torch.no_grad():
+        potential.terms[-1].width.table.weight.copy_(torch.tensor([[-2.0], [0.7], [0.0]]))
+    export(potential, path, {}, [to_graph(atoms, potential.cutoff, potential.levels)], level="pbe")
+    found, expected = in_lammps(plugin, path, atoms, tmp_path, n), by_ase(path, atoms)
+    assert "pppm" in (tmp_path / "in.mlip").read_text()
+    assert_equal(found, expected, 5e-5, per_atom=False)
+    assert np.ptp(found["charges"][atoms.numbers == 3]) > 0.01
 
 
 def test_dynamics_is_the_same_on_two_processes(plugin, model, tmp_path):

@@ -15,13 +15,19 @@ from lammps_run import assert_equal, by_ase, in_lammps, needs_lammps, run
 from small import crystal, potential_of
 
 from mlip.data.graph import to_graph
-from mlip.electrostatics import EquilibratedCharges, FormalCharges
+from mlip.electrostatics import BondCharges, EquilibratedCharges, FormalCharges
 from mlip.export import export
+from mlip.lammps import inputs
 from mlip.lammps.kernel import kernel_name, write_kernel
 from mlip.lammps.plugin import kernel_folder
 
 pytestmark = needs_lammps
-HEADS = {"short": None, "formal": partial(FormalCharges, tolerance=1e-8), "qeq": EquilibratedCharges}
+HEADS = {
+    "short": None,
+    "formal": partial(FormalCharges, tolerance=1e-8),
+    "bond_charges": partial(BondCharges, tolerance=1e-8),
+    "qeq": partial(EquilibratedCharges, tolerance=1e-8),
+}
 ROUNDING = 2e-5  # eV, eV/Å: float32
 
 
@@ -58,8 +64,8 @@ def test_limits_and_walls_where_the_data_end(plugin, model, tmp_path):
     assert_equal(in_lammps(plugin, model("short"), atoms, tmp_path, 2), expected, ROUNDING * scale)
 
 
-@pytest.mark.parametrize("head", ["short", "qeq"])
-def test_a_process_without_atoms_and_one_without_neighbours(plugin, model, tmp_path, head):
+@pytest.mark.parametrize("head, tolerance", [("short", ROUNDING), ("qeq", ROUNDING), ("bond_charges", 5e-5)])
+def test_a_process_without_atoms_and_one_without_neighbours(plugin, model, tmp_path, head, tolerance):
     """A quarter of the box is full, then comes nothing, then a lone ion."""
     atoms = crystal()
     atoms.set_cell(atoms.cell.array * [[1], [1], [5]])
@@ -68,7 +74,18 @@ def test_a_process_without_atoms_and_one_without_neighbours(plugin, model, tmp_p
     atoms.positions -= atoms.positions.min(0) * [0, 0, 1]
     found = in_lammps(plugin, model(head), atoms, tmp_path, 3, before="processors 1 1 3", words="native")
     assert re.search(r"Nlocal: .* 0 min", found["out"])
-    assert_equal(found, by_ase(model(head), atoms), ROUNDING)
+    assert_equal(found, by_ase(model(head), atoms), tolerance, per_atom=head != "bond_charges")
+
+
+@pytest.mark.parametrize("n, solved", [(1, False), (2, False), (4, False), (2, True)])
+def test_charge_that_bonds_transfer(plugin, model, tmp_path, n, solved):
+    """Features by the kernel, bonds by the model's file, charges by kspace or by every process."""
+    atoms = crystal(repeat=(2, 2, 1))
+    found = in_lammps(plugin, model("bond_charges"), atoms, tmp_path, n, words="native", solved=solved)
+    assert ("pppm" in (tmp_path / "in.mlip").read_text()) != solved
+    assert_equal(found, by_ase(model("bond_charges"), atoms), 5e-5, per_atom=solved)
+    formal = np.select([atoms.numbers == 3, atoms.numbers == 8], [1.0, -2.0], -1.0)
+    assert np.abs(found["charges"] - formal).max() > 0.01
 
 
 def test_fixed_charges_in_the_reciprocal_part_of_lammps(plugin, model, tmp_path):
@@ -82,6 +99,15 @@ def test_charges_that_flow_pull_on_the_features(plugin, model, tmp_path):
     atoms = crystal(repeat=(2, 1, 1))
     found = in_lammps(plugin, model("qeq"), atoms, tmp_path, 2, words="native")
     assert_equal(found, by_ase(model("qeq"), atoms), ROUNDING)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_charges_that_flow_over_kspace(plugin, model, tmp_path, monkeypatch, n):
+    monkeypatch.setattr(inputs, "FLOW_ABOVE", 0)
+    atoms = crystal(repeat=(2, 2, 1))
+    found = in_lammps(plugin, model("qeq"), atoms, tmp_path, n, words="native")
+    assert "pppm" in (tmp_path / "in.mlip").read_text()
+    assert_equal(found, by_ase(model("qeq"), atoms), 1e-4, per_atom=False)
 
 
 def test_dynamics_is_that_of_the_model_and_the_same_on_two_processes(plugin, model, tmp_path):

@@ -113,6 +113,27 @@ def test_stages_shared_by_processes_are_the_whole(tmp_path, head):
         )
 
 
+def test_bonds_take_scalars_that_another_code_computed(tmp_path):
+    module, _ = exported(potential_of(HEADS["bond_charges"]), tmp_path)
+    graph = to_graph(crystal(), 4.0, ["pbe"])
+    centre, neighbour = graph[keys.EDGE_INDEX]
+    vector = (
+        graph[keys.POSITIONS][neighbour] + graph[keys.EDGE_SHIFT] @ graph[keys.CELL][0] - graph[keys.POSITIONS][centre]
+    )
+    share = (vector.requires_grad_(True), graph[keys.EDGE_INDEX], graph[keys.ATOMIC_NUMBERS])
+    whole = module.begin(*share, 8)
+    whole = module.finish(module.proceed(whole, whole[keys.FEATURES], 1))
+    bonds = module.begin_bonds(*share, whole[keys.NODE_SCALARS])
+    charges, slopes = [], []
+    for one in (whole, bonds):
+        moved = module.bond(one, one[keys.BOND_ENDS])[keys.TRANSFERRED]
+        charges.append(moved)
+        slopes.append(torch.autograd.grad(moved[0], vector, retain_graph=True)[0])
+    assert charges[0].abs().max() > 0.01
+    torch.testing.assert_close(charges[1], charges[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=0, atol=1e-12)
+
+
 def test_three_layers_exchange_twice(tmp_path):
     potential = potential_of(n_layers=3)
     module, metadata = exported(potential, tmp_path)

@@ -103,7 +103,9 @@ def test_limits_lie_where_the_energy_has_risen_by_one_eV(slope_eV_A, part):
 
 
 def fallen(kind: str, elements: tuple[int, ...], begins_at: float) -> tuple[Path, float]:
-    return Path(kind, elements, np.empty(0), [Atoms(elements)], np.empty(0, dtype=bool)), begins_at
+    triangle = begins_at * np.array([[0, 0, 0], [1, 0, 0], [0.5, np.sqrt(0.75), 0]])
+    structure = Atoms(elements, triangle[: len(elements)])
+    return Path(kind, elements, np.array([begins_at]), [structure], np.ones(1, dtype=bool)), begins_at
 
 
 @pytest.fixture
@@ -118,6 +120,14 @@ def test_a_fall_at_the_wall_doubles_it_and_leaves_the_margin(limits_and_wall):
     assert limits.shortest.tolist() == pytest.approx([0.8 * 2.4, 0.8 * 1.6, 0.8 * 1.6, 5.0])
     stiffen([wall], limits, [3, 8], [fallen("triplet", (3, 3, 8), 1.4)])  # Li-Li only
     assert wall.pair_strength.tolist() == [800, 400, 400, 200]
+
+
+def test_each_side_of_a_triangle_is_judged_by_its_own_length(limits_and_wall):
+    limits, wall = limits_and_wall
+    (path, begins_at), sides = fallen("triplet", (3, 3, 8), 2.0), np.array([[0, 0, 0], [2.0, 0, 0], [1.0, 1.4, 0]])
+    path.structures[0].positions[:] = sides  # Li-Li 2.0, both Li-O 1.72
+    stiffen([wall], limits, [3, 8], [(path, begins_at)])
+    assert wall.pair_strength.tolist() == [400, 200, 200, 200]
 
 
 def test_a_fall_before_any_wall_brings_that_of_the_pairs_that_the_data_hold_no_closer(limits_and_wall):

@@ -20,6 +20,7 @@ def batch(rng, level=0):
     graph = {keys.ATOMIC_NUMBERS: numbers, keys.BATCH: owner, keys.TOTAL_CHARGE: charge}
     graph[keys.POSITIONS] = torch.zeros(len(numbers), 3, dtype=torch.float64)
     graph[keys.LEVEL] = torch.full((len(COUNTS),), level)
+    graph[keys.EDGE_INDEX] = torch.arange(len(numbers)).repeat(2, 1)  # every atom has a neighbour
     above = torch.tensor([-0.7 * li + 1.5 * o + 4.0 * q for li, o, q in COUNTS], dtype=torch.float64)
     term = AtomicEnergy(STATISTICS)
     start = segment_sum(term(graph), owner, len(COUNTS))
@@ -44,6 +45,24 @@ def test_errors_linear_in_composition_and_charge_vanish_and_another_level_stays(
     found = with_followed(STATISTICS, average)
     assert found["charge_energies"][0] - (found["atomic_energies"][0][0] + 2.0) == pytest.approx(4.7, abs=0.1)
     assert found["atomic_energies"][1] == STATISTICS["atomic_energies"][1]
+
+
+def test_lone_atoms_do_not_pull_the_energy_of_a_molecule():
+    term = AtomicEnergy(STATISTICS)
+    shifts = EnergyShifts(term, 0.99)
+    graph = {  # Li, O, and Li2O, bound by 9 eV
+        keys.ATOMIC_NUMBERS: torch.tensor([3, 8, 3, 3, 8]),
+        keys.BATCH: torch.tensor([0, 1, 2, 2, 2]),
+        keys.EDGE_INDEX: torch.tensor([[2, 3, 4, 4], [4, 4, 2, 3]]),
+        keys.POSITIONS: torch.zeros(5, 3, dtype=torch.float64),
+        keys.LEVEL: torch.zeros(3, dtype=torch.int64),
+        keys.REF_ENERGY: torch.tensor([-2.0, -5.0, -18.0], dtype=torch.float64),
+    }
+    for _ in range(4 * EVERY):
+        shifts.observe(term, {keys.ENERGY: segment_sum(term(graph), graph[keys.BATCH], 3)}, graph)
+        shifts.follow([term])
+    left = segment_sum(term(graph), graph[keys.BATCH], 3) - graph[keys.REF_ENERGY]
+    assert left[2].abs() < 1e-3  # 5.8 of the 9 eV if lone atoms count
 
 
 def test_a_second_move_finds_nothing_left_and_a_state_goes_on_alike():

@@ -8,6 +8,7 @@ import yaml
 from hydra.utils import instantiate
 from torch import nn
 
+from mlip.config import CONFIGS, compose
 from mlip.training import schedule as schedule_file
 from mlip.training.ema import WeightAverage
 from mlip.training.optimizer import adamw
@@ -93,3 +94,10 @@ def test_matrices_decay_and_biases_gains_and_embeddings_do_not():
 def test_every_shipped_config_builds_its_object(name, request):
     config = yaml.safe_load((request.config.rootpath / "configs" / f"{name}.yaml").read_text())
     assert callable(instantiate(config, _convert_="all")) or name.startswith("scheduler")
+
+
+def test_the_loss_for_surfaces_is_the_usual_one_with_more_weight_on_energies():
+    usual, surfaces = (compose("train", [f"loss={name}"], [CONFIGS]).loss for name in ("huber", "surfaces"))
+    assert all(more > weight for more, weight in zip(surfaces.weights.energy, usual.weights.energy, strict=True))
+    surfaces.weights.energy = usual.weights.energy
+    assert surfaces == usual

@@ -7,7 +7,7 @@ from ase.calculators.fd import calculate_numerical_forces
 from cosine import BARRIER, SITE, Cosine, crystal
 
 from mlip.calculator import calculate_many
-from mlip.transitions.endpoints import empty_site_hops, interstitial_hops, vacancy_hops
+from mlip.transitions.endpoints import empty_site_hops, empty_sites, interstitial_hops, vacancy_hops
 from mlip.transitions.neb import neb
 from mlip.transitions.paths import displacements, idpp, straight
 from mlip.transitions.quench import quench, quench_ends
@@ -185,6 +185,7 @@ def test_empty_and_interstitial_sites_take_part_when_given():
     sites = np.array([[i, j, k] for i in range(3) for j in range(3) for k in range(3)]) * SITE
     (hop,) = empty_site_hops(atoms, "Li", sites, 1.1 * SITE)
     assert hop.multiplicity == 6 and hop.ion == 0 and len(hop.start) == len(atoms)
+    assert len(empty_sites(atoms, sites)) == 26  # not the place of the ion, though nothing lies between it and its site
     (hop,) = interstitial_hops(atoms[1:], "Li", sites, 1.1 * SITE)
     assert hop.start.symbols[hop.ion] == "Li" and len(hop.start) == len(atoms)
     assert hop.length == pytest.approx(SITE)

@@ -6,4 +6,5 @@
 #include "pair_mlip.cpp"
 #include "pair_mlip_comm.cpp"
 #include "pair_mlip_committee.cpp"
+#include "pair_mlip_flow.cpp"
 #include "pair_mlip_native.cpp"

@@ -24,11 +24,13 @@
 using namespace LAMMPS_NS;
 using at::Tensor;
 
+static constexpr double CHARGE_MISSED = 0.01;    // e, as mlip/data/total_charge.py
+
 /* --------------------------------------------------------- settings and files --------------------------------------------------------- */
 
 PairMLIP::PairMLIP(LAMMPS *lmp) :
     Pair(lmp), model(nullptr), native(nullptr), kernel("auto"), by_kspace(false), total_charge(0.0), have_charges(false), seconds(0.0),
-    seconds_of_solve(0.0)
+    seconds_of_solve(0.0), n_iterations(0), n_equilibrations(0)
 {
   single_enable = 0;
   restartinfo = 0;
@@ -93,6 +95,7 @@ void PairMLIP::coeff(int narg, char **arg)
   char **symbols = arg + 2 + n_models;
   number_of_type.assign(atom->ntypes + 1, 0);
   charge_of_type.assign(atom->ntypes + 1, 0.0);
+  energy_of_type.assign(atom->ntypes + 1, 0.0);
   for (int type = 1; type <= atom->ntypes; type++) {
     const std::string symbol(symbols[type - 1]);
     if (!model->elements.count(symbol)) {
@@ -101,8 +104,11 @@ void PairMLIP::coeff(int narg, char **arg)
       error->all(FLERR, "no parameters for {} in {}; it has parameters for{}", symbol, arg[2], known);
     }
     number_of_type[type] = model->elements[symbol];
-    if (by_kspace) charge_of_type[type] = model->fixed[symbol];
+    if (!by_kspace) continue;
+    charge_of_type[type] = model->fixed[symbol];
+    if (model->bond_width) energy_of_type[type] = model->energies[symbol];
   }
+  set_flow(symbols);
   map_element2type(atom->ntypes, symbols);
   comm_forward = 0;
   for (const Member &one : members) {
@@ -130,9 +136,15 @@ void PairMLIP::open_model(const std::string &path)
   }
   model = member.model.get();
   if (by_kspace && model->fixed.empty())
-    error->all(FLERR, "pair_style mlip kspace is for charges that are fixed or that bonds transfer, and those of {} are not ({}): "
-                      "leave kspace out", path,
+    error->all(FLERR, "pair_style mlip kspace is for charges without dipoles that are fixed, flow, or are transferred by bonds, "
+                      "and those of {} are not ({}): leave kspace out", path,
                model->global_terms.empty() ? "it has none" : model->global_terms.front());
+  if (flows() && total_charge != 0.0)
+    error->all(FLERR, "charges that flow are equilibrated over kspace in neutral cells only, got charge {}: leave kspace out",
+               total_charge);
+  if (!model->has_constants && !solves() && (total_charge != 0.0 || model->bond_width))
+    error->all(FLERR, "{} is from before files said the energies of elements and of the total charge: run `mlip export` again",
+               path);
   const std::string reason = open_native(member, path);
   if (comm->me == 0)
     utils::logmesg(lmp, member.native ? "mlip: native kernel {}\n" : "mlip: TorchScript ({})\n",
@@ -148,12 +160,13 @@ void PairMLIP::init_style()
     error->all(FLERR, "libmlip_lammps.so was built for another size of atom IDs: give `mlip lammps build` the defines of "
                       "this LAMMPS");
   if (by_kspace && !atom->q_flag) error->all(FLERR, "pair_style mlip kspace needs atom_style charge");
+  set_reach();
   neighbor->add_request(this, NeighConst::REQ_FULL);
 }
 
-double PairMLIP::init_one(int, int)
+double PairMLIP::init_one(int i, int j)
 {
-  return model->cutoff;
+  return flows() ? std::max(model->cutoff, reach[i * (atom->ntypes + 1) + j]) : model->cutoff;
 }
 
 void PairMLIP::setup()
@@ -167,10 +180,15 @@ void PairMLIP::setup()
   if (std::abs(force->dielectric / model->dielectric - 1.0) > 1e-9)
     error->all(FLERR, "the charges are screened: dielectric {:.16g} is needed, got {:.16g}", model->dielectric,
                force->dielectric);
-  if (model->bond_width) {
+  if (model->bond_width || flows()) {
     force->kspace->setup();    // LAMMPS calls it after the first step of the pair style
     return;
   }
+  double here = 0.0, sum = 0.0;
+  for (int i = 0; i < atom->nlocal; i++) here += charge_of_type[atom->type[i]];
+  MPI_Allreduce(&here, &sum, 1, MPI_DOUBLE, MPI_SUM, world);
+  if (total_charge != 0.0 && std::abs(sum - total_charge) > CHARGE_MISSED)
+    error->all(FLERR, "the fixed charges add up to {:.6g} e, got charge {:.6g}: correct it, or leave it out", sum, total_charge);
   for (int i = 0; i < atom->nlocal; i++)
     if (std::abs(atom->q[i] - charge_of_type[atom->type[i]]) > 1e-9)
       error->one(FLERR, "the potential was fitted with {} e on atoms of type {}, got {} e: set type {} charge {}",
@@ -210,7 +228,25 @@ void PairMLIP::compute(int eflag, int vflag)
   } catch (const std::bad_alloc &) {
     error->one(FLERR, "pair_style mlip: no memory for {} atoms and {} ghosts", atom->nlocal, atom->nghost);
   }
+  add_background();
   seconds += MPI_Wtime() - start;
+}
+
+/* kspace takes a background off charged cells, pi k Q^2 / (2 V g^2), which is that of points: Gaussians of zero mean
+   potential have none, and neither has the pressure of kspace */
+
+void PairMLIP::add_background()
+{
+  if (!by_kspace || !eflag_either) return;
+  double here = 0.0, sum = 0.0;
+  for (int i = 0; i < atom->nlocal; i++) here += atom->q[i];
+  MPI_Allreduce(&here, &sum, 1, MPI_DOUBLE, MPI_SUM, world);
+  const double volume = domain->xprd * domain->yprd * domain->zprd;
+  const double potential = 0.5 * M_PI * force->qqrd2e * sum / (volume * std::pow(force->kspace->g_ewald, 2));
+  for (int i = 0; i < atom->nlocal; i++) {
+    if (eflag_global) eng_coul += potential * atom->q[i];
+    if (eflag_atom) eatom[i] += potential * atom->q[i];
+  }
 }
 
 void PairMLIP::compute_member(Member &member)
@@ -249,18 +285,26 @@ void PairMLIP::compute_torchscript()
   }
   if (by_kspace && model->bond_width) {
     outputs.push_back(local.at("transferred"));
-    slopes.push_back(potential_of_kspace(local.at("transferred")));
+    slopes.push_back(potential_of_kspace(charges_of_bonds(local.at("transferred"))));
+  }
+  if (flows()) {
+    outputs.push_back(equilibrate(local.at("node_scalars")));
+    slopes.push_back(Tensor());
   }
   const auto slope = torch::autograd::grad(outputs, {mine.edge_vector}, slopes, c10::nullopt, false, true)[0];
   if (slope.defined()) add_edge_forces(slope.contiguous());
   add_energies(energies.detach().to(at::kDouble).contiguous().data_ptr<double>());
 }
 
+/* with those that depend on the elements and the total charge alone, which are in solve() where that runs */
+
 void PairMLIP::add_energies(const double *of_atoms)
 {
+  const double of_charge = solves() ? 0.0 : model->charge_energy * total_charge / static_cast<double>(atom->natoms);
   for (int i = 0; i < atom->nlocal; i++) {
-    if (eflag_global) eng_vdwl += of_atoms[i];
-    if (eflag_atom) eatom[i] += of_atoms[i];
+    const double energy = of_atoms[i] + of_charge + energy_of_type[atom->type[i]];
+    if (eflag_global) eng_vdwl += energy;
+    if (eflag_atom) eatom[i] += energy;
   }
 }
 
@@ -305,9 +349,16 @@ mlip::Share PairMLIP::share(int n_own, int n_atoms)
 void PairMLIP::compute_alone_with_others()
 {
   const auto of_model = at::TensorOptions().dtype(model->dtype);
-  const int n_features = model->n_layers * model->n_channels;
   const int width = 4 * model->n_channels;
   for (int layer = 1; layer < model->n_layers; layer++) to_ghosts(at::zeros({0, width}, of_model));
+  charges_alone_with_others();
+  for (int layer = 1; layer < model->n_layers; layer++) from_ghosts(at::zeros({atom->nghost, width}, of_model));
+}
+
+void PairMLIP::charges_alone_with_others()
+{
+  const auto of_model = at::TensorOptions().dtype(model->dtype);
+  const int n_features = model->n_layers * model->n_channels;
   if (model->bond_width) to_ghosts(at::zeros({0, model->bond_width}, of_model));
   if (solves()) {
     mlip::Graph nothing;
@@ -316,9 +367,9 @@ void PairMLIP::compute_alone_with_others()
     nothing.insert("transferred", at::zeros({0}, at::kDouble));
     solve(nothing);
   }
-  if (by_kspace && model->bond_width) potential_of_kspace(at::zeros({0}, at::kDouble));
+  if (by_kspace && model->bond_width) potential_of_kspace(charges_of_bonds(at::zeros({0}, at::kDouble)));
+  if (flows()) equilibrate(at::zeros({0, n_features}, of_model));
   if (model->bond_width) from_ghosts(at::zeros({atom->nghost, model->bond_width}, of_model));
-  for (int layer = 1; layer < model->n_layers; layer++) from_ghosts(at::zeros({atom->nghost, width}, of_model));
 }
 
 /* an edge from i to j pulls both ends */
@@ -406,22 +457,32 @@ mlip::Graph PairMLIP::solve(const mlip::Graph &local)
   return of_own;
 }
 
-/* charges in atom->q; derivatives of kspace's energy by them, [n_own] eV/e: it is a quadratic form of theirs */
+/* [n_own] e, with their share of the total charge */
 
-Tensor PairMLIP::potential_of_kspace(const Tensor &transferred)
+Tensor PairMLIP::charges_of_bonds(const Tensor &transferred)
 {
   const int n = atom->nlocal;
-  const Tensor moved = transferred.detach().to(at::kDouble).contiguous();
+  Tensor charges = transferred.detach().to(at::kDouble).clone();
+  double *q = charges.data_ptr<double>();
   double here = 0.0, sum = 0.0;
   for (int i = 0; i < n; i++) here += charge_of_type[atom->type[i]];
   MPI_Allreduce(&here, &sum, 1, MPI_DOUBLE, MPI_SUM, world);
+  for (int i = 0; i < n; i++) q[i] += charge_of_type[atom->type[i]] + (total_charge - sum) / static_cast<double>(atom->natoms);
+  return charges;
+}
+
+/* charges in atom->q; derivatives of kspace's energy by them, [n_own] eV/e: it is a quadratic form of theirs */
+
+Tensor PairMLIP::potential_of_kspace(const Tensor &charges)
+{
+  const int n = atom->nlocal;
   double *f = atom->nmax ? atom->f[0] : nullptr, *q = atom->q;
   for (int i = 0; i < n; i++) {
-    q[i] = charge_of_type[atom->type[i]] + moved.data_ptr<double>()[i] - sum / static_cast<double>(atom->natoms);
+    q[i] = charges.data_ptr<double>()[i];
     if (q[i] == 0.0) q[i] = 1e-100;    // divided by below
   }
   const std::vector<double> before(f, f + 3 * n);
-  force->kspace->qsum_qsq();
+  force->kspace->qsum_qsq(0);
   force->kspace->compute(3, 0);    // energies, of atoms as well
   std::copy(before.begin(), before.end(), f);
   Tensor potential = at::empty({n}, at::kDouble);
@@ -453,6 +514,10 @@ void PairMLIP::take_over(const mlip::Graph &others, int first)
 
 void PairMLIP::finish()
 {
+  if (comm->me == 0 && flows() && n_equilibrations)
+    utils::logmesg(lmp, "mlip: {:.0f}% of the pair time in {}, {:.1f} iterations a step with kspace\n", 100.0 * seconds_of_solve / seconds,
+                   model->global_terms.front(), static_cast<double>(n_iterations) / n_equilibrations);
+  n_iterations = n_equilibrations = 0;
   if (comm->me == 0 && solves() && seconds > 0.0)
     utils::logmesg(lmp, "mlip: {:.0f}% of the pair time in {}, which every process solves for all atoms\n",
                    100.0 * seconds_of_solve / seconds, model->global_terms.front());

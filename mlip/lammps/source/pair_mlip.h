@@ -5,9 +5,9 @@
 //   pair_coeff * * 1.pt 2.pt 3.pt Li In Cl  a committee: its mean moves the atoms, its scatter is their uncertainty
 //
 // kspace: fixed charges, and those that bonds transfer, are left to kspace_style, whose reciprocal part with gewald =
-// 1 / (2 width) is their energy; `dielectric` screens it.
+// 1 / (2 width) is their energy; `dielectric` screens it. Charges that flow are equilibrated over it.
 // native, torchscript: code that runs; the native kernel by itself where there is one for this model and processor.
-// charge: total charge in e of equilibrated charges.
+// charge: total charge in e: of charges that adapt, and of the energy that the model gives to it.
 
 #ifndef MLIP_PAIR_MLIP_H
 #define MLIP_PAIR_MLIP_H
@@ -58,9 +58,10 @@ class PairMLIP : public Pair {
   double total_charge;              // e
   c10::optional<c10::ScalarType> wanted;
   std::vector<int> number_of_type;  // atomic numbers
-  std::vector<double> charge_of_type;
+  std::vector<double> charge_of_type, energy_of_type;    // of fixed charges; beside their lattice sum
   bool have_charges;                // of the last step, in atom->q
   double seconds, seconds_of_solve;
+  bigint n_iterations, n_equilibrations;
 
   // rows of own atoms and ghosts as they travel, [n_all, width] in the model's precision
   at::Tensor rows;
@@ -77,8 +78,11 @@ class PairMLIP : public Pair {
   mlip::Share share(int n_own, int n_atoms);
   void compute_torchscript();
   void compute_alone_with_others();
-  at::Tensor potential_of_kspace(const at::Tensor &transferred);
+  void charges_alone_with_others();
+  at::Tensor charges_of_bonds(const at::Tensor &transferred);
+  at::Tensor potential_of_kspace(const at::Tensor &charges);
   void add_energies(const double *of_atoms);
+  void add_background();
   mlip::Graph solve(const mlip::Graph &local);
   void take_over(const mlip::Graph &others, int first);
   void add_edge_forces(const at::Tensor &slope);
@@ -88,12 +92,27 @@ class PairMLIP : public Pair {
   void compare_piece(double *worst);
   void start_native(int n_own, int n_atoms, bool with_scalars);
   void compute_native();
-  at::Tensor solve_from_scalars();
+  at::Tensor pull_of_charges();
+  at::Tensor pull_of_bonds(mlip::Graph &local);
   // pair_mlip_committee.cpp
   std::vector<double> uncertainty;    // of the force on own atoms, eV/Å
   void join_committee(Member &member, const std::string &path);
   void compute_committee();
+  // pair_mlip_flow.cpp
+  std::vector<double> reach;                              // Å, of each two types: beyond it kspace is all of their potential
+  std::vector<double> hardness_of_type, width_of_type;    // eV/e^2, Å
+  std::vector<int> near_first, near_neighbour;            // near pairs of own atoms, their first [n_own + 1] and what they reach
+  std::vector<double> near_value, near_slope;             // k (erf(r / a) - erf(g r)) / r in eV/e^2, and its derivative by r
+  bool flows() const { return by_kspace && !model->hardness.empty(); }
+  void set_flow(char **symbols);
+  void set_reach();
+  void find_near();
+  double near_potential(double r, int itype, int jtype, double *slope) const;
+  at::Tensor potential_of_flow(const at::Tensor &charges, const at::Tensor &on_site);
+  at::Tensor relaxed_charges(const at::Tensor &electronegativity, const at::Tensor &on_site);
+  at::Tensor equilibrate(const at::Tensor &scalars);
   // pair_mlip_comm.cpp
+  int stride() const;
   at::Tensor to_ghosts(const at::Tensor &own);
   at::Tensor from_ghosts(const at::Tensor &gradient);
   at::Tensor gathered(const at::Tensor &own, int *first = nullptr);

@@ -22,7 +22,7 @@ void PairMLIP::join_committee(Member &member, const std::string &path)
     if (first.dtype != other.dtype) unlike = "precision";
     if (!unlike.empty())
       error->all(FLERR, "members of a committee share their {}, and {} has others than the first", unlike, path);
-    if (solves() || other.bond_width)
+    if (solves() || flows() || other.bond_width)
       error->all(FLERR, "a committee with {} is not split over processes: take a head without charges, or formal_charges with "
                         "kspace", other.global_terms.front());
   }
@@ -69,7 +69,7 @@ void PairMLIP::compute_committee()
       for (int k = 0; k < 6; k++) vatom[i][k] /= n_members;
 
   rows = forces;    // what other processes have for own atoms is added
-  comm->reverse_comm(this);
+  comm->reverse_comm(this, stride());
   uncertainty.resize(std::max(atom->nmax, 1));
   for (int i = 0; i < n_own; i++) {
     double sum = 0.0;

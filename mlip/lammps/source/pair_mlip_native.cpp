@@ -26,8 +26,10 @@ std::string PairMLIP::open_native(Member &member, const std::string &path)
     reason = "as asked for";
   else if (model->dtype != c10::kFloat)
     reason = "the native kernel is float32";
-  else if (model->bond_width || (!by_kspace && model->reads_vectors))
+  else if (!by_kspace && model->reads_vectors)
     reason = model->global_terms.front() + " reads more than the scalars, which the native kernel gives";
+  else if (model->bond_width && !model->has_bonds)
+    reason = "the file is from before bonds could stand beside the native kernel: run `mlip export` again";
   else
     try {
       member.native = std::make_unique<mlip::NativeKernel>(path);
@@ -117,25 +119,26 @@ void PairMLIP::compute_native()
 {
   const int n_own = atom->nlocal, n_atoms = n_own + atom->nghost, n_layers = native->n_layers;
   find_edges(n_own, n_atoms);
-  start_native(n_own, n_atoms, solves());
+  const bool with_charges = solves() || model->bond_width || flows();
+  start_native(n_own, n_atoms, with_charges);
   const auto exchanged = [&](float *of_layer) {
     rows = at::from_blob(of_layer, {n_atoms, 4 * native->filled}, at::kFloat);
   };
   for (int layer = 0; layer + 1 < n_layers; layer++) {
     native->run(layer, layer + 1);
     exchanged(native->features(layer));
-    comm->forward_comm(this);
+    comm->forward_comm(this, stride());
   }
   native->run(n_layers - 1, n_layers);
   Tensor pull;
-  if (solves()) {
-    pull = solve_from_scalars();
+  if (with_charges) {
+    pull = pull_of_charges();
     native->input.pull = pull.data_ptr<float>();
   }
   native->run(n_layers, n_layers + 1);
   for (int layer = n_layers - 2; layer >= 0; layer--) {
     exchanged(native->gradients(layer));
-    comm->reverse_comm(this);
+    comm->reverse_comm(this, stride());
     native->run(2 * n_layers - 1 - layer, 2 * n_layers - layer);
   }
   for (int i = 0; i < n_atoms; i++)
@@ -150,16 +153,50 @@ void PairMLIP::compute_native()
   }
 }
 
-/* terms that need all atoms; returns the derivatives of their energy by the scalars, [n_own, n_layers filled] */
+/* charges that depend on the features: their forces; returns derivatives of their energy by the scalars, [n_own, n_layers filled] */
 
-Tensor PairMLIP::solve_from_scalars()
+Tensor PairMLIP::pull_of_charges()
 {
   const int64_t n = atom->nlocal, layers = native->n_layers, channels = native->n_channels;
   const std::vector<int64_t> shape{n, layers, native->filled};
+  Tensor pull = at::zeros(shape, at::kFloat);
+  if (n == 0) {
+    charges_alone_with_others();
+    return pull;
+  }
   mlip::Graph local;
   local.insert("node_scalars", at::from_blob(native->scalars.data(), shape, at::kFloat).narrow(2, 0, channels).reshape({n, layers * channels}));
   local.insert("node_vectors", at::zeros({n, 3, 0}, at::kFloat));
-  Tensor pull = at::zeros(shape, at::kFloat);
-  pull.narrow(2, 0, channels).copy_(solve(local).at("node_scalars").reshape({n, layers, channels}));
+  Tensor by_scalars;
+  if (flows()) {
+    const Tensor scalars = local.at("node_scalars").requires_grad_(true);
+    by_scalars = torch::autograd::grad({equilibrate(scalars)}, {scalars})[0];
+  } else {
+    by_scalars = model->bond_width ? pull_of_bonds(local) : solve(local).at("node_scalars");
+  }
+  pull.narrow(2, 0, channels).copy_(by_scalars.reshape({n, layers, channels}));
   return pull;
+}
+
+/* the same, [n_own, n_features], of charge that bonds transfer, which pulls on their ends */
+
+Tensor PairMLIP::pull_of_bonds(mlip::Graph &local)
+{
+  mlip::Share mine = share(atom->nlocal, atom->nlocal + atom->nghost);
+  const mlip::Transfer there = [this](const Tensor &own) { return to_ghosts(own); };
+  const mlip::Transfer back = [this](const Tensor &gradient) { return from_ghosts(gradient); };
+  const Tensor scalars = local.at("node_scalars").detach().requires_grad_(true);
+  const Tensor transferred = model->transferred(mine, scalars, there, back);
+  Tensor potential, by_scalars = at::zeros_like(scalars);
+  if (by_kspace) {
+    potential = potential_of_kspace(charges_of_bonds(transferred));
+  } else {
+    local.insert("transferred", transferred);
+    const mlip::Graph others = solve(local);
+    potential = others.at("transferred");
+    by_scalars = others.at("node_scalars").clone();
+  }
+  const auto slopes = torch::autograd::grad({transferred}, {mine.edge_vector, scalars}, {potential}, c10::nullopt, false, true);
+  if (slopes[0].defined()) add_edge_forces(slopes[0].contiguous());
+  return slopes[1].defined() ? by_scalars + slopes[1] : by_scalars;
 }

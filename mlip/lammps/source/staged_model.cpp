@@ -59,12 +59,18 @@ StagedModel::StagedModel(const std::string &path)
   reads_vectors = stages["vectors"];
   width = 0.0;
   dielectric = 1.0;
-  for (const char *kind : {"fixed", "bonded"})
+  for (const char *kind : {"fixed", "bonded", "equilibrated"})
     if (stages.contains(kind) && !stages[kind].is_null()) {
       fixed = stages[kind]["charges"].get<std::map<std::string, double>>();
       width = stages[kind]["width"];
       dielectric = stages[kind].value("dielectric", 1.0);
+      if (stages[kind].contains("hardness")) hardness = stages[kind]["hardness"].get<std::map<std::string, double>>();
+      if (stages[kind].contains("widths")) widths = stages[kind]["widths"].get<std::map<std::string, double>>();
+      if (stages[kind].contains("energies")) energies = stages[kind]["energies"].get<std::map<std::string, double>>();
     }
+  has_bonds = module.find_method("begin_bonds").has_value();
+  has_constants = stages.contains("charge_energy");
+  charge_energy = stages.value("charge_energy", 0.0);
   dtype = metadata["dtype"].get<std::string>() == "float64" ? c10::kDouble : c10::kFloat;
 }
 
@@ -92,9 +98,27 @@ Graph StagedModel::local(const Share &share, const Transfer &to_ghosts, const Tr
     graph = graph_of(module.get_method("proceed")({graph, features, layer}));
   }
   graph = graph_of(module.get_method("finish")({graph}));
-  if (bond_width == 0) return graph;
+  return bond_width ? with_bonds(graph, to_ghosts, from_ghosts) : graph;
+}
+
+Graph StagedModel::with_bonds(const Graph &graph, const Transfer &to_ghosts, const Transfer &from_ghosts)
+{
   const Tensor ends = Exchange::apply(graph.at("bond_ends"), &to_ghosts, &from_ghosts);
   return graph_of(module.get_method("bond")({graph, ends}));
+}
+
+Tensor StagedModel::transferred(const Share &share, const Tensor &scalars, const Transfer &to_ghosts, const Transfer &from_ghosts)
+{
+  torch::jit::GraphOptimizerEnabledGuard interpreted(false);
+  const Graph graph = graph_of(
+      module.get_method("begin_bonds")({share.edge_vector, share.edge_index, share.atomic_numbers, scalars}));
+  return with_bonds(graph, to_ghosts, from_ghosts).at("transferred");
+}
+
+Graph StagedModel::on_site(const Tensor &atomic_numbers, const Tensor &scalars)
+{
+  torch::jit::GraphOptimizerEnabledGuard interpreted(false);
+  return graph_of(module.get_method("on_site")({atomic_numbers, scalars}));
 }
 
 Graph StagedModel::solve(const Crystal &crystal)

@@ -48,6 +48,13 @@ class StagedModel {
   // live until then.
   Graph local(const Share &share, const Transfer &to_ghosts, const Transfer &from_ghosts);
 
+  // Charge that bonds bring to own atoms, [n_own] e, a function of edge_vector and of the network's scalars
+  // [n_own, n_features]; without has_bonds the file is from before this.
+  at::Tensor transferred(const Share &share, const at::Tensor &scalars, const Transfer &to_ghosts, const Transfer &from_ghosts);
+
+  // electronegativity [n] V and energies without charge [n] eV, where charge flows
+  Graph on_site(const at::Tensor &atomic_numbers, const at::Tensor &scalars);
+
   // energies, forces, virial = dE/d(strain), derivatives by node_scalars, node_vectors and transferred, charges
   Graph solve(const Crystal &crystal);
 
@@ -57,11 +64,17 @@ class StagedModel {
   std::vector<std::string> global_terms;
   bool reads_vectors;                      // by the global terms
   std::map<std::string, double> fixed;     // charges, e, by symbol: empty unless the one global term is fixed charges, or
-                                           // these and what bonds transfer
-  double width, dielectric;                // Å, of their Gaussians; what they are screened by
+                                           // these and what bonds transfer, or charges that flow and start from these
+  double width, dielectric;                // Å, of their Gaussians, the largest; what they are screened by
+  std::map<std::string, double> hardness, widths;    // eV/e^2 and Å, by symbol, of charges that flow
+  std::map<std::string, double> energies;  // eV, by symbol, beside the lattice sum of charges that bonds change
+  double charge_energy;                    // eV/e, energy by the total charge
+  bool has_constants;                      // the file says these two
+  bool has_bonds;
   c10::ScalarType dtype;
 
  private:
+  Graph with_bonds(const Graph &graph, const Transfer &to_ghosts, const Transfer &from_ghosts);
   torch::jit::Module module;
 };
 
