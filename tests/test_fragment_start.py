@@ -14,6 +14,7 @@ from mlip.data.graph import collate, to_graph
 from mlip.electrostatics import AtomicCharges
 from mlip.nn.edges import edge_vectors
 from mlip.training import fragment_start
+from mlip.training.finetune import carried
 from mlip.training.fragment_start import molecules_of, motions_of, with_fragment_start
 from mlip.units import COULOMB
 
@@ -119,3 +120,14 @@ def test_rigid_motions_are_those_of_a_molecule_across_a_cell_wall_and_no_framewo
     chain = Atoms("O", cell=[1.4, 9, 9], pbc=True) + Atoms("N", [[0.0, 4.5, 4.5]])
     graph = to_graph(chain, CUTOFF)
     assert molecules_of(graph[keys.ATOMIC_NUMBERS], graph[keys.EDGE_INDEX], edge_vectors(graph))[1] is None
+
+
+def test_fine_tuning_holds_charges_that_were_found_but_not_those_of_new_elements():
+    old = {**STATISTICS, "atomic_charges": {"elements": [0.3, -0.4, -0.5], "neighbours": [[0.1] * 3] * 3}}
+    held, learned = (
+        next(term for term in build(statistics).terms if isinstance(term, AtomicCharges))
+        for statistics in (carried(old, STATISTICS), STATISTICS)
+    )
+    for name in ("shift", "giver", "taker"):
+        assert not getattr(held, name).weight.requires_grad and getattr(learned, name).weight.requires_grad
+    assert "atomic_charges" not in carried(old, {**STATISTICS, "elements": [1, 6, 7, 8]})

@@ -66,10 +66,8 @@ class AtomicCharges(nn.Module):
         self.register_buffer("radius", torch.tensor(covalent_radii[elements], dtype=torch.float64))
         formal = [float((formal_charges or {}).get(chemical_symbols[z], 0.0)) for z in elements]
         self.register_buffer("formal", torch.tensor(formal, dtype=torch.float64))
-        shift, bonds = (
-            torch.randn(len(elements)),
-            torch.zeros(len(elements), len(elements)),
-        )  # off the saddle of no charges
+        shift = torch.randn(len(elements))  # not zero: energies are even in all charges
+        bonds = torch.zeros(len(elements), len(elements))
         start = statistics.get("atomic_charges")
         if start:
             shift = (torch.tensor(start["elements"], dtype=torch.float64) - self.formal).float() / GAIN
