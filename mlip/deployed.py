@@ -192,7 +192,7 @@ def stages_of(potential: nn.Module, level: int) -> dict[str, Any]:
         "n_layers": int(network.n_layers),
         "n_channels": int(network.n_channels),
         "vectors": any(getattr(term, "dipoles", True) for term in beyond.values()),
-        "bond_width": sum(2 * term.transfer.radial.shape[1] for term in beyond.values() if hasattr(term, "bond_ends")),
+        "bond_width": sum(term.bond_width for term in beyond.values() if hasattr(term, "bond_ends")),
         "global": list(beyond),
         "fixed": fixed_charges(next(iter(beyond.values())), potential.elements) if len(beyond) == 1 else None,
         "bonded": bonded_charges(next(iter(beyond.values())), potential.elements) if len(beyond) == 1 else None,

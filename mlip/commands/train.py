@@ -19,6 +19,7 @@ from mlip.sampling import ranking
 from mlip.training.density_start import with_density_start
 from mlip.training.dielectric_start import with_dielectric_start
 from mlip.training.finetune import fine_tune, with_fitted_atomic_energies
+from mlip.training.fragment_start import with_fragment_start
 from mlip.training.module import TrainingModule
 from mlip.training.pair_start import with_pair_start
 from mlip.training.run import Run
@@ -79,6 +80,7 @@ def untrained(cfg: DictConfig, config: dict, data: DataModule) -> tuple[nn.Modul
         statistics = with_density_start(statistics, batches, cfg.model.network.cutoff)
         statistics = with_dielectric_start(make_potential, statistics, batches)
         statistics = with_transfer_start(make_potential, statistics, batches)
+        statistics = with_fragment_start(make_potential, statistics, batches)
         statistics = with_pair_start(make_potential, statistics, batches)
         potential, statistics = with_fitted_atomic_energies(make_potential, statistics, batches)
     check_total_charges(potential, data.sets.values())

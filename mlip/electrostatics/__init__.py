@@ -6,11 +6,12 @@ A term relaxes the charges of each system in three steps (`batch.relaxed`):
     state = minimise(functional, operator, start)                # inference: preconditioned conjugate gradients
     state = newton_correct(functional, operator, start)          # training: exact to second derivatives
 
-charges, bond_charges (terms) -> batch -> solvers -> preconditioner -> functional -> operator -> pme (mesh, splines, pairs),
+charges, bond_charges, atomic_charges (terms) -> batch -> solvers -> preconditioner -> functional -> operator -> pme (mesh, splines, pairs),
 separable, structure_factors, slab -> kernels. Exact and dense, for tests and single systems: ewald, equilibration,
 response.
 """
 
+from mlip.electrostatics.atomic_charges import AtomicCharges
 from mlip.electrostatics.bond_charges import BondCharges
 from mlip.electrostatics.charges import EquilibratedCharges, FormalCharges, SplitCharges
 from mlip.electrostatics.equilibration import Equilibrium, equilibrate
@@ -25,6 +26,7 @@ from mlip.electrostatics.response import (
 )
 
 __all__ = [
+    "AtomicCharges",
     "BondCharges",
     "EquilibratedCharges",
     "Equilibrium",

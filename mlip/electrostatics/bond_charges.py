@@ -145,7 +145,7 @@ class BondCharges(nn.Module):
         self.shift = SpeciesTable(elements, torch.zeros(len(elements), 1))
         self.shift.weight.requires_grad_(learn_formal_charges)
         self.transfer = ChargeTransfer(elements, int(statistics["n_features"]), cutoff, n_channels, n_basis)
-        self.fit_transfer = fit_transfer
+        self.fit_transfer, self.bond_width = fit_transfer, 2 * n_channels
         self.transfer.begin_with(statistics.get("bond_transfer") or [])
         self.susceptibility = start - 1.0
         self.log_susceptibility = nn.Parameter(torch.zeros(1), requires_grad=learned)
@@ -193,12 +193,8 @@ class BondCharges(nn.Module):
         without_field = graph.copy()
         if keys.FIELD in without_field:
             without_field.pop(keys.FIELD)
-        zero = torch.zeros_like(charges)
-        functional = unconstrained(zero, zero, charges.new_zeros(0, 3), charges.new_zeros(0))
-        width = torch.full_like(charges[:1], self.width)
         settings = RelaxationSettings(self.tolerance, self.mesh_above, self.training)
-        _, energy = relax_batch(without_field, functional, width, charges, settings)
-        return energy - 0.5 * units.COULOMB / (self.width * math.sqrt(math.pi)) * charges.square()
+        return gaussian_energies(without_field, charges, self.width, settings)
 
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
         """Energies; adds charges [n_atoms] e and bond_dipoles [n_atoms, 3] e Å to the graph."""
@@ -221,6 +217,14 @@ class BondCharges(nn.Module):
         if keys.FIELD in graph:
             energy = energy + field_energies(graph, reference, transfer, dielectric)
         return energy
+
+
+def gaussian_energies(graph: dict[str, Tensor], charges: Tensor, width: float, settings: RelaxationSettings) -> Tensor:
+    """Coulomb energies of Gaussian charges [n_atoms] e of one width Å, less those of lone ones, [n_atoms] eV."""
+    zero = torch.zeros_like(charges)
+    functional = unconstrained(zero, zero, charges.new_zeros(0, 3), charges.new_zeros(0))
+    _, energy = relax_batch(graph, functional, torch.full_like(charges[:1], width), charges, settings)
+    return energy - 0.5 * units.COULOMB / (width * math.sqrt(math.pi)) * charges.square()
 
 
 def with_total(graph: dict[str, Tensor], charges: Tensor) -> Tensor:

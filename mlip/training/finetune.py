@@ -62,6 +62,8 @@ def fine_tune(
 def carried(old: dict, statistics: dict) -> dict:
     """Statistics with what the old weights are counted from: dielectric constant, energies of charges and of charge."""
     found = {name: old[name] for name in ("dielectric",) if name in old}
+    if "atomic_charges" in old and statistics["elements"] == old["elements"]:
+        found["atomic_charges"] = old["atomic_charges"]  # they stay held; those of new elements are to be learned
     for name, rows in (("coulomb_energies", "elements"), ("charge_energies", "levels")):
         if name in old:
             known = dict(zip(old[rows], old[name], strict=True))

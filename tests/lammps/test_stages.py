@@ -10,13 +10,14 @@ from torch import nn
 
 from mlip import keys
 from mlip.data.graph import to_graph
-from mlip.electrostatics import BondCharges, EquilibratedCharges, FormalCharges, SplitCharges
+from mlip.electrostatics import AtomicCharges, BondCharges, EquilibratedCharges, FormalCharges, SplitCharges
 from mlip.export import arguments, export, load
 
 HEADS = {
     "none": None,
     "formal_charges": FormalCharges,
     "formal_dipoles": partial(FormalCharges, dipoles=True),
+    "atomic_charges": partial(AtomicCharges, n_channels=3),
     "bond_charges": partial(BondCharges, n_channels=3),
     "qeq": EquilibratedCharges,
     "qeq_dipoles": partial(EquilibratedCharges, dipoles=True),
