@@ -134,7 +134,7 @@ GROUPED: list[tuple[Rule, str]] = [
     (table(FRACTION), "quotas"),
     (listed(Rule(-1, 1)), "progress"),
     (listed(Rule(0, 0.2, open_low=True)), "elastic.strains"),
-    (SIGNED, "pressure_GPa order"),
+    (SIGNED, "pressure_GPa order around"),
     (optional(CHARGE), "charge total_charge"),
     (optional(listed(SIGNED, 3)), "field_V_per_A"),
     (table(CHARGE), "formal_charges disordered.charges"),

@@ -24,7 +24,7 @@ def judge(sections: Iterable[Section], thresholds: Mapping[str, Mapping[str, Map
     """Every result of the sections, in their order.
 
     thresholds  by section, then by result: {unit: meV/Å, at_most: [30, 60]}; pass up to the first number, warn up to the
-                second, fail beyond. at_least the other way round, size_at_most for numbers of either sign. With `where`
+                second, fail beyond. at_least the other way round, size_at_most for the size of the number less `around` (0). With `where`
                 it holds under exactly these conditions: {} for a total, {ions: migrating}; a list of rules for several
     Raises ValueError for a rule of another unit than the result's, or that is no rule.
     """
@@ -39,8 +39,10 @@ def judge(sections: Iterable[Section], thresholds: Mapping[str, Mapping[str, Map
                 judged.append(Judged(section.name, result, ""))
                 continue
             kind, limits = check(section.name, result, fits[0])
-            verdict = worse(result.verdict, grade(result, kind, limits))
-            text = f"{KINDS[kind]} {limits[0]:g} (warn {limits[1]:g}) {result.unit}".strip()
+            around = float(fits[0].get("around", 0.0))
+            verdict = worse(result.verdict, grade(result, kind, limits, around))
+            sign = KINDS[kind].replace("x", f"x - {around:g}") if around else KINDS[kind]
+            text = f"{sign} {limits[0]:g} (warn {limits[1]:g}) {result.unit}".strip()
             judged.append(Judged(section.name, replace(result, verdict=verdict), text))
     return judged
 
@@ -49,8 +51,8 @@ def check(section: str, result: Result, rule: Mapping) -> tuple[str, tuple[float
     """Kind and limits of a rule."""
     where = f"threshold of {section}.{result.name}"
     kinds = [kind for kind in KINDS if kind in rule]
-    unknown = sorted(set(rule) - {"unit", "where", *KINDS})
-    if len(kinds) != 1 or unknown or len(rule[kinds[0]]) != 2:
+    known = {"unit", "where", *KINDS, *(["around"] if "size_at_most" in kinds else [])}
+    if len(kinds) != 1 or set(rule) - known or len(rule[kinds[0]]) != 2:
         raise InputError(
             f"{where} must have one of {', '.join(KINDS)} with two numbers, for pass and for warn, got {dict(rule)}"
         )
@@ -62,12 +64,12 @@ def check(section: str, result: Result, rule: Mapping) -> tuple[str, tuple[float
     return kinds[0], (good, fair)
 
 
-def grade(result: Result, kind: str, limits: tuple[float, float]) -> str:
+def grade(result: Result, kind: str, limits: tuple[float, float], around: float = 0.0) -> str:
     """pass, warn or fail of a value; of a bound, only what it proves."""
     value = result.value
     if value is None:
         return ""
-    value = abs(value) if kind == "size_at_most" else value
+    value = abs(value - around) if kind == "size_at_most" else value
     sign = -1 if kind == "at_least" else 1
     return "pass" if sign * value <= sign * limits[0] else "warn" if sign * value <= sign * limits[1] else "fail"
 

@@ -91,6 +91,13 @@ def test_a_threshold_turns_a_number_into_a_verdict(force, verdict):
     assert judge([section], RULES)[0].result.verdict == verdict
 
 
+@pytest.mark.parametrize("slope, verdict", [(1.04, "pass"), (0.92, "warn"), (1.45, "fail"), (-0.3, "fail")])
+def test_a_threshold_around_a_number_holds_on_both_sides(slope, verdict):
+    rule = {"accuracy": {"softening_slope": {"unit": "", "size_at_most": [0.05, 0.1], "around": 1.0}}}
+    (row,) = judge([Section("accuracy", [Result("softening_slope", slope, "")])], rule)
+    assert row.result.verdict == verdict and row.threshold == "|x - 1| ≤ 0.05 (warn 0.1)"
+
+
 def test_the_worse_of_two_verdicts_stands_and_a_rule_may_hold_under_conditions_only():
     results = [Result("force_rmse", 1.0, "meV/Å", verdict="fail", conditions={"group": "all"}),
                Result("force_rmse", 99.0, "meV/Å", conditions={"group": "Li"})]  # fmt: skip
@@ -104,6 +111,7 @@ def test_a_threshold_in_another_unit_or_of_no_known_kind_is_refused():
         ({"unit": "eV/Å", "at_most": [1, 2]}, "is in 'eV/Å', the result in 'meV/Å'"),
         ({"unit": "meV/Å", "below": [1, 2]}, "must have one of at_most"),
         ({"unit": "meV/Å", "at_most": [2, 1]}, "stricter"),
+        ({"unit": "meV/Å", "at_most": [1, 2], "around": 1.0}, "must have one of at_most"),
     ):
         with pytest.raises(ValueError, match=said):
             judge([section], {"accuracy": {"force_rmse": rule}})

@@ -18,6 +18,7 @@ GROUPS = {
 }  # fmt: skip
 NEGATIVE = {  # keys that may be negative: charges, pressures, places on a path, bounds of a verdict
     "charge", "pressure_GPa", "order", "progress", "formal_charges", "shells", "at_most", "at_least", "size_at_most",
+    "around",
 }  # fmt: skip
 NULL = {
     "charge",
