@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Two molecules of charge +1, 0 or -1 pulled apart: errors beyond the distances of training, with atomic charges and without any.
 
-python scripts/bench_dimers.py [--seconds 40] [--pairs +1/-1 +1/0 -1/0] [--heads none atomic_charges] [--words KEY=VALUE ...]
+python scripts/bench_dimers.py [--seconds 40] [--pairs=-1/0] [--heads none atomic_charges] [--words KEY=VALUE ...]
 Rigid molecules: point charges on their atoms, which polarise the other's, A exp(-r/rho) between them, and springs inside that are not at
 rest, so that forces inside are 0.9 eV/Å as in DFT; trained on 9 distances of the centres of mass from 5.5 to 9.5 Å, tested on 10.5, 12,
 14, 17 and 20 Å. One seed; nothing says which atoms belong together.

@@ -3,8 +3,8 @@
 
 python scripts/bench_insulator.py [--seconds 60] [--heads none bond_charges formal_dipoles] [--folder DIRECTORY]
 Trained on 48 frames of 95 or 96 atoms, a third of them with a Li vacancy (Q = -1); tested on 12 more, on 8 times their volume, on a
-vacancy in ever larger cells, on LO-TO splitting, and on a slab with a dipole and in a field. Labels and trained potentials are kept in
-DIRECTORY and made if they are not there. One seed.
+vacancy in ever larger cells, on LO-TO splitting, and on a slab with a dipole and in a field. Labels are kept in DIRECTORY and made
+if they are not there. One seed.
 """
 
 import argparse
@@ -175,14 +175,6 @@ def displaced_slab(layers: int, shift: float, field: float, calculator: InProces
     return labelled(atoms, calculator)
 
 
-def trained(head: str, words: list[str], frames: list[Atoms], seconds: float, folder: Path) -> torch.nn.Module:
-    """A potential with this head, fitted to frames, or the one that is kept in folder."""
-    path = folder / f"{head}_{seconds:g}s.pt"
-    if not path.exists():
-        torch.save(fitted([f"model/head={head}", "model/network=small", *words], frames, seconds), path)
-    return torch.load(path, weights_only=False)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
@@ -215,7 +207,7 @@ def main() -> None:
     inside.add_row("truth", *slab_response(truth))
     print(f"truth: eps_inf {eps:.3f}, LO-TO {split:.2f} THz, vacancy", *energies, flush=True)
     for head in asked.heads:
-        potential = trained(head, asked.words, train, asked.seconds, asked.folder)
+        potential = fitted([f"model/head={head}", "model/network=small", *asked.words], train, asked.seconds)
         calculator, own, cells = InProcess(potential), None, ["", "", "", ""]
         if head in ("bond_charges", "formal_dipoles"):
             own, born, split = response(calculator, calm)

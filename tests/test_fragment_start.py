@@ -123,11 +123,18 @@ def test_rigid_motions_are_those_of_a_molecule_across_a_cell_wall_and_no_framewo
 
 
 def test_fine_tuning_holds_charges_that_were_found_but_not_those_of_new_elements():
-    old = {**STATISTICS, "atomic_charges": {"elements": [0.3, -0.4, -0.5], "neighbours": [[0.1] * 3] * 3}}
+    old = {
+        **STATISTICS,
+        "atomic_charges": {
+            "elements": [0.3, -0.4, -0.5],
+            "neighbours": [[0.1] * 3] * 3,
+            "second_neighbours": [[0.0] * 3] * 3,
+        },
+    }
     held, learned = (
         next(term for term in build(statistics).terms if isinstance(term, AtomicCharges))
         for statistics in (carried(old, STATISTICS), STATISTICS)
     )
-    for name in ("shift", "giver", "taker"):
+    for name in ("shift", "giver", "taker", "far_giver", "far_taker"):
         assert not getattr(held, name).weight.requires_grad and getattr(learned, name).weight.requires_grad
     assert "atomic_charges" not in carried(old, {**STATISTICS, "elements": [1, 6, 7, 8]})

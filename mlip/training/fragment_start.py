@@ -41,15 +41,15 @@ NEAR_WHOLE, WHOLE = (
 def with_fragment_start(
     build: Callable[[dict], nn.Module], statistics: dict, batches: Iterable[dict[str, Tensor]], max_structures: int = 20
 ) -> dict:
-    """Statistics with `atomic_charges` {elements [n], neighbours [n, n]} e if the potential has such charges.
+    """Statistics with `atomic_charges` {elements [n], neighbours and second_neighbours [n, n]} e if the potential has such charges.
 
-        sum_i in molecule F_i, sum_i r_i x F_i ~ those of  q_i = z_i + sum_j u(r_ij) w_ij,  and of pairs in contact
+        sum_i in molecule F_i, sum_i r_i x F_i ~ those of  q_i = z_i + sum_j u (w_ij + sum_k u v_ik),  and of pairs in contact
 
     Forces inside a molecule, whose bonds nothing simple describes, cancel in its net force and torque; what is left decides
     the charges of molecules and their moments at once, where the forces of a whole training decide them slowly: near
-    ones the network explains without charges. Energies are even in all charges, so that z = w = 0 is a saddle: of TRIALS starts at
+    ones the network explains without charges. Energies are even in all charges, so that none are a saddle: of TRIALS starts at
     random the best is taken, and its sign, if no total charge says it, from oxidation states. Charges are drawn to zero by CHARGE
-    (restrained as in Bayly et al., J. Phys. Chem. 97, 10269 (1993)), z and w by PRIOR, coefficients of ten radial functions for
+    (restrained as in Bayly et al., J. Phys. Chem. 97, 10269 (1993)), z, w and v by PRIOR, coefficients of ten radial functions for
     contacts by CONTACT. Molecules far apart have whole charges: if all of a first fit
     are near to whole numbers, a second one holds them there. Forces inside decide how atoms share the moments of a molecule: of
     copies of a rigid one, in which bonds pull alike. Nothing is added if no structure has two molecules.
@@ -68,12 +68,13 @@ def with_fragment_start(
     if not frames:
         return statistics
     n = len(statistics["elements"])
-    found = signed(best_fit(frames, n + n * n), frames, statistics["elements"])
+    found = signed(best_fit(frames, n + 2 * n * n), frames, statistics["elements"])
     charges = [frame.molecules @ (frame.descriptors @ found + frame.shares) for frame in frames if frame.apart]
     if charges and all((each - each.round()).abs().max() < NEAR_WHOLE for each in charges):
         found = descended(frames, found, [each.round() for each in charges])[0]
-    charges = {"elements": found[:n].tolist(), "neighbours": found[n:].reshape(n, n).tolist()}
-    return {**statistics, "atomic_charges": charges}
+    around = found[n:].reshape(n, 2, n)
+    table = {"elements": found[:n], "neighbours": around[:, 0], "second_neighbours": around[:, 1]}
+    return {**statistics, "atomic_charges": {name: part.tolist() for name, part in table.items()}}
 
 
 class Reference(NamedTuple):
@@ -131,7 +132,9 @@ def fragments_of(
         radius = term.radius.double()[species[atoms]]
         bond = bonded(vectors.norm(dim=1), radius[ends].sum(0))
         bound = segment_sum(bond[:, None] * kind[ends[1]], ends[0], n_atoms)
-        descriptors = torch.cat([kind, (kind[:, :, None] * bound[:, None, :]).flatten(1)], 1)
+        second = segment_sum(bond[:, None] * bound[ends[1]], ends[0], n_atoms)
+        around = kind[:, :, None] * torch.cat([bound, second], 1)[:, None, :]
+        descriptors = torch.cat([kind, around.flatten(1)], 1)
         found.append(Fragments(
             species[atoms], descriptors - descriptors.mean(0), torch.full((n_atoms,), float(total) / n_atoms).double(),
             torch.einsum("kia,ija->kij", motions, matrix_slopes(system, term)),
