@@ -34,6 +34,15 @@ def test_hops_that_test_are_six_and_none_of_their_structures_trains(sets):
     assert all(last_similar(hop, train, 0.05) is None for hop in hops), "nor do near copies"
 
 
+def test_the_labels_of_li3ybr6_are_right_and_its_saddles_train_nothing():
+    folder = FOLDER.parent / "li3ybr6"
+    train, saddles = (read(str(folder / name)) for name in ("li3ybr6_gpaw.xyz", "li3ybr6_saddles_gpaw.xyz"))
+    assert not has_errors(check(files=str(folder / "li3ybr6_gpaw.xyz"))) and len(train) == 24
+    assert {str(atoms.symbols) for atoms in [*train, *saddles]} == {"Y2Br12Li6"}
+    assert all(0.1 < value < 1.0 for value in labelled_barriers(saddles).values())
+    assert all(last_similar(atoms, train, 0.05) is None for atoms in saddles)
+
+
 @pytest.mark.parametrize("name", ["li3ycl6", "li3incl6"])
 def test_a_ready_potential_is_the_one_of_its_page(name):
     file = FOLDER.parent / name / "model.pt"

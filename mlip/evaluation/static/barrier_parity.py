@@ -8,15 +8,23 @@ from matplotlib.figure import Figure
 from mlip.evaluation.plots import BLUE, GREEN, MARKERS, ORANGE, RED, canvas, title
 from mlip.evaluation.result import Result
 
-KINDS = {"fixed": "DFT images", "own": "own path"}  # entry of a hop: the structures whose energies they are
+KINDS = {  # entry of a hop: the structures whose energies they are
+    "fixed": "DFT images",
+    "own": "own path",
+    "labelled": "own saddles",  # asked of DFT: the same structures on both sides
+}
 COLOURS = (BLUE, ORANGE, GREEN, RED)
 
 
 def pairs(hops: Mapping[str, Mapping], kind: str = "own") -> np.ndarray:
     """Barriers of DFT and of the calculator [n_hops, 2] eV.  hops: curves by hop, of a section's data"""
-    rows = [(max(curves["fixed"]["dft_eV"]), max(curves[kind]["energies_eV"]))
-            for curves in hops.values() if "fixed" in curves and kind in curves]  # fmt: skip
-    return np.array(rows).reshape(-1, 2)
+    if kind == "labelled":
+        curves = [(of["labelled"]["energies_eV"], of["own"]["energies_eV"]) for of in hops.values() if kind in of]
+    else:
+        curves = [
+            (of["fixed"]["dft_eV"], of[kind]["energies_eV"]) for of in hops.values() if {"fixed", kind} <= set(of)
+        ]
+    return np.array([(max(dft), max(ours)) for dft, ours in curves]).reshape(-1, 2)
 
 
 def barrier_errors(hops: Mapping[str, Mapping]) -> list[Result]:

@@ -68,6 +68,19 @@ def test_a_file_of_bands_is_as_many_hops_and_their_errors_have_a_mean(tmp_path):
             bands.read_hops({"bands": str(tmp_path / f"{name}.xyz")})
 
 
+def test_barriers_that_dft_has_labelled_on_their_own_saddles_have_a_mean_error_too():
+    section = barriers.Barriers(
+        [barriers.Hop(name, *ends()) for name in "ab"], label=lambda many: calculate_many(Corrugated(DFT), many)
+    ).evaluate(Corrugated(MODEL))
+    (mae,) = (r for r in section.results if r.name == "barrier_mae")
+    assert mae.conditions == {"path": "own saddles", "hops": 2}
+    assert mae.value == pytest.approx(1e3 * (DFT - MODEL), abs=4)
+    assert (
+        "MAE 120 meV, 2 hops"
+        in barriers.Barriers.figures(section.data)["parity"].axes[0].get_legend_handles_labels()[1][0]
+    )
+
+
 def named(hop, images, higher):
     """The band with a name, its middle raised by an energy."""
     for image in images:
