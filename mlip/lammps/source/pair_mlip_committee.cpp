@@ -15,6 +15,9 @@ void PairMLIP::join_committee(Member &member, const std::string &path)
 {
   if (!members.empty()) {
     const mlip::StagedModel &first = *members.front().model, &other = *member.model;
+    if (solves() || flows() || other.bond_width)
+      error->all(FLERR, "a committee with {} is not split over processes: take a head without charges, or formal_charges with "
+                        "kspace", other.global_terms.front());
     std::string unlike;
     if (first.elements != other.elements) unlike = "elements";
     if (first.cutoff != other.cutoff) unlike = "cutoff";
@@ -22,9 +25,6 @@ void PairMLIP::join_committee(Member &member, const std::string &path)
     if (first.dtype != other.dtype) unlike = "precision";
     if (!unlike.empty())
       error->all(FLERR, "members of a committee share their {}, and {} has others than the first", unlike, path);
-    if (solves() || flows() || other.bond_width)
-      error->all(FLERR, "a committee with {} is not split over processes: take a head without charges, or formal_charges with "
-                        "kspace", other.global_terms.front());
   }
   members.push_back(std::move(member));
   delete[] pvector;
