@@ -74,6 +74,7 @@ timestep      0.001
 fix           npt all npt temp 600 600 0.1 aniso 5000 5000 0.5
 run           50
 unfix         npt
+velocity      all set 0 0 0
 """
 
 
