@@ -22,20 +22,16 @@ from mlip.training.dielectric_start import pair_columns
 
 NOISE, INSIDE = 0.001, 0.003  # eV/Å, of a force or a torque by the radius of the molecule, and of forces inside
 POLAR = 0.4  # eV Å^2, of these times the cube of the nearest distance: what fields of a molecule do to another beside its charges
-COPY, MOST_INSIDE = (
-    0.02,
-    60,
-)  # Å, rms distance of two copies of a rigid molecule; atoms of a structure whose forces inside are read
+COPY = 0.02  # Å, rms distance of two copies of a rigid molecule
+MOST_INSIDE = 60  # atoms of a structure whose forces inside are read
 FREE = 10.0  # eV/Å, of a force inside a rigid molecule alone, of which nothing is assumed
 CONTACT = 0.1  # eV, of a coefficient of a pair of elements in contact
 CHARGE = 0.3  # e, of an atom: moments of a molecule leave open how its atoms share them
 PRIOR = 2.0  # e, of the charge of an element, and of what a neighbour changes
 MOST_ATOMS = 100  # of a structure: the derivatives of the Coulomb matrix grow as their cube
 TRIALS, ITERATIONS = 8, 40
-NEAR_WHOLE, WHOLE = (
-    0.2,
-    0.001,
-)  # e: molecules whose charges all come so near to whole numbers get these, with that error
+NEAR_WHOLE = 0.2  # e: molecules whose charges all come so near to whole numbers get these,
+WHOLE = 0.001  # e, with this error
 
 
 def with_fragment_start(
