@@ -2,7 +2,7 @@
 """Start structures of Li3YCl6 (every ordering of Li in the 30-atom cell) and rattled, strained frames of the best ones.
 
     pip install chgnet --no-deps nvidia-ml-py3         # relaxes the orderings; DFT labels come afterwards
-    scripts/li3ycl6_start.py datasets/li3ycl6/start.xyz frames.xyz
+    scripts/li3ycl6_start.py datasets/li3ycl6/start.xyz datasets/li3ycl6/sites.xyz frames.xyz      # sites.xyz: Li at each of its 12 places
     mlip label frames.xyz labelled.xyz engine=gpaw engine.kpoints=[1,1,2]
 
 Crystallography: P-3m1 (No. 164), Z = 3, a = 11.2217 Å, c = 6.05517 Å (Asano et al., Adv. Mater. 30, 1803075 (2018),
@@ -30,9 +30,14 @@ SITES = [("Y", (0, 0, 0)), ("Y", (1 / 3, 2 / 3, 0.487)), ("Cl", (1 / 9, 2 / 9, 0
 KEPT = 4  # orderings
 
 
+def sites() -> Structure:
+    """The cell with every place of Li taken."""
+    return Structure.from_spacegroup("P-3m1", Lattice.hexagonal(A, C), *zip(*SITES, strict=True))
+
+
 def orderings() -> list[Structure]:
     """One structure of each symmetry class: those of equal Ewald energy of formal charges are the same."""
-    full = Structure.from_spacegroup("P-3m1", Lattice.hexagonal(A, C), *zip(*SITES, strict=True))
+    full = sites()
     places = [n for n, site in enumerate(full) if site.specie.symbol == "Li"]
     found = {}
     for empty in itertools.combinations(places, 3):
@@ -43,11 +48,16 @@ def orderings() -> list[Structure]:
     return list(found.values())
 
 
-def relaxed(structure: Structure, calculator) -> Atoms:
-    """Positions, then cell, at zero pressure."""
-    atoms = Atoms(
+def as_atoms(structure: Structure) -> Atoms:
+    """The same crystal for ASE, without charges."""
+    return Atoms(
         [site.specie.symbol for site in structure], structure.cart_coords, cell=structure.lattice.matrix, pbc=True
     )
+
+
+def relaxed(structure: Structure, calculator) -> Atoms:
+    """Positions, then cell, at zero pressure."""
+    atoms = as_atoms(structure)
     atoms.calc = calculator
     BFGS(atoms, logfile=None).run(fmax=0.05, steps=100)
     BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=0.02, steps=200)
@@ -64,7 +74,7 @@ def distorted(atoms: Atoms, rattle: float, strain: float, scale: float, kind: st
 
 
 def main() -> None:
-    """Writes both files."""
+    """Writes the three files."""
     calculator, rng = CHGNetCalculator(use_device="cpu"), np.random.default_rng(0)
     best = sorted((relaxed(s, calculator) for s in orderings()), key=lambda a: a.get_potential_energy())[:KEPT]
     starts, frames = [], []
@@ -79,7 +89,8 @@ def main() -> None:
         frames += [distorted(start, rattle, 0.015, 1.0, "rattle_strain", rng) for rattle in (0.03, 0.06, 0.10)]
         frames += [distorted(start, 0.04, 0.005, scale, "volume", rng) for scale in (0.94, 1.06)]
     write(sys.argv[1], starts)
-    write(sys.argv[2], frames)
+    write(sys.argv[2], [as_atoms(sites())])
+    write(sys.argv[3], frames)
 
 
 if __name__ == "__main__":

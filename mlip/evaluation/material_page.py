@@ -160,15 +160,19 @@ def text_of(entry: Entry) -> str:
 
 
 def transport(section: Section | None) -> list[str]:
-    """A row for each temperature; E_a and what is extrapolated below."""
+    """A row for each run, by temperature; E_a and what is extrapolated below."""
     if section is None:
         return []
-    at: dict[float, dict[str, Result]] = {}
+    at: dict[float, list[dict[str, Result]]] = {}
     for result in section.results:
         if result.name in TRANSPORT:
-            at.setdefault(result.conditions["temperature_K"], {})[result.name] = result
-    columns = [name for name in TRANSPORT if any(name in of for of in at.values())]
-    rows = [(f"{t:g}", *(shown(of[name]) if name in of else "" for name in columns)) for t, of in sorted(at.items())]
+            runs = at.setdefault(result.conditions["temperature_K"], [{}])
+            if result.name in runs[-1]:  # the next run of this temperature
+                runs.append({})
+            runs[-1][result.name] = result
+    columns = [name for name in TRANSPORT if any(name in run for runs in at.values() for run in runs)]
+    rows = [(f"{t:g}", *(shown(run[name]) if name in run else "" for name in columns))
+            for t, runs in sorted(at.items()) for run in runs]  # fmt: skip
     lines = [(words(r.name), where(r), shown(r), unit(r.unit)) for r in section.results
              if r.name in ("activation_energy", "diffusivity_extrapolated", "conductivity_extrapolated")]  # fmt: skip
     notes = [f"{section.notes[0]}.", ""] if section.notes else []

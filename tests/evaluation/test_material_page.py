@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from mlip.cli import main
 from mlip.evaluation.agreement import beside
 from mlip.evaluation.literature import Entry
+from mlip.evaluation.material_page import transport
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section, write_section
 
@@ -119,6 +120,18 @@ def test_a_page_says_first_what_is_not_established_and_ends_with_the_commands(tm
     assert "| activation energy | 0.3 [0.2, 0.4] | 0.26 | eV | experiment, Sakamoto" in text
     assert "PBE *softens* it." in text and "```bash\nmlip evaluate model.pt 'a b'\n```" in text
     assert main(["report", str(tmp_path), "page=x.html"]) == 2
+
+
+def test_every_run_of_a_temperature_has_its_row():
+    results = [Result(name, value, "", conditions={"temperature_K": t})
+               for t, name, value in [(900, "md_time", 60), (800, "md_time", 50), (800, "tracer_diffusivity", 1e-5), (800, "effective_hops", 7),
+                                      (800, "tracer_diffusivity", 2e-5), (800, "effective_hops", 8), (900, "tracer_diffusivity", 3e-5)]]  # fmt: skip
+    rows = [line for line in transport(Section("diffusion", results, {}, [])) if line.startswith(("| 800", "| 900"))]
+    assert rows == [
+        "| 800 | 50 | 1×10<sup>−5</sup> | 7 |",
+        "| 800 |  | 2×10<sup>−5</sup> | 8 |",
+        "| 900 | 60 | 3×10<sup>−5</sup> |  |",
+    ]
 
 
 def test_a_page_shows_the_figures_that_the_report_has_drawn(tmp_path, monkeypatch):

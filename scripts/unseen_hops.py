@@ -1,20 +1,17 @@
 #!/usr/bin/env python3
-"""Hops of Li in orderings of Li3YCl6 that no training starts from: bands to be labelled by DFT, and kept out of training.
+"""Hops of Li in orderings that no training starts from: bands to be labelled by DFT, and kept out of training.
 
     pip install chgnet --no-deps nvidia-ml-py3         # relaxes the bands; DFT labels come afterwards
-    scripts/li3ycl6_hops.py datasets/li3ycl6/start.xyz 2,3 datasets/li3ycl6/sites.xyz hops.xyz
+    scripts/unseen_hops.py datasets/li3ycl6/start.xyz 2,3 datasets/li3ycl6/sites.xyz hops.xyz
     mlip label hops.xyz datasets/li3ycl6/li3ycl6_hops_gpaw.xyz engine=gpaw engine.kpoints=[1,1,2]
 
 Every symmetry-distinct hop of a Li ion into an empty place of Li, up to 4 Å, with its start, its end and the images between. The
-paths are those of CHGNet, so that they are of none of the models that are judged by them. sites.xyz: Li at each of its 12 places.
+paths are those of CHGNet, so that they are of none of the models that are judged by them. sites.xyz: Li at each of its places.
 """
 
 import sys
 
-from ase import Atoms
 from chgnet.model.dynamics import CHGNetCalculator
-from li3ycl6_start import SITES, A, C
-from pymatgen.core import Lattice, Structure
 
 from mlip.data.structures import read, write
 from mlip.sampling.candidate import Candidate
@@ -25,20 +22,13 @@ from mlip.transitions.quench import quench_ends
 N_IMAGES, LONGEST = 5, 4.0  # with the ends; Å
 
 
-def sites() -> Atoms:
-    """The cell with every place of Li taken."""
-    full = Structure.from_spacegroup("P-3m1", Lattice.hexagonal(A, C), *zip(*SITES, strict=True))
-    return Atoms([site.specie.symbol for site in full], full.cart_coords, cell=full.lattice.matrix, pbc=True)
-
-
 def main() -> None:
-    """Writes both files."""
+    """Writes the bands."""
     start, orderings, sites_file, hops_file = sys.argv[1:]
-    write(sites_file, [sites()])
-    calculator, structures, out = CHGNetCalculator(use_device="cpu"), read(start), []
+    calculator, structures, reference, out = CHGNetCalculator(use_device="cpu"), read(start), read(sites_file)[0], []
     listed = ListedHops(reference=sites_file, max_length_A=LONGEST)
     for number in map(int, orderings.split(",")):
-        for hop in listed.into_empty_sites(structures[number], read(sites_file)[0], "Li"):
+        for hop in listed.into_empty_sites(structures[number], reference, "Li"):
             try:
                 ends = quench_ends(hop.start, hop.end, calculator, fmax=0.02, steps=300)
                 path = neb(*ends, calculator, n_images=N_IMAGES, fmax=0.05, steps=300)
