@@ -250,6 +250,11 @@ def test_the_label_doctor_leaves_a_non_zero_code_for_wrong_labels(capsys):
     assert answer(capsys, "data", "check", "good.xyz", "bad.xyz")[0] == 1
 
 
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "mlip", "trian"], capture_output=True, text=True)
+    assert done.returncode == 2 and "there is no verb 'trian': did you mean train?" in done.stderr
+
+
 def test_the_wheel_carries_the_configs_and_works_from_any_folder(tmp_path):
     builder = pytest.importorskip("hatchling.builders.wheel")
     wheel = Path(next(builder.WheelBuilder(str(CHECKOUT)).build(directory=str(tmp_path), versions=["standard"])))
