@@ -1,22 +1,25 @@
 """Time and memory per frame of a training set that is larger than memory, against the number of frames.
 
-    python scripts/bench_streaming.py --frames 1000 4000 16000      # docs/benchmarks/training_at_scale.md
+    python scripts/bench_streaming.py FOLDER --frames 1000 10000 100000 1000000      # docs/benchmarks/training_at_scale.md
 
 A synthetic extxyz file (8 atoms, random displacements and labels) is read as `mlip train` reads it: neighbour lists and
 labels go to the processed set once (`build`), every later start opens it (`open`), and an epoch reads each frame from
 it, shuffled, with nothing kept in memory (`data.memory=0`). Each entry has a process of its own, and its memory is the
 peak beyond that of the imports. Times are CPU seconds of the process that trains, so that other work on the machine
-does not count; with a worker, they are what is left for that process to do.
+does not count; with a worker, they are what is left for that process to do. FOLDER keeps every entry that is done: the
+same command goes on with the next, and a build that was killed with its last piece.
 """
 
 import argparse
+import json
 import multiprocessing
 import resource
-import tempfile
+import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 from ase.build import bulk
@@ -26,9 +29,10 @@ from rich.table import Table
 from mlip import keys
 from mlip.data.datamodule import DataModule
 from mlip.data.structures import write
+from mlip.files import read_json, whole_file, write_json
 
 COLUMNS = ("frames", "file MB", "build us/frame", "build MB", "open us/frame", "open MB", "epoch us/frame", "epoch MB",
-           "epoch us/frame, 1 worker")  # fmt: skip
+           "worker us/frame", "worker MB")  # fmt: skip
 
 
 def synthetic(n_frames: int):
@@ -45,8 +49,8 @@ def synthetic(n_frames: int):
 
 def write_frames(path: Path, n_frames: int, chunk: int = 1000) -> None:
     """The file, chunk by chunk."""
-    frames, parts = synthetic(n_frames), path.with_suffix(".part.xyz")
-    with open(path, "wb") as file:
+    frames, parts = synthetic(n_frames), path.with_name("chunk.xyz")
+    with whole_file(path) as whole, open(whole, "wb") as file:
         for start in range(0, n_frames, chunk):
             write(parts, [next(frames) for _ in range(min(chunk, n_frames - start))])
             file.write(parts.read_bytes())
@@ -72,9 +76,13 @@ def opened(folder: Path, **settings) -> tuple[DataModule, float, float]:
     return data, time.process_time() - begin, peak_mb() - before
 
 
-def timed_open(folder: Path) -> tuple[float, float]:
-    """Seconds and MB of a start."""
-    return opened(folder)[1:]
+def timed_open(folder: Path, n_frames: int) -> tuple[float, float]:
+    """Seconds for each frame of a start, or of a build without the pieces that are there, and MB."""
+    for piece in folder.glob("*.pieces/*.h5"):
+        with h5py.File(piece, "r") as file:
+            n_frames -= len(file["frames"])
+    _, seconds, mb = opened(folder)
+    return seconds / n_frames, mb
 
 
 def timed_epoch(folder: Path, workers: int) -> tuple[float, float]:
@@ -88,37 +96,35 @@ def timed_epoch(folder: Path, workers: int) -> tuple[float, float]:
     return (time.process_time() - begin) / n_frames, peak_mb() - before
 
 
-def bench(n_frames: int) -> dict:
-    """One size."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+def bench(folder: Path, n_frames: int) -> dict:
+    """One size; `done.json` holds what is measured."""
+    done = folder / "done.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    row = read_json(done) if done.exists() else {"frames": n_frames}
+    if not (row.keys() >= set(COLUMNS) or (folder / "frames.xyz").exists()):
         write_frames(folder / "frames.xyz", n_frames)
-        build_s, build_mb = in_process(timed_open, folder)
-        open_s, open_mb = in_process(timed_open, folder)
-        epoch_s, epoch_mb = in_process(timed_epoch, folder, 0)
-        worker_s, _ = in_process(timed_epoch, folder, 1)
-        size = sum(path.stat().st_size for path in folder.glob("*.h5")) / 1e6
-    row = (
-        size,
-        1e6 * build_s / n_frames,
-        build_mb,
-        1e6 * open_s / n_frames,
-        open_mb,
-        1e6 * epoch_s,
-        epoch_mb,
-        1e6 * worker_s,
-    )
-    return dict(zip(COLUMNS, (n_frames, *row), strict=True))
+    for name, action, argument in (("build", timed_open, n_frames), ("open", timed_open, n_frames), ("epoch", timed_epoch, 0),
+                                   ("worker", timed_epoch, 1)):  # fmt: skip
+        if f"{name} us/frame" not in row:
+            seconds, mb = in_process(action, folder, argument)
+            row |= {f"{name} us/frame": 1e6 * seconds, f"{name} MB": mb,
+                    "file MB": sum(path.stat().st_size for path in folder.glob("*.h5")) / 1e6}  # fmt: skip
+            write_json(done, row)
+            print(json.dumps(row), flush=True)
+    return row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, nargs="+", default=[1000, 4000, 16000])
-    table = Table(*COLUMNS)
-    for n_frames in parser.parse_args().frames:
-        row = bench(n_frames)
-        print(row, flush=True)
-        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--frames", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    asked, table = parser.parse_args(), Table(*COLUMNS)
+    for n_frames in asked.frames:
+        row = bench(asked.folder / str(n_frames), n_frames)
+        for path in (asked.folder / str(n_frames)).iterdir():  # done.json stays
+            if path.name != "done.json":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        table.add_row(*(f"{row[name]:.3g}" if isinstance(row[name], float) else str(row[name]) for name in COLUMNS))
     Console(width=160).print(table)
 
 

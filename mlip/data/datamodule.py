@@ -83,14 +83,16 @@ class DataModule(LightningDataModule):
         with lock(self.cache_file.with_suffix(".lock")):  # one process builds the set, others wait
             if not processed.is_whole(self.cache_file):
                 levels = list(dict.fromkeys(source.level for source in self.sources))
-                processed.build(self.cache_file, self._frames(), self.cutoff, levels)
+                processed.build(self.cache_file, self._frames(*processed.built(self.cache_file)), self.cutoff, levels)
 
-    def _frames(self) -> Iterator[tuple[int, Atoms]]:
+    def _frames(self, n_built: int, last_file: int, n_of_last: int) -> Iterator[tuple[int, Atoms]]:
+        """Frames but for those that were built before, which are read without being looked at."""
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         with Progress(*columns, TimeElapsedColumn(), transient=True, disable=not self.progress) as bar:
-            task = bar.add_task("structures and neighbour lists, frames read", total=None)
-            for number, source in enumerate(self.sources):
-                for atoms in frames(source, self.remove_net_force or source.remove_net_force):
+            task = bar.add_task("structures and neighbour lists, frames read", total=None, completed=n_built)
+            for number, source in list(enumerate(self.sources))[last_file:]:
+                left_out = n_of_last if number == last_file else 0
+                for atoms in frames(source, self.remove_net_force or source.remove_net_force, left_out=left_out):
                     yield number, atoms
                     bar.advance(task)
 

@@ -1,7 +1,7 @@
 """The processed set on disk, written once: structures, labels and neighbour lists in one HDF5 file."""
 
 import hashlib
-import io
+import itertools
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -14,6 +14,7 @@ import torch
 from ase import Atoms
 
 from mlip import keys
+from mlip.data import pieces
 from mlip.data.graph import LABEL_SHAPES, charge_groups, neighbour_list
 from mlip.data.structures import Source
 from mlip.errors import InputError
@@ -35,6 +36,7 @@ PER_ATOM = [key for key, (_, per_atom) in LABEL_SHAPES.items() if per_atom]
 CHARGE_OF_GROUP = "charge_of_group"  # e, of each atom's charge group: group_charge, spread over the atoms
 INPUTS_PER_ATOM = (keys.CHARGE_GROUP, CHARGE_OF_GROUP)
 WRITE_AT = 2**18  # edges held in memory before they are written
+PIECE = 2**22  # edges of a piece, the most that a kill costs: about ten seconds
 
 
 def cache_file(folder: str | os.PathLike, sources: Sequence[Source], cutoff: float, settings: dict) -> Path:
@@ -53,24 +55,36 @@ def cache_file(folder: str | os.PathLike, sources: Sequence[Source], cutoff: flo
 def build(path: Path, frames: Iterable[tuple[int, Atoms]], cutoff: float, levels: Sequence[str]) -> None:
     """Writes the processed set; the file appears under its name only when it is complete.
 
-    frames  (number of the file it came from, structure with canonical labels), one at a time: memory stays bounded
+    frames  (number of the file it came from, structure with canonical labels), one at a time: memory stays bounded;
+            without those that `built` counts, which a killed call has left in pieces
     """
-    with whole_file(path) as part, _FileOfHDF5(part, "w+b") as bytes_of_file:
-        try:
-            with h5py.File(bytes_of_file, "w") as file:
-                writer = _Writer(file, cutoff, list(levels))
-                for number, atoms in frames:
+    frames, parts = iter(frames), pieces.pieces(path)
+    try:
+        while (ahead := next(frames, None)) is not None or not parts:
+            with pieces.new_file(pieces.piece(path, len(parts))) as (file, disk):
+                writer = _Writer(file, cutoff, list(levels), parts)
+                for number, atoms in itertools.chain([ahead] if ahead else [], frames):
                     writer.append(number, atoms)
-                    if bytes_of_file.error:
+                    disk.check()
+                    if writer.n_new_edges >= PIECE:
                         break
-                else:
-                    writer.finish()
-        except (OSError, RuntimeError) as error:  # HDF5 stumbles over what the full disk did not keep
-            raise bytes_of_file.error or error from None
-        if bytes_of_file.error:
-            raise bytes_of_file.error
+                writer.finish()
+            parts.append(pieces.piece(path, len(parts)))
+        pieces.join(parts, path, rows="numbers")
+    except Exception as error:
+        if not isinstance(error, OSError):  # behind a full disk the same call goes on; else the files must be mended
+            pieces.remove(path)
+        raise
+    pieces.remove(path)
     with whole_file(checksum_file(path)) as part:
         part.write_text(checksum(path), encoding="utf-8")
+
+
+def built(path: Path) -> tuple[int, int, int]:
+    """Frames that a killed `build` left in pieces, the number of the file of the last one, and how many are of that file."""
+    of_file = pieces.column(pieces.pieces(path), "frames", "file")
+    last = int(of_file[-1]) if len(of_file) else 0
+    return len(of_file), last, int((of_file == last).sum())
 
 
 def checksum_file(path: Path) -> Path:
@@ -97,35 +111,20 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-class _FileOfHDF5(io.FileIO):
-    """A file that keeps the error of a full disk from HDF5, which would try again as the process ends, and crash it."""
-
-    error: OSError | None = None
-
-    def write(self, content) -> int:
-        """Write all of it, or note why that failed."""
-        left = memoryview(content).cast("B")
-        while len(left) and self.error is None:
-            try:
-                left = left[super().write(left) :]
-            except OSError as error:
-                self.error = error
-        return len(content)
-
-    def truncate(self, size=None) -> int:
-        """Set the length, or note why that failed."""
-        try:
-            return super().truncate(size)
-        except OSError as error:
-            self.error = self.error or error
-            return size or 0
-
-
 class _Writer:
-    def __init__(self, file: h5py.File, cutoff: float, levels: list[str]):
+    """One piece of the set; numbers of atoms, edges and names are counted on from the pieces before."""
+
+    def __init__(self, file: h5py.File, cutoff: float, levels: list[str], before: Sequence[Path]):
         self.file, self.cutoff, self.levels = file, cutoff, levels
         self.names = {"config_types": {}, "trajectories": {}}  # name -> number, in order of appearance
-        self.n_atoms = self.n_edges = 0
+        self.n_frames = self.n_atoms = self.n_edges = self.n_new_edges = 0
+        for part in before:
+            with h5py.File(part, "r") as former:
+                self.n_frames += len(former["frames"])
+                self.n_atoms += len(former["numbers"])
+                self.n_edges += len(former["neighbour"])
+                for kind in self.names:
+                    self.names[kind] = {name.decode(): number for number, name in enumerate(former[kind][:])}
         self.pending, self.pending_edges = [], 0
         text = h5py.string_dtype()
         for name, row, dtype, chunk in (
@@ -147,13 +146,15 @@ class _Writer:
         row["trajectory"] = self._number("trajectories", trajectory)
         row["order"] = next(
             (atoms.info[n] for n in ORDER_NAMES if isinstance(atoms.info.get(n), int | float | np.number)),
-            len(self.pending) + len(self.file["frames"]),
+            self.n_frames,
         )
         extreme = extremes(atoms, edge_index.numpy(), edge_shift.numpy(), self.cutoff)
-        extreme["frame"] = len(self.pending) + len(self.file["frames"])
+        extreme["frame"] = self.n_frames
         self.pending.append((row, columns, atoms, edge_index.numpy(), edge_shift.numpy(), extreme))
+        self.n_frames += 1
         self.n_atoms += len(atoms)
         self.n_edges += edge_index.shape[1]
+        self.n_new_edges += edge_index.shape[1]
         self.pending_edges += edge_index.shape[1] + 32 * len(atoms)
         if self.pending_edges > WRITE_AT:
             self._write()
@@ -203,7 +204,7 @@ class _Writer:
         self._write()
         for key in (*PER_ATOM, *INPUTS_PER_ATOM):
             if key in self.file:
-                self.file[key].resize(self.n_atoms, axis=0)
+                self.file[key].resize(len(self.file["numbers"]), axis=0)
         for kind, names in self.names.items():
             self.file.create_dataset(kind, data=np.array(list(names), dtype=object), dtype=h5py.string_dtype())
         self.file.create_dataset("levels", data=np.array(self.levels, dtype=object), dtype=h5py.string_dtype())
@@ -248,9 +249,10 @@ def extremes(atoms: Atoms, edge_index: np.ndarray, edge_shift: np.ndarray, cutof
     envelope = polynomial_cutoff(torch.from_numpy(distance), cutoff)
     crowded = crowding(envelope, torch.from_numpy(centre), len(atoms)).numpy()
     low, high = np.sort(atoms.numbers[edge_index], axis=0)
-    order = np.lexsort((distance, high, low))
-    pairs, first = np.unique(np.stack([low, high])[:, order], axis=1, return_index=True)
-    rows = [(0, a, b, value) for (a, b), value in zip(pairs.T, distance[order][first], strict=True)]
+    pairs, place = np.unique(256 * low + high, return_inverse=True)
+    shortest = np.full(len(pairs), np.inf)
+    np.minimum.at(shortest, place, distance)
+    rows = [(0, *divmod(pair, 256), value) for pair, value in zip(pairs.tolist(), shortest, strict=True)]
     rows += [(0, z, 0, crowded[atoms.numbers == z].max()) for z in np.unique(atoms.numbers)]
     return np.array(rows, dtype=EXTREME)
 

@@ -144,10 +144,11 @@ def read_one(file: str | os.PathLike) -> Atoms:
     return start
 
 
-def frames(source: Source, remove_net_force: bool = False, checked: bool = True) -> Iterator[Atoms]:
+def frames(source: Source, remove_net_force: bool = False, checked: bool = True, left_out: int = 0) -> Iterator[Atoms]:
     """Labelled frames of one file.
 
     checked   False for those who look at structures and labels themselves, and go on after a bad one
+    left_out  frames at the beginning that are read, but neither checked nor given
     """
     slicing = _slice(source)
     start = slicing.start or 0
@@ -157,7 +158,7 @@ def frames(source: Source, remove_net_force: bool = False, checked: bool = True)
     for count, atoms in enumerate(raw):
         # the number in the file, where it can be known without reading it twice
         where = f"{source.path}:{start + count * step if start >= 0 and step > 0 else count}"
-        if checked:
+        if checked and count >= left_out:
             check_structure(atoms, where)
         energies = energy_names(atoms) if "energy" not in dict(source.keys) else {}
         first = set(energies) if first is None and energies else first
@@ -166,6 +167,8 @@ def frames(source: Source, remove_net_force: bool = False, checked: bool = True)
                 f"{where} has {' and '.join(energies)}, the frames before it {' and '.join(sorted(first or ()))}: one energy for "
                 "all frames, keys: {energy: energy} or keys: {energy: free_energy}"
             )
+        if count < left_out:
+            continue
         atoms = canonical(atoms, where, source.keys)
         if len(energies) == 2 and abs(energies["free_energy"] - energies["energy"]) > STALE * len(atoms):
             atoms.info["other_energy"] = energies["energy"]  # for the label doctor: free_energy was taken

@@ -1,8 +1,11 @@
 """From files to batches: the processed set on disk is what the files say, and is written once."""
 
 import json
+import os
 import pickle
+import signal
 
+import h5py
 import lennard_jones
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from mlip import keys
-from mlip.data import processed, structures
+from mlip.data import pieces, processed, structures
 from mlip.data.datamodule import DataModule
 from mlip.data.dataset import GraphDataset
 from mlip.data.graph import collate, to_graph
@@ -102,6 +105,56 @@ def test_small_pieces_written_one_after_the_other_make_the_same_set(files, tmp_p
     for one, other in zip(GraphDataset(whole.cache_file), GraphDataset(pieces.cache_file), strict=True):
         for key in one:
             torch.testing.assert_close(one[key], other[key], rtol=0, atol=0, equal_nan=True)
+
+
+def tables(path):
+    """Everything in a processed set, as bytes: NaN are equal."""
+    with h5py.File(path, "r") as file:
+        return {name: b" ".join(t[:]) if t.dtype == object else t[:].tobytes() for name, t in file.items()}
+
+
+@pytest.mark.parametrize("n_files", [1, 2])
+def test_a_build_that_is_killed_goes_on_where_it_was(files, tmp_path, monkeypatch, n_files):
+    paths = [str(files / "argon.xyz")]
+    if n_files == 2:
+        (tmp_path / "other.xyz").write_text((files / "argon.xyz").read_text().replace("cold", "cool"))
+        paths.append(str(tmp_path / "other.xyz"))
+    whole = module(files, tmp_path / "whole", files=paths)
+    monkeypatch.setattr(processed, "PIECE", 300)  # edges: of five frames
+    append, n_read, killed_after = processed._Writer.append, [], 10 if n_files == 1 else 27
+
+    def counted(writer, number, atoms):
+        n_read.append(number)
+        append(writer, number, atoms)
+        if os.getpid() != parent and len(n_read) == killed_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(processed._Writer, "append", counted)
+    parent, process = os.getpid(), os.fork()
+    if not process:
+        module(files, tmp_path / "cut", files=paths)
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(process, 0)[1]) == signal.SIGKILL
+    cut = module(files, tmp_path / "cut", files=paths)
+    assert (
+        20 * n_files - killed_after <= len(n_read) <= 20 * n_files - killed_after + 5
+    )  # those of the piece that was cut
+    assert tables(whole.cache_file) == tables(cut.cache_file)
+    assert cut.training_hash == whole.training_hash
+    assert sorted(path.suffix for path in (tmp_path / "cut").iterdir()) == [".h5", ".lock", ".sha256"]
+
+
+def test_a_damaged_piece_is_written_again(files, tmp_path, monkeypatch):
+    whole = module(files, tmp_path / "whole")
+    monkeypatch.setattr(processed, "PIECE", 300)
+    with monkeypatch.context() as patch:
+        patch.setattr(pieces, "join", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            module(files, tmp_path / "cut")
+    (folder,) = (tmp_path / "cut").glob("*.pieces")
+    (folder / "000001.h5").write_bytes(b"")
+    cut = module(files, tmp_path / "cut")
+    assert tables(whole.cache_file) == tables(cut.cache_file)
 
 
 def test_memory_is_bounded_and_a_workers_copy_opens_its_own_file(files, tmp_path):

@@ -7,4 +7,6 @@
 #include "pair_mlip_comm.cpp"
 #include "pair_mlip_committee.cpp"
 #include "pair_mlip_flow.cpp"
+#include "pair_mlip_history.cpp"
 #include "pair_mlip_native.cpp"
+#include "pair_mlip_waves.cpp"

@@ -29,8 +29,8 @@ static constexpr double CHARGE_MISSED = 0.01;    // e, as mlip/data/total_charge
 /* --------------------------------------------------------- settings and files --------------------------------------------------------- */
 
 PairMLIP::PairMLIP(LAMMPS *lmp) :
-    Pair(lmp), model(nullptr), native(nullptr), kernel("auto"), by_kspace(false), total_charge(0.0), have_charges(false), seconds(0.0),
-    seconds_of_solve(0.0), n_iterations(0), n_equilibrations(0)
+    Pair(lmp), model(nullptr), native(nullptr), kernel("auto"), by_kspace(false), total_charge(0.0), have_charges(false), last_step(-1),
+    n_known(0), seconds(0.0), seconds_of_solve(0.0), n_iterations(0), n_equilibrations(0)
 {
   single_enable = 0;
   restartinfo = 0;
@@ -161,6 +161,7 @@ void PairMLIP::init_style()
                       "this LAMMPS");
   if (by_kspace && !atom->q_flag) error->all(FLERR, "pair_style mlip kspace needs atom_style charge");
   set_reach();
+  set_history();
   neighbor->add_request(this, NeighConst::REQ_FULL);
 }
 
@@ -426,11 +427,10 @@ mlip::Graph PairMLIP::solve(const mlip::Graph &local)
 {
   const double start = MPI_Wtime();
   const int n = atom->nlocal;
-  Tensor positions = at::empty({n, 3}, at::kDouble), own_numbers = at::empty({n}, at::kLong), charges = at::empty({n, 1}, at::kDouble);
+  Tensor positions = at::empty({n, 3}, at::kDouble), own_numbers = at::empty({n}, at::kLong);
   for (int i = 0; i < n; i++) {
     std::memcpy(positions.data_ptr<double>() + 3 * i, atom->x[i], 3 * sizeof(double));
     own_numbers.data_ptr<int64_t>()[i] = number_of_type[atom->type[i]];
-    if (have_charges) charges.data_ptr<double>()[i] = atom->q[i];
   }
   int first = 0;
   mlip::Crystal crystal;
@@ -440,7 +440,7 @@ mlip::Graph PairMLIP::solve(const mlip::Graph &local)
   crystal.scalars = gathered(scalars);
   crystal.vectors = model->reads_vectors ? gathered(vectors)
                                          : at::zeros({crystal.scalars.size(0), 3, 0}, crystal.scalars.options());
-  if (have_charges) crystal.guess = gathered(charges);
+  if (have_charges) crystal.guess = gathered(expected_charges().unsqueeze(1));
   if (model->bond_width) crystal.transferred = gathered(local.at("transferred"));
   const double *h = domain->h;    // xx, yy, zz, yz, xz, xy
   crystal.cell = at::tensor({h[0], 0.0, 0.0, h[5], h[1], 0.0, h[4], h[3], h[2]}, at::kDouble).view({1, 3, 3});

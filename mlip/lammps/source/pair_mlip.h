@@ -60,6 +60,8 @@ class PairMLIP : public Pair {
   std::vector<int> number_of_type;  // atomic numbers
   std::vector<double> charge_of_type, energy_of_type;    // of fixed charges; beside their lattice sum
   bool have_charges;                // of the last step, in atom->q
+  bigint last_step;                 // that charges were asked for, and how many in a row were before it
+  int n_known;
   double seconds, seconds_of_solve;
   bigint n_iterations, n_equilibrations;
 
@@ -111,6 +113,13 @@ class PairMLIP : public Pair {
   at::Tensor potential_of_flow(const at::Tensor &charges, const at::Tensor &on_site);
   at::Tensor relaxed_charges(const at::Tensor &electronegativity, const at::Tensor &on_site);
   at::Tensor equilibrate(const at::Tensor &scalars);
+  // pair_mlip_waves.cpp
+  at::Tensor waves, softness, screening;    // U [n_own, n_waves], D^-1 [n_own] and (1 + U^T D^-1 U)^-1
+  void set_waves(const at::Tensor &on_site);
+  at::Tensor response(const at::Tensor &potential);
+  // pair_mlip_history.cpp
+  void set_history();
+  at::Tensor expected_charges();
   // pair_mlip_comm.cpp
   int stride() const;
   at::Tensor to_ghosts(const at::Tensor &own);

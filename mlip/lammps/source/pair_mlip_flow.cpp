@@ -17,7 +17,8 @@ using namespace LAMMPS_NS;
 using at::Tensor;
 
 static constexpr double TRUNCATED = 1e-6;     // eV/Å between unit charges, left out beyond reach
-static constexpr double CONVERGED = 1e-6;     // V, by which atoms may differ in potential
+static constexpr double CONVERGED = 1e-5;     // V, by which atoms may differ in potential, as in mlip.electrostatics: forces err by
+                                              // about that times a charge per Å
 static constexpr int MOST_ITERATIONS = 300;
 static const double TWO_BY_ROOT_PI = 2.0 / std::sqrt(M_PI);
 
@@ -96,7 +97,7 @@ Tensor PairMLIP::potential_of_flow(const Tensor &charges, const Tensor &on_site)
   return potential;
 }
 
-/* projected conjugate gradients, preconditioned by the diagonal, from the charges of the last step */
+/* projected conjugate gradients, from what the charges of the last steps let expect */
 
 Tensor PairMLIP::relaxed_charges(const Tensor &electronegativity, const Tensor &on_site)
 {
@@ -111,20 +112,21 @@ Tensor PairMLIP::relaxed_charges(const Tensor &electronegativity, const Tensor &
     MPI_Allreduce(&here, &all, 1, MPI_DOUBLE, MPI_MAX, world);
     return all;
   };
-  const Tensor inverse = on_site.reciprocal();
-  const double whole = sum(inverse);
-  Tensor charges = at::from_blob(atom->q, {atom->nlocal}, at::kDouble).clone();
-  charges += (total_charge - sum(charges)) / static_cast<double>(atom->natoms);
+  Tensor charges = expected_charges();
+  set_waves(on_site);
+  const Tensor even = response(at::ones_like(on_site));
+  const double whole = sum(even);
+  charges += (total_charge - sum(charges)) / whole * even;
   Tensor residual = (potential_of_flow(charges, on_site) + electronegativity).neg_(), direction;
   double before = 0.0;
   for (int n = 0; n <= MOST_ITERATIONS; n++) {
-    const Tensor free = residual - sum(inverse * residual) / whole;    // less the potential that all share
-    if (largest(free) < CONVERGED) {
+    residual -= sum(even * residual) / whole;    // the potential that all share
+    if (largest(residual) < CONVERGED) {
       n_iterations += n;
       n_equilibrations++;
       return charges;
     }
-    const Tensor step = inverse * free;
+    const Tensor step = response(residual);
     const double now = sum(residual * step);
     direction = n ? step + (now / before) * direction : step;
     const Tensor change = potential_of_flow(direction, on_site);
