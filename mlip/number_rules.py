@@ -95,7 +95,7 @@ def table(rule: Rule) -> Rule:
 GROUPED: list[tuple[Rule, str]] = [
     (WHOLE, ("steps frame_every thermo_every state_every guard.every log_every validate_every checkpoint_every keep_best "
             "accumulate batch_size n_channels n_layers n_basis n_species n_hidden n_frames n_draws n_initial per_round "
-            "members max_hops n_images proposers.md.frames proposers.check.frames distillation.frames "
+            "members max_hops n_images polarisation.every proposers.md.frames proposers.check.frames distillation.frames "
             "distorted.structures neighbours rounds n_volumes n_replicas "
             "max_iterations disordered.n atoms.times cores_per_worker cpus_per_node workers_per_node init_blocks "
             "init_cpu max_blocks max_cpu nodes_per_block")),
@@ -111,7 +111,7 @@ GROUPED: list[tuple[Rule, str]] = [
                "checkpoint_minutes temperature_K extrapolate_to_K hardness hardness_floor cutoff_error_eV_A "
                "polarizability width_floor radius_scale stiffness fmax max_length_A hop_length_A max_barrier_eV "
                "barrier_sigma_eV barrier_change_eV saddle_error_eV scale engine.cutoff relative_interval "
-               "proposers.md.max_force_sigma_eV_A")),
+               "proposers.md.max_force_sigma_eV_A resolution_per_cm")),
     (optional(POSITIVE), ("max_seconds longest_ps initial_temperature_K kpoint_density gradient_clip max_temperature_K max_force_eV_A "
                           "max_force_sigma_eV_A")),
     (listed(POSITIVE), "temperatures_K usual_temperatures_K factors distillation.volumes"),

@@ -16,6 +16,7 @@ from mlip.config import build, make
 from mlip.data.datamodule import DataModule
 from mlip.files import lock
 from mlip.sampling import ranking
+from mlip.training.born_start import with_born_start
 from mlip.training.density_start import with_density_start
 from mlip.training.dielectric_start import with_dielectric_start
 from mlip.training.finetune import fine_tune, with_fitted_atomic_energies
@@ -79,6 +80,7 @@ def untrained(cfg: DictConfig, config: dict, data: DataModule) -> tuple[nn.Modul
     else:
         statistics = with_density_start(statistics, batches, cfg.model.network.cutoff)
         statistics = with_dielectric_start(make_potential, statistics, batches)
+        statistics = with_born_start(make_potential, statistics, batches)
         statistics = with_transfer_start(make_potential, statistics, batches)
         statistics = with_fragment_start(make_potential, statistics, batches)
         statistics = with_pair_start(make_potential, statistics, batches)

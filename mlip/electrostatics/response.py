@@ -214,12 +214,17 @@ def model_born_charges(potential: Any, graph: dict[str, Tensor], create_graph: b
         term(inputs)
     finally:
         potential.train(training)
-    charges, dipoles = inputs[keys.CHARGES], inputs.get(keys.DIPOLES)
-    if keys.BOND_DIPOLES in inputs:  # p_ij r_ij says where the charge went: no image is to be guessed
-        charges, dipoles = inputs[keys.REFERENCE_CHARGES].detach(), inputs[keys.BOND_DIPOLES]
-    cell, pbc, batch = graph[keys.CELL], graph[keys.PBC], graph[keys.BATCH]
-    born = born_charges(positions, cell, pbc, charges, dipoles, batch, create_graph=create_graph)
+    born = graph_born_charges(inputs, positions, create_graph)
     return born if create_graph else born.detach()
+
+
+def graph_born_charges(graph: dict[str, Tensor], positions: Tensor, create_graph: bool) -> Tensor:
+    """Born charges [n_atoms, 3, 3] e of a graph to which a term has added charges, which depend on positions [n_atoms, 3]."""
+    charges, dipoles = graph[keys.CHARGES], graph.get(keys.DIPOLES)
+    if keys.BOND_DIPOLES in graph:  # p_ij r_ij says where the charge went: no image is to be guessed
+        charges, dipoles = graph[keys.REFERENCE_CHARGES].detach(), graph[keys.BOND_DIPOLES]
+    return born_charges(positions, graph[keys.CELL], graph[keys.PBC], charges, dipoles, graph[keys.BATCH],
+                        create_graph=create_graph)  # fmt: skip
 
 
 def model_dielectric_tensor(potential: Any, graph: dict[str, Tensor]) -> Tensor:

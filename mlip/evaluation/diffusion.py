@@ -60,11 +60,7 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
     results = [framework, Result("settled_displacements", settled.sum(), "", conditions=where)]
 
     def sigma(name: str, d: Result) -> Result:
-        ends = [
-            None if x is None else formulas.nernst_einstein(x, n_ions / trajectory.volume, charge, temperature_K)
-            for x in (d.value, d.low, d.high)
-        ]
-        return Result(name, ends[0], "S/cm", ends[1], ends[2], d.verdict, d.notes, {**where, "charge_e": float(charge)})
+        return conductivity(name, d, n_ions / trajectory.volume, charge)
 
     if settled.sum() == 0:
         limit = formulas.upper_limit(n_ions, trajectory.duration_ps, hop_length_A) * CM2_PER_S
@@ -90,6 +86,16 @@ def analyse(trajectory: Trajectory, *, charge: float, temperature_K: float, hop_
         Result("relative_error", tracer.error / tracer.value if tracer.value > 0 else None, "", conditions=where),
     ]
     return TransportEstimates(tracer, collective, lags, msd, msd_error, settled, results)
+
+
+def conductivity(name: str, d: Result, density: float, charge: float) -> Result:
+    """Nernst and Einstein's conductivity of a diffusivity, S/cm.  density N/V, Å^-3;  charge of an ion, e"""
+    temperature_K = float(d.conditions["temperature_K"])
+    value, low, high = (
+        None if x is None else formulas.nernst_einstein(x, density, charge, temperature_K)
+        for x in (d.value, d.low, d.high)
+    )
+    return Result(name, value, "S/cm", low, high, d.verdict, d.notes, {**d.conditions, "charge_e": float(charge)})
 
 
 def together(ions: np.ndarray) -> np.ndarray:

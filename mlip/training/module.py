@@ -10,14 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from mlip import keys
-from mlip.electrostatics.response import model_born_charges
+from mlip.electrostatics.response import graph_born_charges, model_born_charges
 from mlip.errors import DivergedError
+from mlip.models.potential import Potential, strainable
 from mlip.training.ema import WeightAverage
 from mlip.training.energy_shifts import EnergyShifts, with_followed
 from mlip.training.losses import WeightedSum
 from mlip.training.metrics import Errors, Pairs
 from mlip.training.randomness import random_state, set_random_state
 from mlip.training.schedule import Budget
+
+
+def with_born_charges(potential: Potential, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Results of a potential in training mode, and the Born charges of the same charges; features are made once."""
+    strained, positions, strain = strainable(batch)
+    strained, energies = potential.described(strained)
+    results = potential.derivatives(batch, strained, energies, positions, strain, True)
+    return {**results, keys.BORN_CHARGES: graph_born_charges(strained, positions, True)}
 
 
 class TrainingModule(pl.LightningModule):
@@ -95,10 +104,11 @@ class TrainingModule(pl.LightningModule):
 
     def results(self, potential: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Those of the potential, and Born charges where the loss asks for them: they are a derivative more."""
-        results = potential(batch)
-        if keys.BORN_CHARGES in self.loss.asked:
-            results[keys.BORN_CHARGES] = model_born_charges(potential, batch, create_graph=potential.training)
-        return results
+        if keys.BORN_CHARGES not in self.loss.asked:
+            return potential(batch)
+        if potential.training:
+            return with_born_charges(potential, batch)
+        return {**potential(batch), keys.BORN_CHARGES: model_born_charges(potential, batch)}
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, **kwargs: Any

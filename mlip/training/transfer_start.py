@@ -29,13 +29,13 @@ def with_transfer_start(
     last, from at most `max_structures` structures with forces. c is drawn to 0 +- PRIOR. Forces see Z*/sqrt(eps_inf) at
     a distance, so eps_inf is not free here: it is the one given, or what formal charges ask for (`dielectric_start`).
     """
-    with torch.random.fork_rng(devices=[]):  # the weights of this one are thrown away: a seed gives the same training
-        potential = build(statistics)
-    terms = [term for term in potential.modules() if isinstance(term, BondCharges) and term.fit_transfer]
-    bonds = cations_with_anions(terms[0]) if terms else []
-    if not bonds:
+    if statistics.get("bond_transfer"):  # found in Born charges
         return statistics
-    term, frames = terms[0].train(), []
+    potential, term = term_to_fit(build, statistics)
+    bonds = cations_with_anions(term) if term is not None else []
+    if term is None or not bonds:
+        return statistics
+    frames = []
     for graph in batches:
         known = torch.isfinite(graph[keys.REF_FORCES])
         rest = (graph[keys.REF_FORCES] - fixed_forces(potential, graph, (BondCharges,))).flatten()
@@ -52,6 +52,14 @@ def with_transfer_start(
         unknown = drawn_to_zero(torch.cat(columns), torch.cat(labels), len(unknown))[: len(unknown)]
     table = unknown.reshape(len(bonds), -1).tolist()
     return {**statistics, "bond_transfer": [[i, j, row] for (i, j), row in zip(bonds, table, strict=True)]}
+
+
+def term_to_fit(build: Callable[[dict], nn.Module], statistics: dict) -> tuple[Potential, BondCharges | None]:
+    """A potential of these statistics, and its bond charges in training mode if they ask for a fit of what bonds transfer."""
+    with torch.random.fork_rng(devices=[]):  # the weights of this one are thrown away: a seed gives the same training
+        potential = build(statistics)
+    terms = [term for term in potential.modules() if isinstance(term, BondCharges) and term.fit_transfer]
+    return potential, terms[0].train() if terms else None
 
 
 def cations_with_anions(term: BondCharges) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from mlip import config, units
 from mlip.data.graph import collate, to_graph
 from mlip.electrostatics import model_born_charges, model_dielectric_tensor
 from mlip.evaluation.static import phonons
-from mlip.evaluation.static.field_response import field_response
+from mlip.evaluation.static.field_response import field_response, polarisation_response
 
 STATISTICS = {
     "elements": [3, 17],
@@ -59,6 +59,27 @@ def test_born_charges_and_eps_inf_are_those_of_the_potential(head):
     assert dielectric[0, 0] > 1.1
     with pytest.raises(ValueError, match="need a bulk"):
         field_response(Direct(model), Atoms("Li"))
+
+
+@pytest.mark.parametrize("head", ["bond_charges", "formal_dipoles"])
+def test_the_dipole_of_a_cell_changes_by_its_born_charges(head):
+    """Along a path: P(1) - P(0) = int sum_i Z*_i dr_i, by Simpson's rule, and more than formal charges carry."""
+    calculator, rng = Direct(potential(f"model={head}", noise=0.05)), np.random.default_rng(1)
+    start, step = bulk("LiCl", "rocksalt", a=5.1).repeat((2, 1, 1)), 0.05 * rng.normal(size=(4, 3))
+    start.positions += 0.1 * rng.normal(size=(4, 3))
+    points = [start.copy() for _ in range(3)]
+    for n, atoms in enumerate(points):
+        atoms.positions += n * step
+    answers = [polarisation_response(calculator, atoms) for atoms in points]
+    slopes = [np.einsum("iab,ib->a", born, 2 * step) for born, _ in answers]
+    moved = answers[2][1] - answers[0][1]
+    np.testing.assert_allclose(moved, (slopes[0] + 4 * slopes[1] + slopes[2]) / 6, atol=2e-4)
+    assert np.abs(moved - np.array([1.0, -1.0] * 2) @ (2 * step)).max() > 2e-3
+
+
+def test_a_model_without_charges_has_no_born_charges():
+    with pytest.raises(ValueError, match="no Born charges"):
+        field_response(Direct(potential("model=short_range")), bulk("LiCl", "rocksalt", a=5.1))
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")  # weights of no features
