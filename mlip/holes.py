@@ -1,6 +1,6 @@
-"""Search for holes: pairs, triplets and whole cells are pushed together, and the energy must rise all the way.
+"""Search for holes: pairs, triplets and whole cells are pushed together, cells pulled apart, and the energy must rise all the way.
 
-A potential fitted to data is free beyond them. Where its energy falls again on the way in, dynamics, bands and random
+A potential fitted to data is free beyond them. Where its energy falls again on the way in, or out, dynamics, bands and random
 structures fall too, sooner or later. Any source of energies can be searched.
 """
 
@@ -17,23 +17,26 @@ from mlip.data.graph import neighbour_list
 from mlip.errors import ConvergenceError
 
 CLOSEST = 0.3  # Å, where a pair ends
-SMALLEST_VOLUME = 0.2  # of a frame, where a cell ends
+SMALLEST_VOLUME, LARGEST_VOLUME = 0.2, 8.0  # of a frame, where a cell ends
 LOOSEST_TRIPLET = 2.5  # of the data's shortest distances
 OUT_OF_REACH = 3.0  # eV, of three atoms above their lowest energy on the way: 17 kT at 2000 K. A dent there is no hole
 LOOSEST_START = (
     0.85  # of a frame's volume: a squeezed cell begins at its lowest energy above that, or while no pair is close
 )
 
+LOOSEST_REST = 1.5  # of a frame's volume: a cell that is pulled apart begins at its lowest energy below that
+CELLS = ("cell", "stretched_cell")
+
 Energies = Callable[[list[Atoms]], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Path:
-    """Structures from loose to tight, and what measures it.
+    """Structures from loose to tight, of a stretched cell from tight to loose, and what measures it.
 
-    kind         pair, pair_in_crystal, triplet, cell
+    kind         pair, pair_in_crystal, triplet, cell, stretched_cell
     elements     atomic numbers of what is pushed together; those of all atoms for a cell
-    coordinate   [n], descending: distance in Å, longest side of a triplet, or volume by that of the frame
+    coordinate   [n]: distance in Å, longest side of a triplet, or volume by that of the frame
     clear        [n] bool: no reason for the energy to fall: all other pairs are farther, all sides of a triplet shorter
                  than the data's shortest
     """
@@ -156,6 +159,15 @@ def squeezed_cell(atoms: Atoms, table: Mapping[str, float | None], n_steps: int)
     return Path("cell", tuple(atoms.numbers.tolist()), volumes, structures, volumes ** (1 / 3) * slack >= 1.0)
 
 
+def stretched_cell(atoms: Atoms, n_steps: int) -> Path:
+    """The whole frame in ever larger volumes, see LOOSEST_REST."""
+    volumes = np.geomspace(1.0, LARGEST_VOLUME, n_steps)
+    structures = [atoms.copy() for _ in volumes]
+    for structure, volume in zip(structures, volumes, strict=True):
+        structure.set_cell(atoms.cell.array * volume ** (1 / 3), scale_atoms=True)
+    return Path("stretched_cell", tuple(atoms.numbers.tolist()), volumes, structures, np.ones(n_steps, dtype=bool))
+
+
 def or_infinite(energies: Energies, *refusals: type[Exception]) -> Energies:
     """The same energies along a path, +inf from the first structure on that raises one of `refusals`."""
 
@@ -181,7 +193,7 @@ def energies_along(path: Path, energies: Energies, atoms_per_call: int = 4000) -
     size = max(1, atoms_per_call // len(path.structures[0]))
     parts = [path.structures[start : start + size] for start in range(0, len(path.structures), size)]
     along = np.concatenate([energies(part) for part in parts])
-    if path.kind == "cell" and np.isposinf(along[0]):
+    if path.kind in CELLS and np.isposinf(along[0]):
         raise ConvergenceError(f"no energy of a frame of the data, {path_name(path)}: its holes cannot be searched")
     return along
 
@@ -198,8 +210,10 @@ def fall_of(path: Path, energy: np.ndarray) -> Fall:
     if len(energy) == 0:
         return Fall(path.kind, path_name(path), 0.0, None, 0.0)
     path = replace(path, coordinate=path.coordinate[: len(energy)], clear=path.clear[: len(energy)])
-    is_cell = path.kind == "cell"
-    if is_cell:
+    is_cell = path.kind in CELLS
+    if path.kind == "stretched_cell":
+        first = int(energy[path.coordinate <= LOOSEST_REST].argmin())
+    elif is_cell:
         first = int(energy[(path.coordinate >= LOOSEST_START) | path.clear].argmin())
     else:
         first = int(path.clear.argmax()) if path.clear.any() else len(energy) - 1
@@ -218,7 +232,7 @@ def fall_of(path: Path, energy: np.ndarray) -> Fall:
 
 def path_name(path: Path) -> str:
     """Li-O, Li-O-O, or the formula of a cell."""
-    if path.kind == "cell":
+    if path.kind in CELLS:
         return path.structures[0].get_chemical_formula()
     return "-".join(chemical_symbols[z] for z in path.elements)
 
@@ -231,7 +245,7 @@ def search_paths(
     n_directions: int = 1,
     seed: int = 0,
 ) -> list[Path]:
-    """Every pair and triplet of elements alone, the pairs inside some frames, and these frames squeezed.
+    """Every pair and triplet of elements alone, the pairs inside some frames, and these frames squeezed and stretched.
 
     structures  inside the data; the smallest n_frames serve
     shortest    {"Li-O": Å} of the data; a pair that they lack begins at 0.9 of the sum of covalent radii
@@ -243,7 +257,7 @@ def search_paths(
     for atoms in sorted(structures, key=len)[:n_frames]:
         paths += pairs_in_crystal(atoms, shortest, n_steps, n_directions, rng)
         if atoms.pbc.all():
-            paths.append(squeezed_cell(atoms, shortest, 2 * n_steps))
+            paths += [squeezed_cell(atoms, shortest, 2 * n_steps), stretched_cell(atoms, 2 * n_steps)]
     return paths
 
 

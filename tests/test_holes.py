@@ -41,10 +41,20 @@ def fall_along(path, function):
 CRYSTAL = bulk("Ar", "fcc", a=5.26, cubic=True).repeat((2, 2, 2))
 
 
-def test_a_potential_that_repels_has_no_hole():
+def test_a_potential_that_binds_and_repels_has_no_hole():
     falls = worst([fall_along(path, lennard_jones) for path in search_paths([CRYSTAL], SHORTEST)])
-    assert set(falls) == {"pair", "triplet", "pair_in_crystal", "cell"}
+    assert set(falls) == {"pair", "triplet", "pair_in_crystal", "cell", "stretched_cell"}
     assert all(fall.fall_eV < 1e-6 and fall.begins_at is None for fall in falls.values()), falls
+
+
+def test_a_crystal_whose_pieces_lie_below_it_has_a_hole_outwards():
+    """It binds at its own distances; farther out than 5 Å atoms gain 0.1 eV a pair again."""
+    (path,) = [path for path in search_paths([CRYSTAL], SHORTEST) if path.kind == "stretched_cell"]
+    outwards = fall_along(path, lambda r: lennard_jones(r) - 0.1 * np.clip(r - 5.0, 0.0, 1.0) * (r < 7.5))
+    assert outwards.fall_eV > 1 and outwards.begins_at >= 1
+    assert fall_along(path, lennard_jones).fall_eV < 1e-6
+    loose = search_paths([Atoms("Ar", cell=[4.2] * 3, pbc=True)], SHORTEST)[-1]  # comes to rest at 0.75 of its volume
+    assert loose.kind == "stretched_cell" and fall_along(loose, lennard_jones).fall_eV < 1e-6
 
 
 def test_an_atom_that_is_put_down_on_a_third_one_does_not_fall_when_it_leaves():

@@ -53,11 +53,12 @@ class GraphDataset(torch.utils.data.Dataset):
         with h5py.File(self.path, "r") as file:
             return [name.decode() for name in file["source"][:][self.indices]]
 
-    def extremes(self) -> tuple[dict[tuple[int, int], float], dict[int, float]]:
-        """Shortest distance Å of each pair of atomic numbers (ascending), largest crowding of each, over this set."""
+    def extremes(self) -> tuple[dict[tuple[int, int], float], dict[int, float], dict[int, float]]:
+        """Shortest distance Å of each pair of atomic numbers (ascending), largest and least crowding of each, over this set."""
         chosen = np.unique(self.indices)
         shortest: dict[tuple[int, int], float] = {}
         most: dict[int, float] = {}
+        least: dict[int, float] = {}
         with h5py.File(self.path, "r") as file:
             for start in range(0, len(file["extremes"]), 2**20):
                 rows = file["extremes"][start : start + 2**20]
@@ -66,12 +67,14 @@ class GraphDataset(torch.utils.data.Dataset):
                 low, high = np.full(len(kinds), np.inf), np.full(len(kinds), -np.inf)
                 np.minimum.at(low, place, rows["value"])
                 np.maximum.at(high, place, rows["value"])
-                for (a, b), least, largest in zip(kinds.tolist(), low.tolist(), high.tolist(), strict=True):
-                    if b:
-                        shortest[a, b] = min(shortest.get((a, b), np.inf), least)
+                for (a, b), lowest, highest in zip(kinds.tolist(), low.tolist(), high.tolist(), strict=True):
+                    if b == 0:
+                        most[a] = max(most.get(a, 0.0), highest)
+                    elif a == 0:
+                        least[b] = min(least.get(b, np.inf), lowest)
                     else:
-                        most[a] = max(most.get(a, 0.0), largest)
-        return shortest, most
+                        shortest[a, b] = min(shortest.get((a, b), np.inf), lowest)
+        return shortest, most, least
 
     def numbers(self) -> Iterator[tuple[int, np.ndarray]]:
         """(position in this set, atomic numbers [n_atoms]) of each frame, in the order of the file, few at a time."""

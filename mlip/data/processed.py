@@ -21,7 +21,7 @@ from mlip.errors import InputError
 from mlip.files import whole_file
 from mlip.nn.radial import crowding, polynomial_cutoff
 
-FORMAT = 3  # raise it whenever the file's content changes meaning: old caches are then left alone
+FORMAT = 4  # raise it whenever the file's content changes meaning: old caches are then left alone
 ORDER_NAMES = ("time_fs", "time_ps", "time", "step", "frame")  # where a frame stands in its trajectory
 FRAME = np.dtype([
     ("atom_start", "i8"), ("n_atoms", "i4"), ("edge_start", "i8"), ("n_edges", "i8"),
@@ -242,7 +242,7 @@ def _frame_row(atoms: Atoms) -> np.ndarray:
 
 
 def extremes(atoms: Atoms, edge_index: np.ndarray, edge_shift: np.ndarray, cutoff: float) -> np.ndarray:
-    """How far a frame goes: shortest distance (Å) of elements a <= b, and with b = 0 the largest crowding of a."""
+    """How far a frame goes: shortest distance (Å) of elements a <= b; with b = 0 the largest crowding of a, with a = 0 the least of b."""
     centre, neighbour = edge_index
     vector = atoms.positions[neighbour] - atoms.positions[centre] + edge_shift @ atoms.cell.array
     distance = np.linalg.norm(vector, axis=1)
@@ -253,7 +253,9 @@ def extremes(atoms: Atoms, edge_index: np.ndarray, edge_shift: np.ndarray, cutof
     shortest = np.full(len(pairs), np.inf)
     np.minimum.at(shortest, place, distance)
     rows = [(0, *divmod(pair, 256), value) for pair, value in zip(pairs.tolist(), shortest, strict=True)]
-    rows += [(0, z, 0, crowded[atoms.numbers == z].max()) for z in np.unique(atoms.numbers)]
+    for z in np.unique(atoms.numbers):
+        of_element = crowded[atoms.numbers == z]
+        rows += [(0, z, 0, of_element.max()), (0, 0, z, of_element.min())]
     return np.array(rows, dtype=EXTREME)
 
 

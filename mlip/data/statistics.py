@@ -95,19 +95,19 @@ def statistics(
     isolated: np.ndarray,
     mean_neighbours: float,
     force_rms: float,
-    extremes: tuple[Mapping[tuple[int, int], float], Mapping[int, float]] = ({}, {}),
+    extremes: tuple[Mapping[tuple[int, int], float], Mapping[int, float], Mapping[int, float]] = ({}, {}, {}),
     atomic_energies: Mapping | str = "auto",
     previous: dict | None = None,
 ) -> dict:
     """The dictionary stored with every model.
 
-    elements, levels, atomic_energies eV, mean_neighbours, force_rms eV/Å; shortest_distances Å [n_elements, n_elements]
-    and largest_crowding [n_elements] (`limits`).
+    elements, levels, atomic_energies eV, mean_neighbours, force_rms eV/Å; shortest_distances Å [n_elements, n_elements],
+    largest_crowding and least_crowding [n_elements] (`limits`).
 
     compositions     [n_frames, n_elements] counts of the training frames; energies [n_frames] eV, NaN where missing
     level            [n_frames] index into levels
     isolated         [n_frames] bool, single atoms without neighbours: under "auto" their energies are taken as they are
-    extremes         shortest distance of pairs and largest crowding of elements in the training set (`GraphDataset`)
+    extremes         shortest distance of pairs, largest and least crowding of elements in the training set (`GraphDataset`)
     atomic_energies  "auto", "least_squares", or a table (`atomic_energy_table`); what a table lacks is fitted
     previous         statistics of the model being fine-tuned: its elements, levels, energies and scales stay,
                      new elements and levels are added
@@ -154,16 +154,19 @@ def limits(
     elements: Sequence[int],
     shortest: Mapping[tuple[int, int], float],
     most: Mapping[int, float],
+    least: Mapping[int, float],
     previous: dict | None,
 ) -> dict[str, list]:
-    """Where the data end: shortest_distances [n, n] Å, None for a pair never seen within the cutoff; largest_crowding [n].
+    """Where the data end: shortest_distances [n, n] Å, None for a pair never seen within the cutoff; largest_crowding, least_crowding [n].
 
-    What an earlier training set held (`previous`) stays inside.
+    What an earlier training set held (`previous`) stays inside; if it does not tell its least crowding, that is zero.
     """
-    shortest, most = dict(shortest), dict(most)
+    shortest, most, least = dict(shortest), dict(most), dict(least)
     if previous is not None and "shortest_distances" in previous:
+        lonely = previous.get("least_crowding") or [0.0] * len(previous["elements"])
         for i, a in enumerate(previous["elements"]):
             most[a] = max(most.get(a, 0.0), previous["largest_crowding"][i])
+            least[a] = min(least.get(a, lonely[i]), lonely[i])
             for b, distance in zip(previous["elements"], previous["shortest_distances"][i], strict=True):
                 if distance is not None:
                     pair = (min(a, b), max(a, b))
@@ -171,6 +174,7 @@ def limits(
     return {
         "shortest_distances": [[shortest.get((min(a, b), max(a, b))) for b in elements] for a in elements],
         "largest_crowding": [most.get(z, 0.0) for z in elements],
+        "least_crowding": [least.get(z, 0.0) for z in elements],
     }
 
 

@@ -1,4 +1,4 @@
-"""Search of any calculator for holes: structures that are pushed together and whose energy falls."""
+"""Search of any calculator for holes: structures that are pushed together or pulled apart, and whose energy falls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,19 +11,30 @@ from mlip.calculator import calculate_many
 from mlip.evaluation.plots import canvas, colours, legend
 from mlip.evaluation.result import Result
 from mlip.evaluation.section import Section
-from mlip.holes import Energies, energies_along, fall_of, or_infinite, path_name, search_paths, shortest_in, worst
+from mlip.holes import (
+    CELLS,
+    Energies,
+    energies_along,
+    fall_of,
+    or_infinite,
+    path_name,
+    search_paths,
+    shortest_in,
+    worst,
+)
 
 KINDS = {
     "pair": "pair alone",
     "triplet": "triplet alone",
     "pair_in_crystal": "pair in the crystal",
     "cell": "squeezed cell",
+    "stretched_cell": "stretched cell",
 }
 
 
 @dataclass(frozen=True)
 class Holes:
-    """Largest fall of the energy of pairs, triplets and a whole cell that are pushed together (`mlip.holes`).
+    """Largest fall of the energy of pairs, triplets and a whole cell that are pushed together, and of a cell pulled apart (`mlip.holes`).
 
     frames    labelled frames, if there are some: with `atoms` they set the shortest distances, where paths begin. A
               potential of ours brings those of its training set, which count instead
@@ -68,7 +79,7 @@ def note(fall) -> tuple[str, ...]:
     """What falls, and where that begins."""
     if fall.begins_at is None:
         return ()
-    unit = "of the volume" if fall.kind == "cell" else "Å"
+    unit = "of the volume" if fall.kind in CELLS else "Å"
     return (f"{fall.what} falls from {fall.begins_at:.2f} {unit} on, to {fall.lowest_eV:.3g} eV against the start",)
 
 

@@ -13,6 +13,7 @@ from mlip.nn.species import species_lookup
 
 DISTANCE_MARGIN = 0.8  # of the shortest distance: frames at 1200 K go to 0.83 of those at 600 K, and a network follows
 CROWDING_MARGIN = 1.1  # of the largest crowding
+SPARSE_MARGIN = 0.6  # of the least crowding: atoms in the face of a slab, or of a melt, have more
 
 
 class DataLimits(nn.Module):

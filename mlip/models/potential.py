@@ -54,7 +54,7 @@ class Potential(nn.Module):
                 only. If not, it reads positions and features of all atoms, and no edges. One that does not say so
                 still works, but not in stages (LAMMPS)
     statistics  elements, levels, atomic_energies, mean_neighbours, force_rms of the training set, and the limits of
-                what it holds: shortest_distances, largest_crowding
+                what it holds: shortest_distances, largest_crowding, least_crowding
     """
 
     def __init__(self, network: Callable, terms: dict[str, Callable], statistics: dict):

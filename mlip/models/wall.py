@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mlip import keys
 from mlip.errors import InputError
-from mlip.models.data_limits import CROWDING_MARGIN, DISTANCE_MARGIN
+from mlip.models.data_limits import CROWDING_MARGIN, DISTANCE_MARGIN, SPARSE_MARGIN
 from mlip.nn.scatter import segment_sum
 from mlip.nn.species import species_lookup
 
@@ -23,41 +23,54 @@ def rise(excess: Tensor, onset: float = 0.1) -> Tensor:
 
 
 class Wall(nn.Module):
-    """Repulsion of pairs closer, and of atoms more crowded, than the training set holds; zero inside the data.
+    """Repulsion of atoms closer or more crowded than in the training set, cohesion of lonelier ones; zero inside the data.
 
-        E_i = 1/2 sum_j A w(1 - r_ij / r_ab) + K w(c_i / c_a - 1)
+        E_i = 1/2 sum_j A w(1 - r_ij / r_ab) + K w(c_i / c_a - 1) + L w(1 - c_i / l_a)
 
     r_ab and c_a are 0.8 of the data's shortest distance of elements a, b and 1.1 of its largest crowding of a, where
     the network stops (`DataLimits`), or nearer to the data, see `mlip.training.walls`. A pair that the data lack starts
-    at 0.9 of the sum of covalent radii.
+    at 0.9 of the sum of covalent radii. l_a is 0.6 of the least crowding: without a cohesion a crystal that no
+    data show in pieces evaporates at constant pressure. Data with lone atoms have none.
 
     pair_strength       A, eV: the energy of a pair on top of each other is about 0.8 A
     crowding_strength   K, eV
+    cohesion_strength   L, eV: a lone atom lies 0.8 L above what the network makes of it
     """
 
     local: Final[bool] = True
 
-    def __init__(self, statistics: dict, pair_strength: float = 200.0, crowding_strength: float = 20.0):
+    def __init__(
+        self,
+        statistics: dict,
+        pair_strength: float = 200.0,
+        crowding_strength: float = 20.0,
+        cohesion_strength: float = 5.0,
+    ):
         super().__init__()
-        if min(pair_strength, crowding_strength) <= 0:
-            raise InputError(
-                f"the strengths of the wall must be positive, got {pair_strength} and {crowding_strength} eV"
-            )
+        if min(pair_strength, crowding_strength, cohesion_strength) <= 0:
+            raise InputError(f"the strengths of the wall must be positive, got {pair_strength}, {crowding_strength} and "
+                             f"{cohesion_strength} eV")  # fmt: skip
         elements = list(statistics["elements"])
         n = len(elements)
         self.n_elements = n
         shortest = statistics.get("shortest_distances") or [[0.0] * n] * n
         most = statistics.get("largest_crowding") or [float("inf")] * n
+        least = statistics.get("least_crowding") or [0.0] * n
         radii = [[0.9 * float(covalent_radii[a] + covalent_radii[b]) if shortest[i][j] is None else DISTANCE_MARGIN * shortest[i][j]
                   for j, b in enumerate(elements)] for i, a in enumerate(elements)]  # fmt: skip
         self.register_buffer("lookup", species_lookup(elements), persistent=False)
         self.register_buffer("reach", torch.tensor(radii, dtype=torch.float64).flatten(), persistent=False)
         self.register_buffer("most", CROWDING_MARGIN * torch.tensor(most, dtype=torch.float64), persistent=False)
+        self.register_buffer("data_least", torch.tensor(least, dtype=torch.float64), persistent=False)
+        self.register_buffer("least", SPARSE_MARGIN * self.data_least, persistent=False)
         self.register_buffer(
             "pair_strength", torch.full((n * n,), pair_strength, dtype=torch.float64), persistent=False
         )
         self.register_buffer(
             "crowding_strength", torch.full((n,), crowding_strength, dtype=torch.float64), persistent=False
+        )
+        self.register_buffer(
+            "cohesion_strength", torch.full((n,), cohesion_strength, dtype=torch.float64), persistent=False
         )
 
     def forward(self, graph: dict[str, Tensor]) -> Tensor:  # [n_atoms] eV
@@ -76,4 +89,9 @@ class Wall(nn.Module):
         crowded, most = graph[keys.CROWDING], self.most.to(vector.dtype)[species[:n_atoms]]
         full = torch.nonzero(crowded > most).squeeze(1)
         strength = self.crowding_strength.to(vector.dtype)[species[full]]
-        return energy.index_add(0, full, strength * rise(crowded[full] / most[full] - 1.0))
+        energy = energy.index_add(0, full, strength * rise(crowded[full] / most[full] - 1.0))
+
+        least = self.least.to(vector.dtype)[species[:n_atoms]]
+        lonely = torch.nonzero(crowded < least).squeeze(1)
+        cohesion = self.cohesion_strength.to(vector.dtype)[species[lonely]]
+        return energy.index_add(0, lonely, cohesion * rise(1.0 - crowded[lonely] / least[lonely]))

@@ -251,6 +251,12 @@ static double forces_of(const Model& model, const System& system, long atom, dou
         energy += element.wall_strength * w;
         d_crowding += element.wall_strength * dw / element.wall_most;
     }
+    if (with_terms && crowding < element.wall_least) {
+        double w, dw;
+        rise(1.0 - crowding / element.wall_least, w, dw);
+        energy += element.cohesion_strength * w;
+        d_crowding -= element.cohesion_strength * dw / element.wall_least;
+    }
     const double prefactor = std::sqrt(2.0 / 3.0) * model.cutoff, wave = M_PI / model.cutoff;
     double own[3] = {}, tensor[9] = {};
     for (long edge = system.first[atom]; edge < system.first[atom + 1]; edge += GROUP) {

@@ -68,6 +68,7 @@ struct Pair {
 struct Element {
     double energy;                            // eV, of the lone atom
     double most, wall_most, wall_strength;  // crowding of the network's limit and of the wall's, eV
+    double wall_least, cohesion_strength;   // crowding below which the wall draws atoms back, eV
 };
 
 struct Model {

@@ -1,4 +1,4 @@
-"""No potential with a hole is written: its wall is raised until the energy rises along every path inwards."""
+"""No potential with a hole is written: its wall is raised until the energy rises along every path inwards, and outwards."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -13,6 +13,7 @@ from mlip import keys
 from mlip.data.graph import collate, to_graph
 from mlip.errors import ConvergenceError, InputError
 from mlip.holes import (
+    CELLS,
     Energies,
     Fall,
     Path,
@@ -103,7 +104,8 @@ def raise_wall(
     walls = [term for term in potential.terms if isinstance(term, Wall)]
     if walls:
         trusted_distances(potential, structures, energies)
-    paths = search_paths(structures, shortest_distances(potential), n_steps=n_steps)
+    paths = [path for path in search_paths(structures, shortest_distances(potential), n_steps=n_steps)
+             if path.kind != "stretched_cell" or is_bound(potential, path.elements)]  # fmt: skip
     falls = [fall_of(path, energies_along(path, energies)) for path in paths]
     for doubling in range(doublings if walls else 0):
         holes = [number for number, fall in enumerate(falls) if not fall.fall_eV <= allowed_eV]
@@ -114,6 +116,12 @@ def raise_wall(
         for number in holes:
             falls[number] = fall_of(paths[number], energies_along(paths[number], energies))
     return falls
+
+
+def is_bound(potential: Potential, elements: Sequence[int]) -> bool:
+    """Whether the data hold no lone atom of some elements, so that a wall may draw these back."""
+    least = dict(zip(potential.elements, potential.statistics.get("least_crowding") or [], strict=False))
+    return all(least.get(z, 0.0) > 0.0 for z in elements)
 
 
 def pushed_to(path: Path, begins_at: float | None, elements: list[int]) -> np.ndarray:
@@ -149,12 +157,12 @@ def stiffen(
     """
     n = len(elements)
     doubled, narrowed = np.zeros((n, n), dtype=bool), np.zeros((n, n), dtype=bool)
-    crowded = np.zeros(n, dtype=bool)
+    crowded, lonely = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
     limit, of_data = limits.shortest.numpy().reshape(n, n), limits.data_shortest.numpy().reshape(n, n)
     unknown = of_data >= limits.cutoff
     for path, begins_at in fallen:
-        if path.kind == "cell":
-            crowded |= np.isin(elements, path.structures[0].numbers)
+        if path.kind in CELLS:
+            (crowded if path.kind == "cell" else lonely)[np.isin(elements, path.structures[0].numbers)] = True
             continue
         distance = pushed_to(path, begins_at, elements)
         pressed = np.isfinite(distance)
@@ -162,7 +170,9 @@ def stiffen(
         doubled |= walled
         if narrow or not (walled & ~unknown).any():
             narrowed |= closer if closer.any() else pressed
-    strengthened, nearer, full = (torch.from_numpy(mask.flatten()) for mask in (doubled, narrowed, crowded))
+    strengthened, nearer, full, sparse = (
+        torch.from_numpy(mask.flatten()) for mask in (doubled, narrowed, crowded, lonely)
+    )
     limits.shortest[nearer] = 0.5 * (limits.shortest + limits.data_shortest)[nearer]
     if narrow:
         limits.most[full] = 0.5 * (limits.most + limits.data_most)[full]
@@ -171,6 +181,9 @@ def stiffen(
         wall.reach[known], wall.most[:] = limits.shortest[known], limits.most
         wall.pair_strength[strengthened] *= 2.0
         wall.crowding_strength[full] *= 2.0
+        wall.cohesion_strength[sparse] *= 2.0
+        if narrow:
+            wall.least[sparse] = 0.5 * (wall.least + wall.data_least)[sparse]
 
 
 def without_holes(potential: nn.Module, structures: Sequence[Atoms], largest_fall_eV: float | None) -> dict:
@@ -196,7 +209,7 @@ def without_holes(potential: nn.Module, structures: Sequence[Atoms], largest_fal
             for fall in worst(falls).values() if not fall.fall_eV <= largest_fall_eV
         )  # fmt: skip
         raise InputError(
-            f"the potential has holes, its energy falls as atoms are pushed together: {holes}; allowed are {largest_fall_eV} eV. "
-            "Train with the term `wall`, or write it all the same with max_fall_eV=null"
+            f"the potential has holes, its energy falls as atoms are pushed together or pulled apart: {holes}; allowed are "
+            f"{largest_fall_eV} eV. Train with the term `wall`, or write it all the same with max_fall_eV=null"
         )
     return described(falls)

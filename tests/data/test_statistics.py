@@ -57,7 +57,7 @@ def test_isolated_atoms_give_the_reference_energies_of_their_level():
     made = make()
     assert made == {"elements": [3, 17], "levels": ["pbe", "scan"], "mean_neighbours": 12.5, "force_rms": 0.7,
                     "atomic_energies": [[-0.2, -0.3], [-5.0, -5.0]],
-                    "largest_crowding": [0.0, 0.0], "shortest_distances": [[None, None], [None, None]]}  # fmt: skip
+                    "largest_crowding": [0.0, 0.0], "least_crowding": [0.0, 0.0], "shortest_distances": [[None, None], [None, None]]}  # fmt: skip
     assert make(atomic_energies="least_squares")["atomic_energies"][0] != [-0.2, -0.3]
 
 
@@ -88,10 +88,13 @@ def test_fine_tuning_keeps_what_the_model_knows_and_adds_the_new():
 
 def test_fine_tuning_widens_the_limits_of_the_data():
     previous = {"elements": [8, 17], "levels": ["pbe"], "atomic_energies": [[-1.0, -2.0]], "mean_neighbours": 30.0,
-                "force_rms": 2.0, "shortest_distances": [[2.4, None], [None, 3.2]], "largest_crowding": [5.0, 7.0]}  # fmt: skip
-    made = make(previous=previous, extremes=({(3, 17): 2.2, (17, 17): 3.1, (3, 3): 2.5}, {3: 4.0, 17: 6.0}))
+                "force_rms": 2.0, "shortest_distances": [[2.4, None], [None, 3.2]], "largest_crowding": [5.0, 7.0], "least_crowding": [2.0, 3.0]}  # fmt: skip
+    made = make(
+        previous=previous, extremes=({(3, 17): 2.2, (17, 17): 3.1, (3, 3): 2.5}, {3: 4.0, 17: 6.0}, {3: 1.5, 17: 3.5})
+    )
     assert made["shortest_distances"] == [[2.5, None, 2.2], [None, 2.4, None], [2.2, None, 3.1]]
     assert made["largest_crowding"] == [4.0, 5.0, 7.0]
+    assert made["least_crowding"] == [1.5, 2.0, 3.0]
 
 
 def test_charged_cells_of_one_composition_give_the_energy_of_charge_and_neutral_ones_none():

@@ -67,8 +67,8 @@ def test_density_of_a_crowded_atom_stops_growing():
     assert float(seen(Atoms("LiO", [[0, 0, 0], [1.7, 0, 0]]))[keys.DENSITY_SCALE][0]) == 1
 
 
-def wall_energy(atoms: Atoms) -> float:
-    return float(Wall(STATISTICS, pair_strength=200.0, crowding_strength=20.0)(seen(atoms)).sum())
+def wall_energy(atoms: Atoms, statistics: dict = STATISTICS) -> float:
+    return float(Wall(statistics, pair_strength=200.0, crowding_strength=20.0)(seen(atoms)).sum())
 
 
 def test_wall_of_a_pair_follows_its_formula_and_is_zero_inside_the_data():
@@ -100,6 +100,19 @@ def test_limits_lie_where_the_energy_has_risen_by_one_eV(slope_eV_A, part):
     expected = [0.8 * 2.4, part * 1.6, part * 1.6]
     assert potential.limits.shortest.tolist() == pytest.approx([*expected, 5.0])
     assert potential.terms[-1].reach.tolist()[:3] == pytest.approx(expected)
+
+
+def test_lonely_atoms_are_drawn_back_to_where_the_data_end():
+    """As much as is lost on the way out, and with a force towards the others; nothing from 0.6 of the least crowding on."""
+    statistics = {**STATISTICS, "least_crowding": [1.0, 0.5]}
+    apart = Atoms("LiO", [[0, 0, 0], [4.2, 0, 0]])
+    crowding = float(seen(apart)[keys.CROWDING][0])
+    expected = sum(5.0 * y**4 / (y + 0.1) ** 2 for y in (1 - crowding / 0.6, 1 - crowding / 0.3))
+    assert 0 < crowding < 0.3
+    assert wall_energy(apart, statistics) == pytest.approx(expected)
+    assert wall_energy(Atoms("LiO", [[0, 0, 0], [2.0, 0, 0]]), statistics) == 0
+    assert wall_energy(Atoms("Li"), statistics) == pytest.approx(5.0 / 1.1**2)
+    assert wall_energy(Atoms("Li"), {**STATISTICS, "least_crowding": [0.0, 0.5]}) == 0  # the data hold a lone one
 
 
 def fallen(kind: str, elements: tuple[int, ...], begins_at: float) -> tuple[Path, float]:
@@ -148,6 +161,16 @@ def test_a_cell_that_falls_doubles_the_crowding_and_at_last_halves_its_margin(li
     assert wall.crowding_strength.tolist() == [40, 40] and limits.most.tolist() == pytest.approx([1.65, 1.65])
     stiffen([wall], limits, [3, 8], [fallen("cell", (3, 8), 0.5)], narrow=True)
     assert limits.most.tolist() == wall.most.tolist() == pytest.approx([1.575, 1.575])
+
+
+def test_a_stretched_cell_that_falls_doubles_the_cohesion_and_at_last_halves_its_margin():
+    wall = Wall({**STATISTICS, "least_crowding": [1.0, 0.5]})
+    limits = DataLimits(STATISTICS, 5.0)
+    stiffen([wall], limits, [3, 8], [fallen("stretched_cell", (3, 8), 3.0)])
+    assert wall.cohesion_strength.tolist() == [10, 10] and wall.crowding_strength.tolist() == [20, 20]
+    assert wall.least.tolist() == pytest.approx([0.6, 0.3])
+    stiffen([wall], limits, [3, 8], [fallen("stretched_cell", (3, 8), 3.0)], narrow=True)
+    assert wall.least.tolist() == pytest.approx([0.8, 0.4])
 
 
 def test_wall_of_strengths_that_are_not_positive_is_refused():
