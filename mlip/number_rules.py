@@ -125,7 +125,7 @@ GROUPED: list[tuple[Rule, str]] = [
                    "min_candidates_per_label min_descriptor_distance scheduler.threshold smearing effective_hops")),
     (optional(NOT_NEGATIVE), "max_fall_eV min_distance_A"),
     (Rule(1), "upper_factor"),
-    (optional(Rule(1)), "electrostatics.dielectric"),
+    (optional(Rule(1)), "electrostatics.dielectric max_volume_change"),
     (table(NOT_NEGATIVE), "loss.weights element_weights"),
     (FRACTION, "second_stage uncertain_fraction final"),
     (BELOW_1, "ema_decay momentum warmup"),

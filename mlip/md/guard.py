@@ -23,6 +23,7 @@ class Guard:
     max_temperature_K, max_force_eV_A (eV/Å): looked at in every step, before anything of it is kept
     min_distance_A       Å, of any two atoms: every `every` steps, and before a frame is kept
     max_force_sigma_eV_A  eV/Å, uncertainty of a force, if the model has one: in every step
+    max_volume_change    of a cell against its start, as a factor either way: every `every` steps, and before a frame is kept
     uncertain_of  symbols of the atoms whose uncertainty counts, such as [Li]; None: of all
     """
 
@@ -30,6 +31,7 @@ class Guard:
     min_distance_A: float | None = 0.6
     max_force_eV_A: float | None = 100.0
     max_force_sigma_eV_A: float | None = None
+    max_volume_change: float | None = 2.0
     uncertain_of: Sequence[str] | None = None
     every: int = 10
 
@@ -39,14 +41,23 @@ class Guard:
         temperature_K: float,
         distances: bool = True,
         shortest: Mapping[str, float | None] | None = None,
+        start_volume_A3: float | None = None,
     ) -> str | None:
         """What has left its limits; None if nothing has.
 
-        distances  False leaves out the search for close pairs
+        distances  False leaves out the search for close pairs, and the volume
         shortest   {"Li-O": Å} of the training data: the message names the pair that is closest against them
+        start_volume_A3  of the cell at the start; None or 0: its change is not looked at
         """
         if not np.isfinite(atoms.positions).all():
             return "positions are not finite"
+        if self.max_volume_change is not None and start_volume_A3 and distances:
+            change = atoms.get_volume() / start_volume_A3
+            if not 1.0 / self.max_volume_change <= change <= self.max_volume_change:
+                return (
+                    f"the cell has {change:.3g} times the volume it started with, more of a change than max_volume_change "
+                    f"{self.max_volume_change:g}: it evaporates or collapses; if that is meant, guard.max_volume_change=null"
+                )
         limit = self.left_limit(atoms, temperature_K, distances)
         return limit and limit + closest_pair(atoms, shortest or {})
 

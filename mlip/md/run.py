@@ -55,6 +55,7 @@ def run(
     guard = guard or Guard()
     rng = np.random.default_rng(seed)
     atoms = supercell(atoms, repeat, masses)
+    start_volume = atoms.get_volume() if atoms.pbc.all() else None
     guard.check(calculator, atoms)
     settings = identity(atoms, calculator, ensemble, timestep_fs=timestep_fs, seed=seed, frame_every=frame_every,
                         thermo_every=thermo_every, masses=atoms.get_masses().tolist(),
@@ -79,7 +80,9 @@ def run(
                 atoms.info.update(step=step, time_fs=step * timestep_fs)
                 if complaint is None:
                     distances = step % guard.every == 0 or step % frame_every == 0
-                    complaint = guard.complaint(atoms, temperature(atoms, ensemble.removed), distances, shortest)
+                    complaint = guard.complaint(
+                        atoms, temperature(atoms, ensemble.removed), distances, shortest, start_volume
+                    )
                     good = atoms.copy() if complaint is None and distances else good
                 if complaint is not None:
                     worth_a_label = guard.is_worth_a_label(atoms, temperature(atoms, ensemble.removed))

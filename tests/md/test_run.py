@@ -13,6 +13,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
 from ase.io import Trajectory, read
 
 from mlip.errors import GuardStop
@@ -212,6 +213,15 @@ def test_the_guard_stops_and_keeps_the_last_good_frame(tmp_path, limits, words):
     assert limits.complaint(good, temperature(good, 0)) is None
     bad = read(tmp_path / "guard_bad.xyz")
     assert np.abs(bad.positions - good.positions).max() > 0
+
+
+def test_a_cell_that_is_torn_apart_stops_the_run(tmp_path):
+    atoms = bulk("Cu", cubic=True).repeat(2)
+    with pytest.raises(
+        GuardStop, match="times the volume it started with, more of a change than max_volume_change 1.2"
+    ):
+        run(atoms, EMT(), tmp_path, NPT(300, pressure_GPa=-40), 500, guard=Guard(max_volume_change=1.2), progress=False)
+    assert read(tmp_path / "guard.xyz").get_volume() < 1.2 * atoms.get_volume()
 
 
 class Explodes(Springs):
