@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mlip import keys
 from mlip.errors import InputError
 from mlip.models.data_limits import CROWDING_MARGIN, DISTANCE_MARGIN, SPARSE_MARGIN
+from mlip.nn.radial import soft_floor
 from mlip.nn.scatter import segment_sum
 from mlip.nn.species import species_lookup
 
@@ -25,26 +26,28 @@ def rise(excess: Tensor, onset: float = 0.1) -> Tensor:
 class Wall(nn.Module):
     """Repulsion of atoms closer or more crowded than in the training set, cohesion of lonelier ones; zero inside the data.
 
-        E_i = 1/2 sum_j A w(1 - r_ij / r_ab) + K w(c_i / c_a - 1) + L w(1 - c_i / l_a)
+        E_i = 1/2 sum_j A w(1 - r_ij / r_ab) + K w(c_i / c_a - 1) + L w(1 - h f(c_i / (h l_a)))
 
     r_ab and c_a are 0.8 of the data's shortest distance of elements a, b and 1.1 of its largest crowding of a, where
     the network stops (`DataLimits`), or nearer to the data, see `mlip.training.walls`. A pair that the data lack starts
     at 0.9 of the sum of covalent radii. l_a is 0.6 of the least crowding: without a cohesion a crystal that no
-    data show in pieces evaporates at constant pressure. Data with lone atoms have none.
+    data show in pieces evaporates at constant pressure. It is flat (f, `soft_floor`) below h = 1/2 of l_a: lone molecules
+    do not feel one another. Data with lone atoms have none.
 
     pair_strength       A, eV: the energy of a pair on top of each other is about 0.8 A
     crowding_strength   K, eV
-    cohesion_strength   L, eV: a lone atom lies 0.8 L above what the network makes of it
+    cohesion_strength   L, eV: a lone atom lies 0.2 L above what the network makes of it
     """
 
     local: Final[bool] = True
+    flat: Final[float] = 0.5  # h
 
     def __init__(
         self,
         statistics: dict,
         pair_strength: float = 200.0,
         crowding_strength: float = 20.0,
-        cohesion_strength: float = 5.0,
+        cohesion_strength: float = 20.0,
     ):
         super().__init__()
         if min(pair_strength, crowding_strength, cohesion_strength) <= 0:
@@ -94,4 +97,5 @@ class Wall(nn.Module):
         least = self.least.to(vector.dtype)[species[:n_atoms]]
         lonely = torch.nonzero(crowded < least).squeeze(1)
         cohesion = self.cohesion_strength.to(vector.dtype)[species[lonely]]
-        return energy.index_add(0, lonely, cohesion * rise(1.0 - crowded[lonely] / least[lonely]))
+        share = self.flat * soft_floor(crowded[lonely] / (self.flat * least[lonely]))
+        return energy.index_add(0, lonely, cohesion * rise(1.0 - share))

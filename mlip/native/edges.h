@@ -252,10 +252,12 @@ static double forces_of(const Model& model, const System& system, long atom, dou
         d_crowding += element.wall_strength * dw / element.wall_most;
     }
     if (with_terms && crowding < element.wall_least) {
-        double w, dw;
-        rise(1.0 - crowding / element.wall_least, w, dw);
+        const double flat = 0.5;
+        double f, df, w, dw;
+        soft_floor(crowding / (flat * element.wall_least), f, df);
+        rise(1.0 - flat * f, w, dw);
         energy += element.cohesion_strength * w;
-        d_crowding -= element.cohesion_strength * dw / element.wall_least;
+        d_crowding -= element.cohesion_strength * dw * df / element.wall_least;
     }
     const double prefactor = std::sqrt(2.0 / 3.0) * model.cutoff, wave = M_PI / model.cutoff;
     double own[3] = {}, tensor[9] = {};

@@ -103,16 +103,18 @@ def test_limits_lie_where_the_energy_has_risen_by_one_eV(slope_eV_A, part):
 
 
 def test_lonely_atoms_are_drawn_back_to_where_the_data_end():
-    """As much as is lost on the way out, and with a force towards the others; nothing from 0.6 of the least crowding on."""
-    statistics = {**STATISTICS, "least_crowding": [1.0, 0.5]}
-    apart = Atoms("LiO", [[0, 0, 0], [4.2, 0, 0]])
+    """Between 0.6 and 0.3 of the least crowding; nothing above, the same for every lone atom and molecule below."""
+    statistics = {**STATISTICS, "least_crowding": [1.0, 1.2]}
+    apart = Atoms("LiO", [[0, 0, 0], [3.4, 0, 0]])
     crowding = float(seen(apart)[keys.CROWDING][0])
-    expected = sum(5.0 * y**4 / (y + 0.1) ** 2 for y in (1 - crowding / 0.6, 1 - crowding / 0.3))
-    assert 0 < crowding < 0.3
+    assert 0.36 < crowding < 0.6
+    expected = sum(20.0 * y**4 / (y + 0.1) ** 2 for y in (1 - crowding / 0.6, 1 - crowding / 0.72))
     assert wall_energy(apart, statistics) == pytest.approx(expected)
     assert wall_energy(Atoms("LiO", [[0, 0, 0], [2.0, 0, 0]]), statistics) == 0
-    assert wall_energy(Atoms("Li"), statistics) == pytest.approx(5.0 / 1.1**2)
-    assert wall_energy(Atoms("Li"), {**STATISTICS, "least_crowding": [0.0, 0.5]}) == 0  # the data hold a lone one
+    lone = wall_energy(Atoms("Li"), statistics)
+    assert lone == pytest.approx(20.0 * 0.525**4 / 0.625**2)
+    assert wall_energy(Atoms("LiO", [[0, 0, 0], [4.3, 0, 0]]), statistics) == pytest.approx(2 * lone)
+    assert wall_energy(Atoms("Li"), {**STATISTICS, "least_crowding": [0.0, 1.2]}) == 0  # the data hold a lone one
 
 
 def fallen(kind: str, elements: tuple[int, ...], begins_at: float) -> tuple[Path, float]:
@@ -167,7 +169,7 @@ def test_a_stretched_cell_that_falls_doubles_the_cohesion_and_at_last_halves_its
     wall = Wall({**STATISTICS, "least_crowding": [1.0, 0.5]})
     limits = DataLimits(STATISTICS, 5.0)
     stiffen([wall], limits, [3, 8], [fallen("stretched_cell", (3, 8), 3.0)])
-    assert wall.cohesion_strength.tolist() == [10, 10] and wall.crowding_strength.tolist() == [20, 20]
+    assert wall.cohesion_strength.tolist() == [40, 40] and wall.crowding_strength.tolist() == [20, 20]
     assert wall.least.tolist() == pytest.approx([0.6, 0.3])
     stiffen([wall], limits, [3, 8], [fallen("stretched_cell", (3, 8), 3.0)], narrow=True)
     assert wall.least.tolist() == pytest.approx([0.8, 0.4])
