@@ -36,7 +36,7 @@ PER_ATOM = [key for key, (_, per_atom) in LABEL_SHAPES.items() if per_atom]
 CHARGE_OF_GROUP = "charge_of_group"  # e, of each atom's charge group: group_charge, spread over the atoms
 INPUTS_PER_ATOM = (keys.CHARGE_GROUP, CHARGE_OF_GROUP)
 WRITE_AT = 2**18  # edges held in memory before they are written
-PIECE = 2**22  # edges of a piece, the most that a kill costs: about ten seconds
+PIECE = 2**21  # edges of a piece, the most that a kill costs: about ten seconds
 
 
 def cache_file(folder: str | os.PathLike, sources: Sequence[Source], cutoff: float, settings: dict) -> Path:
@@ -62,7 +62,7 @@ def build(path: Path, frames: Iterable[tuple[int, Atoms]], cutoff: float, levels
     try:
         while (ahead := next(frames, None)) is not None or not parts:
             with pieces.new_file(pieces.piece(path, len(parts))) as (file, disk):
-                writer = _Writer(file, cutoff, list(levels), parts)
+                writer = _Writer(file, cutoff, list(levels), parts[-1] if parts else None)
                 for number, atoms in itertools.chain([ahead] if ahead else [], frames):
                     writer.append(number, atoms)
                     disk.check()
@@ -112,17 +112,17 @@ def is_whole(path: Path) -> bool:
 
 
 class _Writer:
-    """One piece of the set; numbers of atoms, edges and names are counted on from the pieces before."""
+    """One piece of the set; numbers of frames, atoms, edges and names are counted on from the piece before, if there is one."""
 
-    def __init__(self, file: h5py.File, cutoff: float, levels: list[str], before: Sequence[Path]):
+    def __init__(self, file: h5py.File, cutoff: float, levels: list[str], before: Path | None):
         self.file, self.cutoff, self.levels = file, cutoff, levels
         self.names = {"config_types": {}, "trajectories": {}}  # name -> number, in order of appearance
         self.n_frames = self.n_atoms = self.n_edges = self.n_new_edges = 0
-        for part in before:
-            with h5py.File(part, "r") as former:
-                self.n_frames += len(former["frames"])
-                self.n_atoms += len(former["numbers"])
-                self.n_edges += len(former["neighbour"])
+        if before is not None:
+            with h5py.File(before, "r") as former:
+                row, self.n_frames = former["frames"][-1], int(former["extremes"][-1]["frame"]) + 1
+                self.n_atoms = int(row["atom_start"] + row["n_atoms"])
+                self.n_edges = int(row["edge_start"] + row["n_edges"])
                 for kind in self.names:
                     self.names[kind] = {name.decode(): number for number, name in enumerate(former[kind][:])}
         self.pending, self.pending_edges = [], 0

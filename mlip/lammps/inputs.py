@@ -11,7 +11,7 @@ from mlip.archive import check_archive
 from mlip.data.total_charge import total_charge
 from mlip.errors import InputError
 
-FLOW_ABOVE = 2000  # atoms from which charges that flow are equilibrated over kspace, and not by every process
+FLOW_ABOVE = 1500  # atoms; above, conjugate gradients over kspace cost less than every process's own solution
 EXPORT_AGAIN = "`mlip export RUN` writes one"
 
 SCRIPT = """# {model}, written by `mlip lammps input`; run it with `lmp -in {name}` or `mpirun -np 4 lmp -in {name}`

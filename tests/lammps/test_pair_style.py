@@ -105,18 +105,44 @@ def test_energies_of_elements_and_of_the_total_charge_are_added(plugin, tmp_path
     assert abs(by_ase(path, atoms).get_potential_energy() - found["energy"]) > 1.0
 
 
+def flowing(tmp_path, repeat):
+    """A crystal, and a file with charges that flow in widths that differ."""
+    atoms, path, potential = crystal(repeat=repeat), tmp_path / "model.pt", potential_of(HEADS["qeq"])
+    with torch.no_grad():
+        potential.terms[-1].width.table.weight.copy_(torch.tensor([[-2.0], [0.7], [0.0]]))
+    export(potential, path, {}, [to_graph(atoms, potential.cutoff, potential.levels)], level="pbe")
+    return atoms, path
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_charges_that_flow_are_equilibrated_over_kspace(plugin, tmp_path, monkeypatch, n):
     """Widths differ, so that near pairs are corrected beyond the cutoff of the network."""
     monkeypatch.setattr(inputs, "FLOW_ABOVE", 0)
-    atoms, path, potential = crystal(repeat=(2, 1, 1)), tmp_path / "model.pt", potential_of(HEADS["qeq"])
-    with torch.no_grad():
-        potential.terms[-1].width.table.weight.copy_(torch.tensor([[-2.0], [0.7], [0.0]]))
-    export(potential, path, {}, [to_graph(atoms, potential.cutoff, potential.levels)], level="pbe")
+    atoms, path = flowing(tmp_path, (2, 1, 1))
     found, expected = in_lammps(plugin, path, atoms, tmp_path, n), by_ase(path, atoms)
     assert "pppm" in (tmp_path / "in.mlip").read_text()
     assert_equal(found, expected, 5e-5, per_atom=False)
     assert np.ptp(found["charges"][atoms.numbers == 3]) > 0.01
+
+
+@pytest.mark.parametrize("solved", [False, True])
+def test_charges_start_from_the_last_steps_also_of_atoms_that_migrate(plugin, tmp_path, monkeypatch, solved):
+    """What dynamics leaves is what the ASE calculator finds for its last structure, in fewer iterations than from cold."""
+    monkeypatch.setattr(inputs, "FLOW_ABOVE", 0)
+    atoms, path = flowing(tmp_path, (2, 2, 2))
+    dynamics = "velocity all create 3000 7 loop geom\nfix nve all nve\ntimestep 0.0005\nthermo 1\nrun 40"
+    iterations = []
+    for n in (1, 3):
+        (tmp_path / str(n)).mkdir()
+        found = in_lammps(plugin, path, atoms, tmp_path / str(n), n, dynamics, skin=0.1, solved=solved)
+        end = read_lammps_data(tmp_path / str(n) / "end.data", atom_style="charge", Z_of_type={1: 3, 2: 8, 3: 17})
+        assert np.abs(found["charges"] - by_ase(path, end).calc.results["charges"]).max() < 1e-5
+        iterations += re.findall(r"([\d.]+) iterations a step", found["out"])[:1]
+    if not solved:
+        cold = re.search(r"([\d.]+) iterations a step", in_lammps(plugin, path, atoms, tmp_path, 1)["out"])
+        alone, shared = map(float, iterations)
+        assert shared == pytest.approx(alone, abs=0.3)
+        assert alone < 0.8 * float(cold.group(1))
 
 
 def test_dynamics_is_the_same_on_two_processes(plugin, model, tmp_path):
