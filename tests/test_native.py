@@ -138,7 +138,7 @@ def with_charges(head: str, **network) -> tuple[torch.nn.Module, NativeModel]:
 
 
 @needs_compiler
-@pytest.mark.parametrize("head", ["formal_charges", "qeq", "split_charges", "bond_charges"])
+@pytest.mark.parametrize("head", ["formal_charges", "qeq", "split_charges", "bond_charges", "atomic_charges"])
 def test_charges_stand_beside_the_kernel(head):
     live, native = with_charges(head, **ODD)
     for name in ("crystal", "pair"):
@@ -149,7 +149,7 @@ def test_charges_stand_beside_the_kernel(head):
         assert expected.keys() == found.keys()
         for key, value in expected.items():
             np.testing.assert_allclose(found[key], value, rtol=1e-6, atol=1e-5, err_msg=f"{name}: {key}")
-    assert float(found[keys.CHARGES].abs().max()) > 0.1
+    assert float(found[keys.CHARGES].abs().max()) > 0.02
 
 
 @needs_compiler

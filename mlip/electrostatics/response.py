@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mlip import keys, units
+from mlip.electrostatics.atomic_charges import AtomicCharges
 from mlip.electrostatics.bond_charges import BondCharges
 from mlip.electrostatics.charges import EquilibratedCharges, FormalCharges, SplitCharges
 from mlip.electrostatics.ewald import Values, as_double, checked_system, coulomb_energy, coulomb_matrix
@@ -18,7 +19,7 @@ from mlip.electrostatics.solvers import solve_constrained
 from mlip.errors import InputError
 from mlip.nn.edges import edge_vectors
 
-ChargeTerm = FormalCharges | EquilibratedCharges | SplitCharges | BondCharges
+ChargeTerm = FormalCharges | EquilibratedCharges | SplitCharges | BondCharges | AtomicCharges
 
 WHY_NO_DIELECTRIC = (
     "freely equilibrated charges respond as a metal: the dielectric function diverges as 1/k^2 and eps_inf does not "

@@ -12,7 +12,9 @@ LANES = 16  # channels are filled up to a multiple: the rest has zero weights an
 MAX_DEGREE = 4
 PARITY = 1e-6  # a quadrature whose points have no opposite is not of ours
 TERMS = ("AtomicEnergy", "NetworkEnergy", "ZBL", "Wall")
-BESIDE = ("FormalCharges", "EquilibratedCharges", "SplitCharges", "BondCharges", "BornMayer")  # evaluated by torch
+BESIDE = (  # evaluated by torch
+    "FormalCharges", "EquilibratedCharges", "SplitCharges", "BondCharges", "AtomicCharges", "BornMayer"
+)  # fmt: skip
 
 
 class Unsupported(Exception):

@@ -110,6 +110,11 @@ class TrainingModule(pl.LightningModule):
             return with_born_charges(potential, batch)
         return {**potential(batch), keys.BORN_CHARGES: model_born_charges(potential, batch)}
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Gradients of the weights alone: positions and strains, by which forces are derivatives, need no second one."""
+        weights = [parameter for parameter in self.potential.parameters() if parameter.requires_grad]
+        loss.backward(*args, inputs=weights, **kwargs)
+
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, **kwargs: Any
     ) -> None:
