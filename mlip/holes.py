@@ -20,6 +20,7 @@ CLOSEST = 0.3  # Å, where a pair ends
 SMALLEST_VOLUME, LARGEST_VOLUME = 0.2, 8.0  # of a frame, where a cell ends
 LOOSEST_TRIPLET = 2.5  # of the data's shortest distances
 OUT_OF_REACH = 3.0  # eV, of three atoms above their lowest energy on the way: 17 kT at 2000 K. A dent there is no hole
+VAPOUR = 0.5  # eV per atom of a cell that is pulled apart, above its rest: no dynamics of a solid gets there
 LOOSEST_START = (
     0.85  # of a frame's volume: a squeezed cell begins at its lowest energy above that, or while no pair is close
 )
@@ -204,7 +205,7 @@ def fall_of(path: Path, energy: np.ndarray) -> Fall:
     energy  [n] eV, along the path; it ends before the first +inf
     A point at which the moved atom passes a third one may lie lower than those before, but not below the start: the first
     point that is clear, since an atom that is put down on a third one, as in a molecule, falls as it leaves.
-    Of a triplet, energies OUT_OF_REACH are all the same.
+    Of a triplet, energies OUT_OF_REACH are all the same, and of a stretched cell those of a VAPOUR.
     """
     energy = energy[: int(np.argmax(np.isposinf(energy)))] if np.isposinf(energy).any() else energy
     if len(energy) == 0:
@@ -217,8 +218,8 @@ def fall_of(path: Path, energy: np.ndarray) -> Fall:
         first = int(energy[(path.coordinate >= LOOSEST_START) | path.clear].argmin())
     else:
         first = int(path.clear.argmax()) if path.clear.any() else len(energy) - 1
-    if path.kind == "triplet":
-        energy = np.minimum(energy, energy[: first + 1].min() + OUT_OF_REACH)
+    reach = {"triplet": OUT_OF_REACH, "stretched_cell": VAPOUR * len(path.elements)}.get(path.kind, np.inf)
+    energy = np.minimum(energy, energy[: first + 1].min() + reach)
     energy, clear, coordinate = energy[first:], path.clear[first:] | is_cell, path.coordinate[first:]
     what = path_name(path)
     if not np.isfinite(energy).all():
