@@ -14,7 +14,7 @@ NETWORK = {"n_channels": 4, "l_max": 1, "n_basis": 3, "n_species": 2}
 STATISTICS = {
     "elements": [3, 8, 17], "levels": ["default"], "atomic_energies": [[-1.5, -430.25, -20.125]], "mean_neighbours": 20.0,
     "force_rms": 0.7, "shortest_distances": [[2.4, 1.7, 2.1], [1.7, 2.3, None], [2.1, None, 2.9]],
-    "largest_crowding": [4.0, 4.0, 5.0], "least_crowding": [3.0, 3.0, 3.5], "charge_energies": [4.7],
+    "largest_crowding": [4.0, 4.0, 5.0], "least_crowding": [5.0, 5.0, 6.0], "charge_energies": [4.7],
 }  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from mlip.nn.radial import soft_floor
 from mlip.nn.scatter import segment_sum
 from mlip.nn.species import species_lookup
 
+LONELY = 2.25  # crowding: each of three atoms alone has 2 at most, below which soft_floor of 2.25 is flat
+
 
 def rise(excess: Tensor, onset: float = 0.1) -> Tensor:
     """w(y) = y^4 / (y + onset)^2: three derivatives vanish at zero, quadratic from about `onset` on; y [n] >= 0."""
@@ -26,21 +28,20 @@ def rise(excess: Tensor, onset: float = 0.1) -> Tensor:
 class Wall(nn.Module):
     """Repulsion of atoms closer or more crowded than in the training set, cohesion of lonelier ones; zero inside the data.
 
-        E_i = 1/2 sum_j A w(1 - r_ij / r_ab) + K w(c_i / c_a - 1) + L w(1 - h f(c_i / (h l_a)))
+        E_i = 1/2 sum_j A w(1 - r_ij / r_ab) + K w(c_i / c_a - 1) + L w(1 - p_a/l_a f(c_i / p_a))
 
     r_ab and c_a are 0.8 of the data's shortest distance of elements a, b and 1.1 of its largest crowding of a, where
     the network stops (`DataLimits`), or nearer to the data, see `mlip.training.walls`. A pair that the data lack starts
     at 0.9 of the sum of covalent radii. l_a is 0.6 of the least crowding: without a cohesion a crystal that no
-    data show in pieces evaporates at constant pressure. It is flat (f, `soft_floor`) below h = 1/2 of l_a: lone molecules
-    do not feel one another. Data with lone atoms have none.
+    data show in pieces evaporates at constant pressure. It is flat (f, `soft_floor`) below p_a = max(l_a / 2, 2.25), so
+    that lone molecules do not feel one another, nor the atoms of a triplet. Data with atoms that lonely have none.
 
     pair_strength       A, eV: the energy of a pair on top of each other is about 0.8 A
     crowding_strength   K, eV
-    cohesion_strength   L, eV: a lone atom lies 0.2 L above what the network makes of it
+    cohesion_strength   L, eV: a lone atom lies 0.2 L above what the network makes of it, if p_a is l_a / 2
     """
 
     local: Final[bool] = True
-    flat: Final[float] = 0.5  # h
 
     def __init__(
         self,
@@ -65,7 +66,10 @@ class Wall(nn.Module):
         self.register_buffer("reach", torch.tensor(radii, dtype=torch.float64).flatten(), persistent=False)
         self.register_buffer("most", CROWDING_MARGIN * torch.tensor(most, dtype=torch.float64), persistent=False)
         self.register_buffer("data_least", torch.tensor(least, dtype=torch.float64), persistent=False)
-        self.register_buffer("least", SPARSE_MARGIN * self.data_least, persistent=False)
+        flat = (0.5 * SPARSE_MARGIN * self.data_least).clamp(min=LONELY)
+        bound = SPARSE_MARGIN * self.data_least > LONELY
+        self.register_buffer("flat", flat, persistent=False)
+        self.register_buffer("least", torch.where(bound, SPARSE_MARGIN * self.data_least, 0.0), persistent=False)
         self.register_buffer(
             "pair_strength", torch.full((n * n,), pair_strength, dtype=torch.float64), persistent=False
         )
@@ -97,5 +101,6 @@ class Wall(nn.Module):
         least = self.least.to(vector.dtype)[species[:n_atoms]]
         lonely = torch.nonzero(crowded < least).squeeze(1)
         cohesion = self.cohesion_strength.to(vector.dtype)[species[lonely]]
-        share = self.flat * soft_floor(crowded[lonely] / (self.flat * least[lonely]))
-        return energy.index_add(0, lonely, cohesion * rise(1.0 - share))
+        flat = self.flat.to(vector.dtype)[species[lonely]]
+        seen = flat * soft_floor(crowded[lonely] / flat)
+        return energy.index_add(0, lonely, cohesion * rise(1.0 - seen / least[lonely]))

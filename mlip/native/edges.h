@@ -252,10 +252,9 @@ static double forces_of(const Model& model, const System& system, long atom, dou
         d_crowding += element.wall_strength * dw / element.wall_most;
     }
     if (with_terms && crowding < element.wall_least) {
-        const double flat = 0.5;
         double f, df, w, dw;
-        soft_floor(crowding / (flat * element.wall_least), f, df);
-        rise(1.0 - flat * f, w, dw);
+        soft_floor(crowding / element.wall_flat, f, df);
+        rise(1.0 - f * element.wall_flat / element.wall_least, w, dw);
         energy += element.cohesion_strength * w;
         d_crowding -= element.cohesion_strength * dw * df / element.wall_least;
     }

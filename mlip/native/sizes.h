@@ -68,7 +68,8 @@ struct Pair {
 struct Element {
     double energy;                            // eV, of the lone atom
     double most, wall_most, wall_strength;  // crowding of the network's limit and of the wall's, eV
-    double wall_least, cohesion_strength;   // crowding below which the wall draws atoms back, eV
+    // crowding below which the wall draws atoms back, and below which it is flat; eV
+    double wall_least, wall_flat, cohesion_strength;
 };
 
 struct Model {

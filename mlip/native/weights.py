@@ -173,10 +173,10 @@ def coupling_arrays(layers: list[nn.Module], degree: int) -> list[np.ndarray]:
 
 
 def short_range_arrays(potential: nn.Module, terms: dict[str, nn.Module], level: int) -> list[np.ndarray]:
-    """Pair [element, element, 6] and Element [element, 6] of sizes.h: limits, ZBL, wall, lone atoms."""
+    """Pair [element, element, 6] and Element [element, 7] of sizes.h: limits, ZBL, wall, lone atoms."""
     elements, limits = np.array(potential.elements), potential.limits
     n = len(elements)
-    pairs, table = np.zeros((n, n, 6)), np.zeros((n, 6))
+    pairs, table = np.zeros((n, n, 6)), np.zeros((n, 7))
     pairs[..., 0] = numbers(limits.shortest).reshape(n, n)
     if "ZBL" in terms:
         radii = numbers(terms["ZBL"].radii)[elements]
@@ -192,7 +192,7 @@ def short_range_arrays(potential: nn.Module, terms: dict[str, nn.Module], level:
         pairs[..., 4], pairs[..., 5] = numbers(wall.reach).reshape(n, n), numbers(wall.pair_strength).reshape(n, n)
         table[:, 2], table[:, 3] = numbers(wall.most), numbers(wall.crowding_strength)
         if hasattr(wall, "least"):  # files of before have no cohesion
-            table[:, 4], table[:, 5] = numbers(wall.least), numbers(wall.cohesion_strength)
+            table[:, 4:] = np.stack([numbers(wall.least), numbers(wall.flat), numbers(wall.cohesion_strength)], axis=1)
     return [pairs, table]
 
 

@@ -119,9 +119,9 @@ def raise_wall(
 
 
 def is_bound(potential: Potential, elements: Sequence[int]) -> bool:
-    """Whether the data hold no lone atom of some elements, so that a wall may draw these back."""
-    least = dict(zip(potential.elements, potential.statistics.get("least_crowding") or [], strict=False))
-    return all(least.get(z, 0.0) > 0.0 for z in elements)
+    """Whether the wall draws lonely atoms of these elements back; it does not where the data hold lone ones."""
+    places = [potential.elements.index(z) for z in set(elements)]
+    return any(isinstance(term, Wall) and bool((term.least[places] > 0).all()) for term in potential.terms)
 
 
 def pushed_to(path: Path, begins_at: float | None, elements: list[int]) -> np.ndarray:

@@ -103,18 +103,20 @@ def test_limits_lie_where_the_energy_has_risen_by_one_eV(slope_eV_A, part):
 
 
 def test_lonely_atoms_are_drawn_back_to_where_the_data_end():
-    """Between 0.6 and 0.3 of the least crowding; nothing above, the same for every lone atom and molecule below."""
-    statistics = {**STATISTICS, "least_crowding": [1.0, 1.2]}
-    apart = Atoms("LiO", [[0, 0, 0], [3.4, 0, 0]])
-    crowding = float(seen(apart)[keys.CROWDING][0])
-    assert 0.36 < crowding < 0.6
-    expected = sum(20.0 * y**4 / (y + 0.1) ** 2 for y in (1 - crowding / 0.6, 1 - crowding / 0.72))
-    assert wall_energy(apart, statistics) == pytest.approx(expected)
-    assert wall_energy(Atoms("LiO", [[0, 0, 0], [2.0, 0, 0]]), statistics) == 0
-    lone = wall_energy(Atoms("Li"), statistics)
-    assert lone == pytest.approx(20.0 * 0.525**4 / 0.625**2)
-    assert wall_energy(Atoms("LiO", [[0, 0, 0], [4.3, 0, 0]]), statistics) == pytest.approx(2 * lone)
-    assert wall_energy(Atoms("Li"), {**STATISTICS, "least_crowding": [0.0, 1.2]}) == 0  # the data hold a lone one
+    """Between 0.6 of the least crowding and half of that; nothing above, the same for every lone atom and molecule below."""
+    statistics = {**STATISTICS, "largest_crowding": [20.0, 20.0], "least_crowding": [12.0, 12.0]}
+
+    lone = 20.0 * 0.525**4 / 0.625**2
+    assert wall_energy(Atoms("Li"), statistics) == pytest.approx(lone)
+    for distance in (2.5, 2.9):  # of six O, which are lonely themselves
+        atoms = Atoms("LiO6", [[0, 0, 0], *(distance * np.vstack([np.eye(3), -np.eye(3)]))])
+        crowding = seen(atoms)[keys.CROWDING].numpy()
+        assert 3.6 < crowding[0] < 7.2 and (crowding[1:] < 0.9 * 3.6).all()
+        y = 1 - crowding[0] / 7.2
+        assert wall_energy(atoms, statistics) == pytest.approx(20.0 * y**4 / (y + 0.1) ** 2 + 6 * lone)
+    for close in (Atoms("LiO", [[0, 0, 0], [1.9, 0, 0]]), Atoms("LiOLi", [[0, 0, 0], [1.9, 0, 0], [3.8, 0, 0]])):
+        assert wall_energy(close, statistics) == pytest.approx(len(close) * lone)
+        assert wall_energy(close, {**statistics, "least_crowding": [3.7, 0.0]}) == 0  # data with molecules
 
 
 def fallen(kind: str, elements: tuple[int, ...], begins_at: float) -> tuple[Path, float]:
@@ -166,13 +168,13 @@ def test_a_cell_that_falls_doubles_the_crowding_and_at_last_halves_its_margin(li
 
 
 def test_a_stretched_cell_that_falls_doubles_the_cohesion_and_at_last_halves_its_margin():
-    wall = Wall({**STATISTICS, "least_crowding": [1.0, 0.5]})
+    wall = Wall({**STATISTICS, "least_crowding": [10.0, 5.0]})
     limits = DataLimits(STATISTICS, 5.0)
     stiffen([wall], limits, [3, 8], [fallen("stretched_cell", (3, 8), 3.0)])
     assert wall.cohesion_strength.tolist() == [40, 40] and wall.crowding_strength.tolist() == [20, 20]
-    assert wall.least.tolist() == pytest.approx([0.6, 0.3])
+    assert wall.least.tolist() == pytest.approx([6.0, 3.0])
     stiffen([wall], limits, [3, 8], [fallen("stretched_cell", (3, 8), 3.0)], narrow=True)
-    assert wall.least.tolist() == pytest.approx([0.8, 0.4])
+    assert wall.least.tolist() == pytest.approx([8.0, 4.0])
 
 
 def test_wall_of_strengths_that_are_not_positive_is_refused():
