@@ -1,6 +1,8 @@
 """Diffusion from molecular dynamics: one folder for each temperature, resumed after a kill."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -214,7 +216,10 @@ def in_processes(
     devices: list[str],
     open_calculator: Callable | None,
 ) -> dict[float, str]:
-    """Run temperature i on device i, i + n, ...: one process for each device; messages of the guard by temperature."""
+    """Run temperature i on device i, i + n, ...: one process for each device; messages of the guard by temperature.
+
+    The processes end with this one, however it ends.
+    """
     if open_calculator is None:
         raise InputError("devices needs open_calculator, which makes a calculator for a device")
     shares = [dict(list(folders.items())[first :: len(devices)]) for first in range(len(devices))]
@@ -222,8 +227,13 @@ def in_processes(
     with ProcessPoolExecutor(len(devices), multiprocessing.get_context("spawn")) as pool:
         jobs = [pool.submit(on_device, dynamics, atoms, share, analysis, device, open_calculator)
                 for share, device in zip(shares, devices, strict=True)]  # fmt: skip
-        for job in jobs:
-            stops |= job.result()
+        try:
+            for job in jobs:
+                stops |= job.result()
+        except BaseException:
+            for worker in multiprocessing.active_children():  # the pool would wait for the end of their dynamics
+                worker.terminate()
+            raise
     return {t: stops[t] for t in folders}
 
 
@@ -236,5 +246,13 @@ def on_device(
     open_calculator: Callable,
 ) -> dict[float, str]:
     """Run some temperatures one after the other, in a process of their own."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
     calculator = open_calculator(device=device)
     return {t: dynamics.run(atoms, calculator, t, folder, analysis, progress=False) for t, folder in folders.items()}
+
+
+def end_with_parent() -> None:
+    """Wait until the parent is gone, then end this process where it is: what the killed command left is there to be resumed."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)

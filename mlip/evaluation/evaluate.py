@@ -73,8 +73,9 @@ def evaluate_one(name: str, each: Property, calculator, folder: Path) -> Section
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """First error of a chain: what a config names raises inside another."""
-    return root_cause(error.__cause__) if error.__cause__ is not None else error
+    """First error of a chain: what a config names raises inside another. The traceback of another process is none."""
+    is_error = error.__cause__ is not None and type(error.__cause__).__name__ != "_RemoteTraceback"
+    return root_cause(error.__cause__) if is_error else error
 
 
 def is_failed(section: Section) -> bool:
