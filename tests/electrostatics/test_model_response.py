@@ -39,7 +39,8 @@ def crystal(seed=0, n=6):
 
 
 @pytest.mark.parametrize(
-    "name", ["formal_charges", "formal_dipoles", "qeq", "qeq_dipoles", "split_charges", "bond_charges", "atomic_charges"]
+    "name",
+    ["formal_charges", "formal_dipoles", "qeq", "qeq_dipoles", "split_charges", "bond_charges", "atomic_charges"],
 )
 def test_born_charges_of_a_batch_obey_the_sum_rule_and_see_no_image(name):
     potential, moved = model(name), crystal()
