@@ -102,14 +102,16 @@ class ChargeEnergies(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, charges: Tensor, positions: Tensor, k: Tensor, weight: Tensor, cosine: Tensor, sine: Tensor):
+    def forward(
+        ctx: Any, charges: Tensor, positions: Tensor, k: Tensor, weight: Tensor, cosine: Tensor, sine: Tensor
+    ) -> Tensor:
         """Of the parts of StructureFactors; charges [n_atoms] e, positions [n_atoms, 3] Å."""
         ctx.save_for_backward(charges, positions, k, weight, cosine, sine)
         real, imaginary = weight * (charges @ cosine), weight * (charges @ sine)
         return 0.5 * charges * (cosine @ real + sine @ imaginary)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor):
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Of sum_i g_i q_i phi_i / 2 = 1/2 sum_k weight (C C' + S S'), C + iS = sum_i q_i exp(i k.r_i), C' + iS' of g_i q_i."""
         charges, positions, k, weight, cosine, sine = ctx.saved_tensors
         scaled = gradients[0] * charges
