@@ -7,6 +7,7 @@ import torch
 from charged_cells import derivatives, differences, random_cell, strained
 
 from mlip.electrostatics import coulomb_energy, coulomb_matrix
+from mlip.electrostatics.structure_factors import ChargeEnergies, apply_structure_factors, structure_factors
 from mlip.units import COULOMB
 
 CUBE = torch.eye(3, dtype=torch.float64)
@@ -250,3 +251,25 @@ def test_strain_helper_is_the_ase_sign():
     bigger = coulomb_energy(*strained(positions, cell, 1e-5 * CUBE), True, charges, width)
     smaller = coulomb_energy(*strained(positions, cell, -1e-5 * CUBE), True, charges, width)
     assert (bigger - smaller).item() / 2e-5 == pytest.approx(stress.trace().item(), rel=1e-6)
+
+
+def test_energies_of_charges_of_one_width_have_right_first_and_second_derivatives():
+    """By charges, positions and cell: the forms of their own against the same sum differentiated plainly."""
+    positions, cell, _, _ = random_cell(4, 3)
+    charges = torch.tensor([1.0, -0.7, 0.4, -0.2], dtype=torch.float64)
+    inputs = [each.clone().requires_grad_(True) for each in (charges, positions, cell)]
+    weights = torch.linspace(0.5, 2.0, 4, dtype=torch.float64)
+    width = torch.tensor([1.1], dtype=torch.float64)
+    found = []
+    for plain in (True, False):
+        q, r, box = inputs
+        factors = structure_factors(r, box, width, 1e-6)
+        if plain:
+            energies = 0.5 * q * apply_structure_factors(factors, q, r[:0])[0]
+        else:
+            energies = ChargeEnergies.apply(q, r, *factors)
+        first = torch.autograd.grad((weights * energies).sum(), inputs, create_graph=True)
+        square = sum((each * torch.linspace(-1, 1, each.numel()).view_as(each)).sum() for each in first)
+        found.append([energies, *first, *torch.autograd.grad(square, inputs)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
