@@ -25,6 +25,13 @@ def test_the_labels_of_li3ycl6_are_right(sets):
         assert {str(atoms.symbols) for atoms in frames} == {"Y3Cl18Li9"}
 
 
+def test_labels_at_constant_pressure_are_of_larger_cells_and_five_are_kept_apart(sets):
+    train, test = (read(str(FOLDER / f"li3ycl6_npt{name}_gpaw.xyz")) for name in ("", "_test"))
+    assert (len(train), len(test)) == (20, 5) and not has_errors(check(files=str(FOLDER / "li3ycl6_npt_gpaw.xyz")))
+    assert min(atoms.get_volume() for atoms in train) >= max(atoms.get_volume() for atoms in sets[0]) - 1
+    assert all(last_similar(atoms, [*train, *sets[0]], 0.05) is None for atoms in test)
+
+
 def test_hops_that_test_are_six_and_none_of_their_structures_trains(sets):
     train, hops = sets
     barriers = labelled_barriers(hops)
