@@ -3,6 +3,7 @@
 import difflib
 import glob
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -53,7 +54,7 @@ class Source:
 
 
 def read(files, remove_net_force: bool = False) -> list[Atoms]:
-    """All frames of files, globs, folders or dictionaries (fields of Source), with labels under keys.REF_*.
+    """All frames of files, globs, folders or dictionaries (fields of Source), with labels under keys.REF_*; "file@index" as in ASE.
 
     info holds `level`, `config_type`, `source` ("file:index"), `total_charge`, and `ref_energy`, `ref_stress` where
     labelled; arrays hold `ref_forces` and other per-atom labels. Relative paths are looked up from the current folder,
@@ -88,6 +89,9 @@ def sources(files) -> list[Source]:
                 )
         if "path" not in entry:
             raise UnknownNameError(f"a file entry needs a 'path', got {entry}")
+        if "index" not in entry:
+            path, index = split_index(str(entry["path"]))
+            entry |= {"path": path} | ({} if index is None else {"index": index})
         for name in entry.get("keys") or {}:
             if name not in SHORT:
                 raise UnknownNameError(f"keys: {name!r} is no label; labels: {', '.join(SHORT)}")
@@ -125,16 +129,21 @@ def _is_output(path: Path) -> bool:
     return any(mark in beginning for mark in MARKS)
 
 
+def split_index(file: str) -> tuple[str, str | None]:
+    """Path and index of ASE's "file@index"; no index if there is none, or if a file is named so."""
+    path, at, index = file.rpartition("@")
+    is_index = bool(at and re.fullmatch(r"[-\d:]+", index)) and not Path(file).exists()
+    return (path, index) if is_index else (file, None)
+
+
 def read_one(file: str | os.PathLike) -> Atoms:
     """The structure to start from: the last frame of a file, or the one of "start.xyz@3"; without labels.
 
     Constraints, velocities and masses stay.
     """
-    path, at, index = str(file).rpartition("@")
-    if not at or Path(file).exists():
-        path, index = str(file), "-1"
+    path, index = split_index(str(file))
     places = _expand(path)
-    source = Source(str(places[0]), index=index)
+    source = Source(str(places[0]), index="-1" if index is None else index)
     found = list(_ase_frames(source, _slice(source)))
     if len(places) * len(found) != 1:
         raise InputError(f"{file} names {len(places) * len(found)} structures, one is needed: start.xyz@0")

@@ -316,3 +316,20 @@ def test_gpaw_text_output_is_recognised_in_a_folder(tmp_path):
     (tmp_path / "li.txt").write_text(GPAW)
     (tmp_path / "notes.txt").write_text("remember the milk")
     assert_labelled(structures.read(tmp_path)[0], stress=False)
+
+
+def test_an_index_of_ase_names_frames_of_a_file(tmp_path):
+    names = {
+        "frames.xyz@1": [1],
+        "frames.xyz@:2": [0, 1],
+        "frames.xyz@::2": [0, 2],
+        "frames.xyz@-1": [2],
+        "frames.xyz": [0, 1, 2],
+    }
+    ase.io.write(tmp_path / "frames.xyz", [Atoms("Li", info={"number": n}) for n in range(3)])
+    ase.io.write(tmp_path / "odd@1", [Atoms("Na", info={"number": 7})], format="extxyz")
+    for name, numbers in names.items():
+        assert [atoms.info["number"] for atoms in structures.read(str(tmp_path / name))] == numbers, name
+    assert structures.read({"path": str(tmp_path / "odd@1"), "format": "extxyz"})[0].info["number"] == 7
+    with pytest.raises(FileNotFoundError, match="gone.xyz'"):
+        structures.read(str(tmp_path / "gone.xyz@0"))
