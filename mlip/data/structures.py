@@ -130,10 +130,9 @@ def _is_output(path: Path) -> bool:
 
 
 def split_index(file: str) -> tuple[str, str | None]:
-    """Path and index of ASE's "file@index"; no index if there is none, or if a file is named so."""
+    """Path and index of ASE's "file@index"; no index if there is none."""
     path, at, index = file.rpartition("@")
-    is_index = bool(at and re.fullmatch(r"[-\d:]+", index)) and not Path(file).exists()
-    return (path, index) if is_index else (file, None)
+    return (path, index) if at and re.fullmatch(r"[-\d:]+", index) else (file, None)
 
 
 def read_one(file: str | os.PathLike) -> Atoms:
