@@ -246,7 +246,7 @@ def model_dielectric_tensor(potential: Any, graph: dict[str, Tensor]) -> Tensor:
         )
     if isinstance(term, EquilibratedCharges) and (groups is None or not term.dipoles):
         raise InputError(WHY_NO_DIELECTRIC)
-    if not term.dipoles:
+    if isinstance(term, AtomicCharges) or not term.dipoles:
         return torch.eye(3, dtype=torch.float64)  # nothing responds at fixed ions
     system = (graph[keys.POSITIONS], graph[keys.CELL][0])
     with torch.no_grad():
