@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,12 +52,11 @@ def run(
     """
     check_numbers(steps=steps, timestep_fs=timestep_fs, frame_every=frame_every, thermo_every=thermo_every,
                   state_every=state_every)  # fmt: skip
-    folder = Path(folder)
-    guard = guard or Guard()
-    rng = np.random.default_rng(seed)
+    folder, guard, rng = Path(folder), guard or Guard(), np.random.default_rng(seed)
     atoms = supercell(atoms, repeat, masses)
-    start_volume = atoms.get_volume() if atoms.pbc.all() else None
     guard.check(calculator, atoms)
+    complains = partial(guard.complaint, shortest=getattr(calculator, "metadata", {}).get("shortest_distances_A"),
+                        start_volume_A3=atoms.get_volume() if atoms.pbc.all() else None)  # fmt: skip
     settings = identity(atoms, calculator, ensemble, timestep_fs=timestep_fs, seed=seed, frame_every=frame_every,
                         thermo_every=thermo_every, masses=atoms.get_masses().tolist(),
                         initial_temperature_K=initial_temperature_K)  # fmt: skip
@@ -70,7 +70,6 @@ def run(
         atoms.calc = calculator
         dynamics, first, wall = started(atoms, ensemble, timestep_fs, rng, state)
         began = time.perf_counter() - wall
-        shortest = getattr(calculator, "metadata", {}).get("shortest_distances_A")  # in the data of ours
         files.open(state)
         good = None
         with progress_bar(progress) as bar:
@@ -80,9 +79,7 @@ def run(
                 atoms.info.update(step=step, time_fs=step * timestep_fs)
                 if complaint is None:
                     distances = step % guard.every == 0 or step % frame_every == 0
-                    complaint = guard.complaint(
-                        atoms, temperature(atoms, ensemble.removed), distances, shortest, start_volume
-                    )
+                    complaint = complains(atoms, temperature(atoms, ensemble.removed), distances)
                     good = atoms.copy() if complaint is None and distances else good
                 if complaint is not None:
                     worth_a_label = guard.is_worth_a_label(atoms, temperature(atoms, ensemble.removed))
