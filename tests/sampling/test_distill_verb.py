@@ -49,6 +49,7 @@ def test_a_student_learns_from_hot_runs_at_two_volumes_and_nothing_is_repeated(c
     code, said = answer(capsys, "distill", *words(tmp_path, "reference=runs/distill/teacher.xyz"))
     folder = Path("runs/distill")
     assert code == 0 and "seconds per structure" in said, said[-3000:]
+    assert said.split("errors of forces", 1)[1].count("meV") >= 9  # energies and forces of three rows
     labelled = read(folder / "teacher.xyz")
     assert len(labelled) == 14 and {a.info["kind"] for a in labelled} == {"md", "start"}
     volumes = {round(a.get_volume() / start.get_volume(), 3) for a in labelled if a.info["kind"] == "md"}
