@@ -192,8 +192,9 @@ def console_table(judged: list[Judged], title: str) -> Table:
         if not (result.verdict or row.threshold):
             continue
         value = str(replace(result, name="", conditions={}, verdict="")).strip()
-        at = result.conditions.get("temperature_K")
-        quantity = result.name.replace("_", " ") + ("" if at is None else f", {at:g} K")
+        at, current = result.conditions.get("temperature_K"), result.conditions.get("current")
+        of = "" if current is None else f" of {current}"  # formal charges, Born charges
+        quantity = result.name.replace("_", " ") + of + ("" if at is None else f", {at:g} K")
         shown = "–" if result.value is None and result.high is None else value.removeprefix("= ")
         if shown == "–" and result.notes:
             quantity += f": {result.notes[0]}"
