@@ -120,7 +120,9 @@ def assess(cfg: DictConfig, model: Path | None, folder: Path, files, other_level
     else:
         asked.model = str(model)
     evaluate(asked)
-    results = {result.name: result for result in read_json(folder / "results.json") if result.conditions.keys() <= {"section"}}
+    results = {
+        result.name: result for result in read_json(folder / "results.json") if result.conditions.keys() <= {"section"}
+    }
     return {name: f"{results[name].value:.3g} {results[name].unit}" if name in results else "" for name in SHOWN}
 
 
