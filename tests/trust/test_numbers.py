@@ -29,6 +29,7 @@ NULL = {
     "max_seconds",
     "max_steps",
     "max_temperature_K",
+    "max_volume_change",
     "min_distance_A",
     "patience",
 }  # keys for which null means something
