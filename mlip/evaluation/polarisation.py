@@ -38,7 +38,7 @@ class PolarisationConductivity:
     electronic insulator both limits are the same number (Grasselli and Baroni, Nat. Phys. 15, 967 (2019)); at shorter times
     and in the infrared they are not.
 
-    folder, dynamics  of `Diffusion`;  every  of its frames is looked at: six calls of the calculator each
+    folder, dynamics  of `Diffusion`;  every  of its frames is looked at: seven calls of the calculator each
     mobile, charge    the ion and its formal charge, e;  framework  as there
     """
 

@@ -20,6 +20,8 @@ from mlip.labelling.execution import in_process
 from mlip.labelling.report import Report
 from mlip.labelling.store import LabelFolder
 
+OF_LABEL = ("label_id", "label_seconds")  # of the label, not of the structure: another level of theory brings its own
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -114,7 +116,8 @@ def with_metadata(label: Atoms | None, atoms: Atoms) -> Atoms | None:
     if label is None:
         return None
     own = label.copy()
-    own.info.update({name: value for name, value in atoms.info.items() if not name.startswith("ref_")})
+    kept = {name: value for name, value in atoms.info.items() if name not in OF_LABEL and not name.startswith("ref_")}
+    own.info.update(kept)
     return own
 
 
@@ -156,7 +159,7 @@ def _result(future: Future) -> Outcome:
 
 
 def _named(outcome: Outcome, name: str) -> Atoms:
-    outcome.atoms.info.update(label_id=name, label_seconds=round(outcome.seconds, 2))
+    outcome.atoms.info.update(zip(OF_LABEL, (name, round(outcome.seconds, 2)), strict=True))
     return outcome.atoms
 
 

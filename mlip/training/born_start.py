@@ -10,7 +10,14 @@ from mlip.electrostatics.bond_charges import BondCharges
 from mlip.models.potential import Potential
 from mlip.nn.edges import edge_vectors
 from mlip.nn.scatter import segment_sum
-from mlip.training.transfer_start import ITERATIONS, cations_with_anions, drawn_to_zero, term_to_fit, transfers
+from mlip.training.transfer_start import (
+    ITERATIONS,
+    cations_with_anions,
+    drawn_to_zero,
+    term_to_fit,
+    transfers,
+    with_transfer,
+)
 
 STEP = 1e-4  # Å, of the slope of a transfer
 
@@ -26,10 +33,9 @@ def with_born_start(
     `max_structures` structures. Forces see them divided by sqrt(eps_inf) only, and little of them in cells of some 10 Å.
     """
     potential, term = term_to_fit(build, statistics)
-    bonds = cations_with_anions(term) if term is not None else []
-    if term is None or not bonds:
+    if term is None:
         return statistics
-    frames = []
+    bonds, frames = cations_with_anions(term), []
     for graph in batches:
         if keys.REF_BORN_CHARGES not in graph:  # a label travels in every batch of a data set that has it, or in none
             return statistics
@@ -48,8 +54,7 @@ def with_born_start(
             columns.append(slopes[known])
             labels.append((graph[keys.REF_BORN_CHARGES].flatten() - born + slopes @ unknown)[known])
         unknown = drawn_to_zero(torch.cat(columns), torch.cat(labels), len(unknown))
-    table = unknown.reshape(len(bonds), -1).tolist()
-    return {**statistics, "bond_transfer": [[i, j, row] for (i, j), row in zip(bonds, table, strict=True)]}
+    return with_transfer(statistics, bonds, unknown)
 
 
 @torch.no_grad()

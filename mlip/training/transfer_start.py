@@ -32,10 +32,9 @@ def with_transfer_start(
     if statistics.get("bond_transfer"):  # found in Born charges
         return statistics
     potential, term = term_to_fit(build, statistics)
-    bonds = cations_with_anions(term) if term is not None else []
-    if term is None or not bonds:
+    if term is None:
         return statistics
-    frames = []
+    bonds, frames = cations_with_anions(term), []
     for graph in batches:
         known = torch.isfinite(graph[keys.REF_FORCES])
         rest = (graph[keys.REF_FORCES] - fixed_forces(potential, graph, (BondCharges,))).flatten()
@@ -50,16 +49,21 @@ def with_transfer_start(
             columns.append(torch.cat([slopes, pairs], 1)[known])
             labels.append((rest - forces + slopes @ unknown)[known])
         unknown = drawn_to_zero(torch.cat(columns), torch.cat(labels), len(unknown))[: len(unknown)]
-    table = unknown.reshape(len(bonds), -1).tolist()
-    return {**statistics, "bond_transfer": [[i, j, row] for (i, j), row in zip(bonds, table, strict=True)]}
+    return with_transfer(statistics, bonds, unknown)
 
 
 def term_to_fit(build: Callable[[dict], nn.Module], statistics: dict) -> tuple[Potential, BondCharges | None]:
-    """A potential of these statistics, and its bond charges in training mode if they ask for a fit of what bonds transfer."""
+    """A potential of these statistics, and its bond charges in training mode if they ask for a fit and have bonds to fit."""
     with torch.random.fork_rng(devices=[]):  # the weights of this one are thrown away: a seed gives the same training
         potential = build(statistics)
     terms = [term for term in potential.modules() if isinstance(term, BondCharges) and term.fit_transfer]
-    return potential, terms[0].train() if terms else None
+    return potential, terms[0].train() if terms and cations_with_anions(terms[0]) else None
+
+
+def with_transfer(statistics: dict, bonds: list[tuple[int, int]], coefficients: Tensor) -> dict:
+    """Statistics with `bond_transfer`: rows of elements a, b and the coefficients of what they transfer."""
+    table = coefficients.reshape(len(bonds), -1).tolist()
+    return {**statistics, "bond_transfer": [[i, j, row] for (i, j), row in zip(bonds, table, strict=True)]}
 
 
 def cations_with_anions(term: BondCharges) -> list[tuple[int, int]]:

@@ -90,6 +90,14 @@ def test_one_label_serves_two_structures_and_each_keeps_what_it_is_said_to_be(tm
         assert labelled[0].info[keys.REF_ENERGY] == labelled[1].info[keys.REF_ENERGY] < 5.0
 
 
+def test_a_structure_that_was_labelled_before_gets_the_name_and_the_time_of_the_new_label(tmp_path):
+    (atoms,) = crystals(1)
+    atoms.info.update(label_id="old", label_seconds=1e4, hop="h0")
+    (labelled,) = run([atoms], EMT_ENGINE, tmp_path).labelled
+    assert labelled.info["label_id"] == label_id(atoms, EMT_ENGINE) and labelled.info["label_seconds"] < 1e3
+    assert labelled.info["hop"] == "h0"
+
+
 KILLED = """
 import sys
 sys.path.insert(0, {here!r})
