@@ -10,11 +10,13 @@ from mlip.errors import InputError
 from mlip.evaluation import html, report
 from mlip.evaluation.cost_figures import plot_accuracy_cost
 from mlip.evaluation.evaluate import is_failed
+from mlip.evaluation.plots import plot_arrhenius_lines
 from mlip.evaluation.property import Presentation
 from mlip.evaluation.result import write_csv
 from mlip.evaluation.section import Section
 from mlip.evaluation.static.barrier_parity import pairs, plot_along, plot_parity
 from mlip.evaluation.thresholds import Judged, judge
+from mlip.evaluation.transport import points_and_line
 from mlip.files import whole_file
 
 
@@ -37,6 +39,7 @@ def compare(folders: Sequence[str], folder: str | Path, properties: Mapping[str,
         f"<h1>{escape(' · '.join(names))}</h1>",
         *accuracy_against_cost(dict(zip(names, sections, strict=True)), folder),
         *barrier_parity(dict(zip(names, sections, strict=True)), folder),
+        *arrhenius_lines(dict(zip(names, sections, strict=True)), folder),
     ]
     for section in order:
         shown = properties.get(section, Presentation(section))
@@ -111,6 +114,25 @@ def barrier_parity(sections: Mapping[str, Mapping[str, Section]], folder: Path) 
         if len(curves) > 1 and len({tuple(of["fixed"]["dft_eV"]) for of in curves.values()}) == 1:
             body += kept(plot_along(hop, curves), folder, f"along_{hop}", f"Energy along hop {hop}")
     return body
+
+
+def arrhenius_lines(sections: Mapping[str, Mapping[str, Section]], folder: Path) -> list[str]:
+    """D against 1000/T, if at least two have it."""
+    of_models = fits(sections)
+    if len(of_models) < 2:
+        return []
+    return kept(plot_arrhenius_lines(of_models), folder, "arrhenius", "Diffusivities with their 2σ bars")
+
+
+def fits(sections: Mapping[str, Mapping[str, Section]]) -> dict[str, tuple]:
+    """Points and line of D of each model that has at least two temperatures; of trajectories that were named, if there are any."""
+    found = {}
+    for name, of_model in sections.items():
+        for section in ("diffusion", "trajectories"):
+            if section in of_model and not is_failed(of_model[section]):
+                points, line = points_and_line(of_model[section].data, "tracer_diffusivity")
+                found |= {name: (points, line)} if len(points) > 1 else {}
+    return found
 
 
 def kept(figure: Figure, folder: Path, name: str, caption: str) -> list[str]:

@@ -18,6 +18,7 @@ from mlip.evaluation.literature import LiteraturePoint
 # Okabe and Ito: told apart by colour-blind readers, and shapes say the same in grey print
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 MARKERS = "sD^vP*X<>"
+SEVERAL = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9", "#000000")
 
 
 def colours(n: int) -> list:
@@ -79,25 +80,10 @@ def plot_arrhenius(
     same = [p for p in literature if p.unit == unit]
     reach = [*(p["temperature_K"] for p in points), *(p.temperature_K for p in same), *([to_K] if line else [])]
     if line is not None:
-        grid = 1 / np.linspace(1 / max(reach), 1 / min(reach), 200)
-        log, error = line.line(grid)
-        axis.fill_between(1e3 / grid, np.exp(log - 2 * error), np.exp(log + 2 * error), color=BLUE, alpha=0.2, linewidth=0,
-                          label="2σ band")  # fmt: skip
-        axis.plot(1e3 / grid, np.exp(log), color=BLUE, linewidth=1)
+        draw_line(axis, line, min(reach), max(reach), BLUE, "2σ band")
         for low, high, _ in line.phase_changes:
             axis.axvspan(1e3 / high, 1e3 / low, color="0.85", linewidth=0, label=f"phase change {low:g}-{high:g} K")
-    energy = "" if line is None else f", $E_a$ = {line.energy:.3f} ± {2 * line.covariance[1][1] ** 0.5:.3f} eV"
-    label = f"this work{energy}"
-    for p in points:
-        t = p["temperature_K"]
-        scale = t if is_sigma else 1.0
-        if p["value"] is None:
-            axis.plot(1e3 / t, scale * p["high"], marker=r"$\downarrow$", markersize=12, color=BLUE, linestyle="none")
-            continue
-        low = max(p["low"] or 0.0, 1e-3 * p["value"])  # a bar down to zero has no end on this axis
-        bars = [[scale * (p["value"] - low)], [scale * (p["high"] - p["value"])]]
-        axis.errorbar(1e3 / t, scale * p["value"], bars, fmt="o", color=BLUE, capsize=2, markersize=5, label=label)
-        label = None
+    draw_points(axis, points, f"this work{activation_energy(line)}", BLUE, "o", is_sigma)
     for i, source in enumerate(dict.fromkeys(p.source for p in same)):
         chosen = [p for p in same if p.source == source]
         t = np.array([p.temperature_K for p in chosen])
@@ -106,13 +92,65 @@ def plot_arrhenius(
         ends = np.array([[p.low or p.value, p.high or p.value] for p in chosen]).T * scale
         axis.errorbar(1e3 / t, value, np.abs(ends - value), fmt=MARKERS[i % len(MARKERS)], color=(ORANGE, GREEN, RED)[i % 3],
                       capsize=2, label=source)  # fmt: skip
+    temperature_axis(axis, reach)
+    return legend(figure)
+
+
+def plot_arrhenius_lines(fits: Mapping[str, tuple[Sequence[Mapping], Arrhenius | None]], to_K: float = 300.0) -> Figure:
+    """D of several models or materials against 1000/T: points with 2 sigma bars, each line with its band down to to_K.
+
+    fits  by name, points and line as plot_arrhenius takes them, cm^2/s
+    """
+    figure, axis = canvas("1000 / T (1/K)", "D (cm$^2$/s)", (6.2, 4.4))
+    reach = [to_K] if any(line for _, line in fits.values()) else []
+    for i, (name, (points, line)) in enumerate(fits.items()):
+        colour = SEVERAL[i % len(SEVERAL)]
+        temperatures = [p["temperature_K"] for p in points]
+        reach += temperatures
+        if line is not None:
+            draw_line(axis, line, to_K, max(temperatures), colour, None)
+        draw_points(axis, points, name + activation_energy(line), colour, MARKERS[i % len(MARKERS)])
+    temperature_axis(axis, reach)
+    return legend(figure)
+
+
+def draw_line(axis: Axes, line: Arrhenius, low_K: float, high_K: float, colour, band: str | None) -> None:
+    """A line and its 2 sigma band, of the name `band`, between two temperatures."""
+    grid = 1 / np.linspace(1 / high_K, 1 / low_K, 200)
+    log, error = line.line(grid)
+    axis.fill_between(
+        1e3 / grid, np.exp(log - 2 * error), np.exp(log + 2 * error), color=colour, alpha=0.2, linewidth=0, label=band
+    )
+    axis.plot(1e3 / grid, np.exp(log), color=colour, linewidth=1)
+
+
+def draw_points(axis: Axes, points: Sequence[Mapping], label: str, colour, marker: str, times_T: bool = False) -> None:
+    """Points with 2 sigma bars, an arrow where there is an upper limit alone; multiplied by T if asked for."""
+    for p in points:
+        t = p["temperature_K"]
+        scale = t if times_T else 1.0
+        if p["value"] is None:
+            axis.plot(1e3 / t, scale * p["high"], marker=r"$\downarrow$", markersize=12, color=colour, linestyle="none")
+            continue
+        low = max(p["low"] or 0.0, 1e-3 * p["value"])  # a bar down to zero has no end on this axis
+        bars = [[scale * (p["value"] - low)], [scale * (p["high"] - p["value"])]]
+        axis.errorbar(1e3 / t, scale * p["value"], bars, fmt=marker, color=colour, capsize=2, markersize=5, label=label)
+        label = None
+
+
+def activation_energy(line: Arrhenius | None) -> str:
+    """The activation energy of a line for a legend, with its 2 sigma interval; nothing without a line."""
+    return "" if line is None else f", $E_a$ = {line.energy:.3f} ± {2 * line.covariance[1][1] ** 0.5:.3f} eV"
+
+
+def temperature_axis(axis: Axes, reach: Sequence[float]) -> None:
+    """A logarithmic axis of values, and temperatures in K above that of 1000/T."""
     axis.set_yscale("log")
     above = axis.secondary_xaxis("top", functions=(_inverse, _inverse))
     above.set_xlabel("T (K)")
     shown = [t for t in (200, 250, 300, 400, 500, 600, 800, 1000, 1500) if min(reach) - 1 <= t <= max(reach) + 1]
     shown = shown or sorted({round(t) for t in reach})
     above.set_xticks(shown, [str(t) for t in shown])
-    return legend(figure)
 
 
 def _inverse(x):

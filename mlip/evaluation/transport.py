@@ -224,15 +224,20 @@ def plot_diffusion(data: Mapping) -> dict[str, Figure]:
         figures["plateau"] = plots.plot_plateau(runs)
     known = [LiteraturePoint(**point) for point in data["literature"]]
     for name, unit in FITTED.items():
-        fitted_points = data["arrhenius"][name]
-        line = None if fitted_points["line"] is None else Arrhenius(**arrays(fitted_points["line"]))
-        shown = [point for point in fitted_points["points"] if point["high"] is not None]
+        shown, line = points_and_line(data, name)
         if shown and (line or known or len(shown) > 1):
             figures[f"arrhenius_{name}"] = plots.plot_arrhenius(shown, line, unit, known, data["extrapolate_to_K"])
     if lengths := hopping.plot_hop_lengths(runs):
         figures["hop_lengths"] = lengths
     figures |= {f"van_hove_{run['temperature_K']:g}K": plots.plot_van_hove(run) for run in runs}
     return figures | {f"density_{run['temperature_K']:g}K": plots.plot_density(run) for run in runs}
+
+
+def points_and_line(data: Mapping, name: str) -> tuple[list[Mapping], Arrhenius | None]:
+    """Points of one quantity that a figure can show, and the line through them, of a section's data."""
+    of_quantity = data["arrhenius"][name]
+    line = None if of_quantity["line"] is None else Arrhenius(**arrays(of_quantity["line"]))
+    return [point for point in of_quantity["points"] if point["high"] is not None], line
 
 
 def arrays(line: Mapping) -> dict:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mlip.evaluation.comparison_page import compare
+from mlip.evaluation.comparison_page import compare, fits
+from mlip.evaluation.plots import plot_arrhenius_lines
 from mlip.evaluation.property import Presentation
 from mlip.evaluation.report import build
 from mlip.evaluation.result import Result, read_json
@@ -145,6 +146,30 @@ def test_barriers_of_several_materials_against_dft_stand_in_one_figure(tmp_path)
     }
     labels = plot_parity({"one": np.array([[0.31, 0.30]]), "two": np.array([[0.31, 0.45], [0.2, 0.2]])}).axes[0]
     assert labels.get_legend_handles_labels()[1] == ["one: MAE 10 meV, 1 hops", "two: MAE 70 meV, 2 hops"]
+
+
+def test_lines_of_several_materials_stand_in_one_figure_and_named_trajectories_count(tmp_path):
+    def moving(factor):
+        points = [{"temperature_K": t, "value": factor * d, "low": 0.9 * factor * d, "high": 1.1 * factor * d}
+                  for t, d in ((600, 1e-6), (800, 5e-6))]  # fmt: skip
+        points.append({"temperature_K": 500, "value": None, "low": None, "high": factor * 1e-7})
+        return {"arrhenius": {"tracer_diffusivity": {"points": points, "line": None}}}
+
+    for name in ("one", "two"):
+        folder(tmp_path / name, 20.0, name)
+    both = [str(tmp_path / "one"), str(tmp_path / "two")]
+    write_section(tmp_path / "one" / "sections" / "diffusion.json", Section("diffusion", [], moving(1)))
+    assert "Diffusivities" not in compare(both, tmp_path / "both", PROPERTIES).read_text()  # one alone is no comparison
+    for section, factor in (("diffusion", 1), ("trajectories", 7)):
+        write_section(tmp_path / "two" / "sections" / f"{section}.json", Section(section, [], moving(factor)))
+    assert "Diffusivities" in compare(both, tmp_path / "both", PROPERTIES).read_text()
+    assert (tmp_path / "both" / "figures" / "arrhenius.pdf").is_file()
+    shown = fits({"one": {"diffusion": Section("diffusion", [], moving(1))},
+                  "two": {name: Section(name, [], moving(f)) for name, f in (("diffusion", 1), ("trajectories", 7))}})  # fmt: skip
+    axis = plot_arrhenius_lines(shown).axes[0]
+    assert axis.get_legend_handles_labels()[1] == ["one", "two"]
+    drawn = [bars[0].get_ydata()[0] for bars in axis.containers]
+    np.testing.assert_allclose(drawn, [1e-6, 5e-6, 7e-6, 3.5e-5])
 
 
 def test_a_folder_that_was_never_evaluated_is_told(tmp_path):
