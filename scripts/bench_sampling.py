@@ -43,7 +43,7 @@ SYSTEMS = {  # engine, mobile species, supercell, longest hop Å, temperatures K
     "li3po4": ("chgnet", "Li", (1, 1, 2), 4.0, [800, 1200, 1600]),
     "cu": ("emt", "Cu", (2, 2, 2), 4.0, [800]),
 }
-NEVER = ["limits.barrier_sigma_eV=-1", "limits.rounds=null"]  # the budget alone ends a run
+NEVER = ["limits.barrier_sigma_eV=1e-9", "limits.rounds=100"]  # the budget alone ends a run
 LESS = {  # of the samplers' own work, so that the benchmark fits a small machine
     "neb_only": ["sampler.proposers.hops.max_hops=4", "sampler.proposers.paths.max_hops=8"],
     "transition_states": ["sampler.proposers.hops.max_hops=4", "sampler.proposers.steered.steps=500", "sampler.proposers.steered.max_hops=6",
@@ -135,12 +135,15 @@ def sample(
     starts = sorted((folder / "hops").glob("*_start.xyz"))
     hops = ",".join(f"{{start: {path}, end: {str(path).replace('_start', '_end')}}}" for path in starts)
     begin = time.perf_counter()
-    code = cli.main([
-        "sample", str(folder / "start.xyz"), f"engine={engine}", f"mobile={species}", f"sampler={sampler}", f"seed={seed}", f"folder={run}",
-        "model=small", f"hold_out={folder}/test.xyz", f"listed_hops.hops=[{hops}]", f"limits.labels={labels}", f"per_round={max(4, labels // 8)}",
-        f"n_initial={max(6, labels // 8)}", f"dynamics.temperatures_K=[{','.join(map(str, temperatures))}]", "dynamics.steps=2000",
-        "trainer.max_steps=1500", "trainer.validate_every=250", "trainer.logger=null", "n_draws=8", *NEVER, *LESS.get(sampler, []), *words,
-    ])  # fmt: skip
+    settings = [
+        f"engine={engine}", f"mobile={species}", f"sampler={sampler}", f"seed={seed}", f"folder={run}", "model=small", f"hold_out={folder}/test.xyz",
+        f"listed_hops.hops=[{hops}]", f"limits.labels={labels}", f"per_round={max(4, labels // 8)}", f"n_initial={max(6, labels // 8)}",
+        f"dynamics.temperatures_K=[{','.join(map(str, temperatures))}]", "dynamics.steps=2000", "trainer.max_steps=1500", "trainer.validate_every=250",
+        "trainer.logger=null", "n_draws=8", *NEVER, *LESS.get(sampler, []),
+    ]  # fmt: skip
+    named = {word.split("=")[0] for word in words}
+    kept = [setting for setting in settings if setting.split("=")[0] not in named]
+    code = cli.main(["sample", str(folder / "start.xyz"), *kept, *words])
     if code == 2:
         raise SystemExit(f"{run} broke off; see above")
     print(f"{run}: {time.perf_counter() - begin:.0f} s")
