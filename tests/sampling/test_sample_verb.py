@@ -125,11 +125,17 @@ def test_without_a_material_nothing_changes_and_a_key_beats_it():
     assert own.model.network.cutoff == 4.5 and own.loss.parts.forces.element_weights["P"] == 3.0
 
 
-def test_what_the_benchmark_of_samplers_sets_exists(monkeypatch):
+def test_what_the_benchmark_of_samplers_sets_is_taken(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(config.CONFIGS.parent / "scripts"))
-    from bench_sampling import LESS, NEVER, SAMPLERS
+    import bench_sampling
 
-    assert set(LESS) < set(SAMPLERS) == set(config.options("sampler", CONFIGS))
-    for sampler in SAMPLERS:
-        cfg = config.compose("sample", [f"sampler={sampler}", *LESS.get(sampler, []), *NEVER], CONFIGS)
-        assert cfg.limits.rounds is None and (sampler not in LESS or cfg.sampler.proposers.hops.max_hops == 4)
+    taken = {}
+    monkeypatch.setattr(cli.commands, "run", lambda verb, cfg: taken.update({cfg.sampler_name: cfg}) or 0)
+    (tmp_path / "start.xyz").touch()
+    assert set(bench_sampling.LESS) < set(bench_sampling.SAMPLERS) == set(config.options("sampler", CONFIGS))
+    for sampler in bench_sampling.SAMPLERS:
+        words = ["limits.labels=36", f"+sampler_name={sampler}"]  # as after --set: it beats what the script sets itself
+        bench_sampling.sample(tmp_path, sampler, 0, "chgnet", "Li", [500], 96, words)
+        cfg = taken[sampler]
+        assert cfg.limits.labels == 36 and cfg.per_round == 12 and cfg.limits.rounds >= 36
+        assert sampler not in bench_sampling.LESS or cfg.sampler.proposers.hops.max_hops == 4
