@@ -60,8 +60,8 @@ def compare(folders: Sequence[str], folder: str | Path, properties: Mapping[str,
 
 
 def distinct(names: list[str], folders: Sequence[str]) -> list[str]:
-    """The names, or the folders' own paths if two are the same."""
-    return names if len(set(names)) == len(names) else [str(each).replace("/", "_") for each in folders]
+    """The names, or the folders' own paths if two are the same; matplotlib leaves a name that begins with _ out of a legend."""
+    return names if len(set(names)) == len(names) else [str(each).strip("/._").replace("/", "_") for each in folders]
 
 
 def key(row: Judged) -> tuple:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mlip.evaluation.comparison_page import compare, fits
+from mlip.evaluation.comparison_page import compare, distinct, fits
 from mlip.evaluation.plots import plot_arrhenius_lines
 from mlip.evaluation.property import Presentation
 from mlip.evaluation.report import build
@@ -164,6 +164,8 @@ def test_lines_of_several_materials_stand_in_one_figure_and_named_trajectories_c
         write_section(tmp_path / "two" / "sections" / f"{section}.json", Section(section, [], moving(factor)))
     assert "Diffusivities" in compare(both, tmp_path / "both", PROPERTIES).read_text()
     assert (tmp_path / "both" / "figures" / "arrhenius.pdf").is_file()
+    same = [str(folder(tmp_path / name, 20.0, "same")) for name in ("one", "two")]
+    assert not any(name.startswith("_") for name in distinct(["same", "same"], same))  # or a legend leaves it out
     shown = fits({"one": {"diffusion": Section("diffusion", [], moving(1))},
                   "two": {name: Section(name, [], moving(f)) for name, f in (("diffusion", 1), ("trajectories", 7))}})  # fmt: skip
     axis = plot_arrhenius_lines(shown).axes[0]
