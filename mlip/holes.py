@@ -25,6 +25,9 @@ LOOSEST_START = (
     0.85  # of a frame's volume: a squeezed cell begins at its lowest energy above that, or while no pair is close
 )
 
+NEAR_DATA = (
+    0.75  # of the data's shortest distances: hot ions get there, and a hole may be a few hundredths of an Å wide
+)
 LOOSEST_REST = 1.5  # of a frame's volume: a cell that is pulled apart begins at its lowest energy below that
 CELLS = ("cell", "stretched_cell")
 
@@ -238,12 +241,21 @@ def path_name(path: Path) -> str:
     return "-".join(chemical_symbols[z] for z in path.elements)
 
 
+def spread(structures: Sequence[Atoms], n: int) -> list[Atoms]:
+    """The smallest n structures; evenly spaced among those of one size, since neighbours in a file are alike."""
+    by_size = sorted(structures, key=len)
+    last = len(by_size[min(n, len(by_size)) - 1])
+    smaller, same = [a for a in by_size if len(a) < last], [a for a in by_size if len(a) == last]
+    left = min(n - len(smaller), len(same))
+    return smaller + [same[round(i * (len(same) - 1) / max(left - 1, 1))] for i in range(left)]
+
+
 def search_paths(
     structures: Sequence[Atoms],
     shortest: Mapping[str, float | None],
     n_frames: int = 3,
     n_steps: int = 16,
-    n_directions: int = 1,
+    n_near: int = 8,
     seed: int = 0,
 ) -> list[Path]:
     """Every pair and triplet of elements alone, the pairs inside some frames, and these frames squeezed and stretched.
@@ -251,15 +263,29 @@ def search_paths(
     structures  inside the data; the smallest n_frames serve
     shortest    {"Li-O": Å} of the data; a pair that they lack begins at 0.9 of the sum of covalent radii
     n_steps     of a path in a crystal; those in vacuum are finer
+    n_near      frames of `near_paths`
     """
     numbers = sorted({int(z) for atoms in structures for z in atoms.numbers})
     rng = np.random.default_rng(seed)
     paths = [*pairs_alone(numbers, shortest, 4 * n_steps), *triplets_alone(numbers, shortest, 3 * n_steps)]
-    for atoms in sorted(structures, key=len)[:n_frames]:
-        paths += pairs_in_crystal(atoms, shortest, n_steps, n_directions, rng)
+    for atoms in spread(structures, n_frames):
+        paths += pairs_in_crystal(atoms, shortest, n_steps, 1, rng)
         if atoms.pbc.all():
             paths += [squeezed_cell(atoms, shortest, 2 * n_steps), stretched_cell(atoms, 2 * n_steps)]
-    return paths
+    return paths + near_paths(structures, shortest, n_near, 3 * n_steps // 4, 1, rng)
+
+
+def near_paths(
+    structures: Sequence[Atoms],
+    shortest: Mapping[str, float | None],
+    n_frames: int,
+    n_steps: int,
+    n_directions: int,
+    rng: np.random.Generator,
+) -> list[Path]:
+    """Pairs inside some frames that are pushed finely, to NEAR_DATA alone: where dynamics goes."""
+    return [path for atoms in spread(structures, n_frames)
+            for path in pairs_in_crystal(atoms, shortest, n_steps, n_directions, rng, part=NEAR_DATA)]  # fmt: skip
 
 
 def worst(falls: Sequence[Fall]) -> dict[str, Fall]:

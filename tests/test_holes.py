@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from mlip.errors import ConvergenceError
-from mlip.holes import energies_along, fall_of, or_infinite, search_paths, shortest_in, triplets_alone, worst
+from mlip.holes import energies_along, fall_of, or_infinite, search_paths, shortest_in, spread, triplets_alone, worst
 
 SHORTEST = {"Ar-Ar": 3.3}
 
@@ -38,6 +38,11 @@ def fall_along(path, function):
     return fall_of(path, energies_along(path, pair_energy(function)))
 
 
+def with_narrow_hole(r):
+    """A dent of 0.1 Å, where hot atoms get to: between 3.1 and 3.0 Å, the data's shortest distance being 3.3 Å."""
+    return lennard_jones(r) - 1.0 * np.exp(-(((r - 3.05) / 0.03) ** 2))
+
+
 CRYSTAL = bulk("Ar", "fcc", a=5.26, cubic=True).repeat((2, 2, 2))
 
 
@@ -45,6 +50,21 @@ def test_a_potential_that_binds_and_repels_has_no_hole():
     falls = worst([fall_along(path, lennard_jones) for path in search_paths([CRYSTAL], SHORTEST)])
     assert set(falls) == {"pair", "triplet", "pair_in_crystal", "cell", "stretched_cell"}
     assert all(fall.fall_eV < 1e-6 and fall.begins_at is None for fall in falls.values()), falls
+
+
+def test_a_narrow_hole_just_beyond_the_data_is_stepped_on():
+    """Steps of a tenth of the distance walked over one of 0.06 Å: Li and O in Li7La3Zr2O12 fell at 900 K."""
+    paths = [path for path in search_paths([CRYSTAL], SHORTEST) if path.kind == "pair_in_crystal"]
+    fine = [path for path in paths if path.coordinate[-1] > 2.4]
+    assert fine and max(fall_along(path, with_narrow_hole).fall_eV for path in fine) > 0.3
+    assert max(fall_along(path, with_narrow_hole).fall_eV for path in paths if path.coordinate[-1] < 2.4) < 0.1
+
+
+def test_near_paths_are_spread_over_the_frames():
+    """The smallest first, and evenly spaced among those of one size: neighbours in a file are alike."""
+    frames = [Atoms("Ar" * n, info={"number": k}) for k, n in enumerate([3, 2, 3, 3, 1, 3, 3])]
+    assert [atoms.info["number"] for atoms in spread(frames, 4)] == [4, 1, 0, 6]
+    assert [atoms.info["number"] for atoms in spread(frames, 9)] == [4, 1, 0, 2, 3, 5, 6]
 
 
 def test_a_crystal_whose_pieces_lie_below_it_has_a_hole_outwards():
@@ -61,9 +81,10 @@ def test_an_atom_that_is_put_down_on_a_third_one_does_not_fall_when_it_leaves():
     """C-C-O in a row: O is put 1.2 Å from the first C, on the way there it stands on the second."""
     molecule = Atoms("CCO", [[0, 0, 0], [1.5, 0, 0], [2.7, 0, 0]])
     shortest = {"C-C": 1.5, "C-O": 1.2, "O-O": None}
-    (path,) = [
+    path, near = [
         path for path in search_paths([molecule], shortest) if (path.kind, path.elements) == ("pair_in_crystal", (6, 8))
     ]
+    assert near.coordinate[-1] == pytest.approx(0.75 * 1.2) and len(near.coordinate) == 12
     assert not path.clear[0]
     assert fall_along(path, lambda r: r**-8).fall_eV == 0
     assert fall_along(path, lambda r: np.where(r < 0.32, np.nan, r**-8)).fall_eV == np.inf

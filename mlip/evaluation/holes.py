@@ -51,7 +51,7 @@ class Holes:
         """Follow every path and note the worst of each kind."""
         structures = [self.atoms, *self.frames]
         table = getattr(calculator, "metadata", {}).get("shortest_distances_A") or shortest_in(structures)
-        paths = search_paths(structures, table, self.n_frames, self.n_steps)
+        paths = search_paths(structures, table, self.n_frames, self.n_steps, n_near=self.n_frames)
         energies = [energies_along(path, energies_of(calculator)) for path in paths]
         results = [
             Result("largest_fall", fall.fall_eV, "eV", conditions={"path": KINDS[kind]}, notes=note(fall))

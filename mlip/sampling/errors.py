@@ -59,13 +59,22 @@ def force_errors(calculator, labelled: Sequence[Atoms]) -> list[np.ndarray]:
 
 
 def validation_errors(calculator, labelled: Sequence[Atoms]) -> ValidationErrors:
-    """Errors on validation frames; zero without frames."""
+    """Errors on validation frames; zero without frames.
+
+    The median is that of frames of dynamics, if there are some: strained starts have larger forces, and larger errors.
+    """
     errors = force_errors(calculator, labelled)
     if not errors:
         return ValidationErrors(0.0, 0.0)
+    visited = [each for each, atoms in zip(errors, labelled, strict=True) if not is_distorted(atoms)] or errors
     return ValidationErrors(
-        vector_rmse(np.concatenate(errors)), float(np.median([vector_rmse(each) for each in errors]))
+        vector_rmse(np.concatenate(errors)), float(np.median([vector_rmse(each) for each in visited]))
     )
+
+
+def is_distorted(atoms: Atoms) -> bool:
+    """Whether a label is a rattled or strained start, which no dynamics visited."""
+    return atoms.info.get("kind") == "start"
 
 
 def hold_out_errors(calculator, frames: Sequence[Atoms]) -> HoldOutErrors | None:

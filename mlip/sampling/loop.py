@@ -1,7 +1,7 @@
 """Active-learning loop: propose, score, select, label, train, until converged."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ase import Atoms
@@ -13,7 +13,14 @@ from mlip.labelling.execution import in_process
 from mlip.sampling.candidate import Candidate, bare, count_by_kind
 from mlip.sampling.context import HopCatalogue, Proposal, Sampler, SamplingContext
 from mlip.sampling.convergence import Limits, criteria, decide
-from mlip.sampling.errors import hold_out_errors, labelled_barriers, saddle_errors, unlabelled_pairs, validation_errors
+from mlip.sampling.errors import (
+    hold_out_errors,
+    is_distorted,
+    labelled_barriers,
+    saddle_errors,
+    unlabelled_pairs,
+    validation_errors,
+)
 from mlip.sampling.history import write_history
 from mlip.sampling.initial_structures import initial_structures
 from mlip.sampling.labels import label_round, validation_indices
@@ -191,7 +198,13 @@ class SamplingLoop:
         scored = [Candidate.from_atoms(atoms) for atoms in made]
         before = RoundRecord.from_json(self.store.read_content(number - 1, "record"))
         low, high = self.sampler.window.bounds(before.validation.median_force_vector_rmse)
-        return scored, count_uncertain(scored, low, high, len(candidates) - len(scored))
+        counts = count_uncertain(scored, low, high, len(candidates) - len(scored))
+        validated = self.subset(before.model_round, True)
+        if validated and all(
+            map(is_distorted, validated)
+        ):  # no error in dynamics is known that frames could be held against
+            counts = replace(counts, uncertain_fraction=None)
+        return scored, counts
 
     def eligible(self, candidates: list[Candidate], counts: UncertaintyCounts | None) -> list[Candidate]:
         """Candidates in the uncertainty window, lowered if it holds too few."""

@@ -58,7 +58,7 @@ class UncertaintyWindow:
 class UncertaintyCounts:
     """Candidates below, inside and above the window low to high (eV/Å), by kind.
 
-    uncertain_fraction  of the frames of dynamics, the part above low; None without such frames
+    uncertain_fraction  of the frames of dynamics, the part above low; None without such frames, or if low is of distorted starts alone
     n_refused           candidates that the calculator refuses
     """
 

@@ -20,9 +20,11 @@ from mlip.holes import (
     described,
     energies_along,
     fall_of,
+    near_paths,
     or_infinite,
     pairs_in_crystal,
     search_paths,
+    spread,
     worst,
 )
 from mlip.models.data_limits import DISTANCE_MARGIN, DataLimits
@@ -32,6 +34,7 @@ from mlip.nn.scatter import segment_sum
 
 STRENGTH_FIRST = 5  # doublings before the margin, in which the network is still right, is narrowed all the same
 TRUSTED_RISE = 1.0  # eV, of the energy beyond the data: 10 kT at 1160 K
+ALLOWED_FALL = 0.1  # eV
 NEAR = 0.95  # of the distance at which an energy falls: a wall from there on can stop it
 
 
@@ -63,9 +66,9 @@ def trusted_distances(
     structures: Sequence[Atoms],
     energies: Energies,
     rise_eV: float = TRUSTED_RISE,
-    n_frames: int = 3,
+    n_frames: int = 4,
 ) -> None:
-    """Moves the limits of pairs to where the energy has risen by `rise_eV` beyond the data's shortest distance.
+    """Moves the limits of pairs to where the energy has risen by `rise_eV` beyond the data's shortest distance, or falls again.
 
     Hot ions climb that far, and no farther: steep pairs (O-Zr) have little room beyond the data, soft ones (Li-Li) all of
     DISTANCE_MARGIN. The median over paths in frames of the training set; a pair that none of them holds keeps its limit.
@@ -73,11 +76,9 @@ def trusted_distances(
     limits, n = potential.limits, len(potential.elements)
     table, rng = shortest_distances(potential), np.random.default_rng(0)
     room: dict[tuple[int, ...], list[float]] = {}
-    for atoms in sorted(structures, key=len)[:n_frames]:
-        for path in pairs_in_crystal(atoms, table, 6, 1, rng, part=DISTANCE_MARGIN):
-            rise, closer = energies_along(path, energies), path.coordinate / path.coordinate[0]
-            beyond = np.flatnonzero(rise - rise[0] >= rise_eV)
-            room.setdefault(path.elements, []).append(float(closer[beyond[0]]) if len(beyond) else DISTANCE_MARGIN)
+    for atoms in spread(structures, n_frames):
+        for path in pairs_in_crystal(atoms, table, 8, 1, rng, part=DISTANCE_MARGIN):
+            room.setdefault(path.elements, []).append(trusted_part(path, energies_along(path, energies), rise_eV))
     for pair, distances in room.items():
         one, two = (potential.elements.index(z) for z in pair)
         for number in (one * n + two, two * n + one):
@@ -89,12 +90,29 @@ def trusted_distances(
             wall.reach[known] = limits.shortest[known]
 
 
+def trusted_part(path: Path, energy: np.ndarray, rise_eV: float) -> float:
+    """Part of the distance at the start of a path down to which its energy, [n] eV, is believed: it rises, and not too far.
+
+    An energy that falls from the start on says nothing of this pair: the atom was moved far out of its place.
+    """
+    closer, fall = path.coordinate / path.coordinate[0], fall_of(path, energy)
+    beyond = np.flatnonzero(energy - energy[0] >= rise_eV)
+    risen = float(closer[beyond[0]]) if len(beyond) else DISTANCE_MARGIN
+    turned = fall.begins_at / path.coordinate[0] if fall.fall_eV > ALLOWED_FALL else 1.0
+    return risen if turned == 1.0 else max(risen, turned)
+
+
 def raise_wall(
-    potential: Potential, structures: Sequence[Atoms], allowed_eV: float = 0.1, doublings: int = 20, n_steps: int = 16
+    potential: Potential,
+    structures: Sequence[Atoms],
+    allowed_eV: float = ALLOWED_FALL,
+    doublings: int = 20,
+    n_steps: int = 16,
 ) -> list[Fall]:
     """Doubles the strength of the wall, or brings it nearer to the data, along each path on which the energy falls.
 
-    Returns what remains after at most so many times.
+    Pairs that fell inside a frame are pushed along other paths until those rise too. Returns what remains after at most so
+    many times.
 
     structures  frames of the training set. The wall is zero on all of them, and the network's limits lie beyond them:
                 their energies do not change
@@ -104,18 +122,28 @@ def raise_wall(
     walls = [term for term in potential.terms if isinstance(term, Wall)]
     if walls:
         trusted_distances(potential, structures, energies)
-    paths = [path for path in search_paths(structures, shortest_distances(potential), n_steps=n_steps)
+    table, fresh = shortest_distances(potential), np.random.default_rng(1)
+    paths = [path for path in search_paths(structures, table, n_steps=n_steps)
              if path.kind != "stretched_cell" or is_bound(potential, path.elements)]  # fmt: skip
-    falls = [fall_of(path, energies_along(path, energies)) for path in paths]
-    for doubling in range(doublings if walls else 0):
-        holes = [number for number, fall in enumerate(falls) if not fall.fall_eV <= allowed_eV]
-        if not holes:
-            break
-        fallen = [(paths[number], falls[number].begins_at) for number in holes]
-        stiffen(walls, potential.limits, potential.elements, fallen, narrow=doubling >= STRENGTH_FIRST)
-        for number in holes:
-            falls[number] = fall_of(paths[number], energies_along(paths[number], energies))
-    return falls
+    found, left = [], doublings if walls else 0
+    while paths:
+        falls = [fall_of(path, energies_along(path, energies)) for path in paths]
+        fell = {path.elements for path, fall in zip(paths, falls, strict=True)
+                if path.kind == "pair_in_crystal" and not fall.fall_eV <= allowed_eV}  # fmt: skip
+        while left and (holes := [number for number, fall in enumerate(falls) if not fall.fall_eV <= allowed_eV]):
+            fallen = [(paths[number], falls[number].begins_at) for number in holes]
+            stiffen(walls, potential.limits, potential.elements, fallen, narrow=left <= doublings - STRENGTH_FIRST)
+            for number in holes:
+                falls[number] = fall_of(paths[number], energies_along(paths[number], energies))
+            left -= 1
+        found += falls
+        # other paths of the pairs that fell: what was mended may be one of many
+        paths = (
+            [path for path in near_paths(structures, table, 8, n_steps, 2, fresh) if path.elements in fell]
+            if left
+            else []
+        )
+    return found
 
 
 def is_bound(potential: Potential, elements: Sequence[int]) -> bool:

@@ -16,7 +16,7 @@ from mlip.models.potential import Potential
 from mlip.models.wall import Wall, rise
 from mlip.nn.edges import edge_vectors
 from mlip.nn.radial import soft_floor
-from mlip.training.walls import stiffen, trusted_distances
+from mlip.training.walls import stiffen, trusted_distances, trusted_part
 
 STATISTICS = {"elements": [3, 8], "shortest_distances": [[2.4, 1.6], [1.6, None]], "largest_crowding": [1.5, 1.5]}
 
@@ -80,7 +80,7 @@ def test_wall_of_a_pair_follows_its_formula_and_is_zero_inside_the_data():
     assert wall_energy(Atoms("O2", [[0, 0, 0], [reach + 1e-9, 0, 0]])) == 0
 
 
-@pytest.mark.parametrize(("slope_eV_A", "part"), [(12.0, 0.8 ** (2 / 5)), (6.0, 0.8 ** (3 / 5)), (1.0, 0.8)])
+@pytest.mark.parametrize(("slope_eV_A", "part"), [(12.0, 0.8 ** (2 / 7)), (6.0, 0.8 ** (4 / 7)), (1.0, 0.8)])
 def test_limits_lie_where_the_energy_has_risen_by_one_eV(slope_eV_A, part):
     """Steep pairs have little room beyond the data, soft ones all of the margin; the wall begins there."""
     statistics = {
@@ -100,6 +100,18 @@ def test_limits_lie_where_the_energy_has_risen_by_one_eV(slope_eV_A, part):
     expected = [0.8 * 2.4, part * 1.6, part * 1.6]
     assert potential.limits.shortest.tolist() == pytest.approx([*expected, 5.0])
     assert potential.terms[-1].reach.tolist()[:3] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("energy", "part"), [
+    ([0.0, 0.3, 0.6, 0.2, 0.1, 2.0], 0.92), ([0.0, 1.2, 0.6, 0.0, 0.0, 0.0], 0.96), ([0.0, 0.3, 0.25, 0.4, 0.5, 1.1], 0.8),
+    ([9.0, 8.0, 7.0, 8.0, 9.0, 9.5], 0.8),
+])  # fmt: skip
+def test_an_energy_is_believed_until_it_has_risen_by_one_eV_or_turns(energy, part):
+    """A fall of 0.05 eV is no turn, and one from the start on is another pair's."""
+    distance = np.linspace(1.5, 1.2, 6)
+    structures = [Atoms("LiO", [[0, 0, 0], [r, 0, 0]]) for r in distance]
+    path = Path("pair_in_crystal", (3, 8), distance, structures, np.ones(6, dtype=bool))
+    assert trusted_part(path, np.array(energy), 1.0) == pytest.approx(part)
 
 
 def test_lonely_atoms_are_drawn_back_to_where_the_data_end():

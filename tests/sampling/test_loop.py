@@ -27,9 +27,9 @@ from mlip.sampling.candidate import Candidate
 from mlip.sampling.context import Proposal, Sampler
 from mlip.sampling.convergence import Limits
 from mlip.sampling.labels import validation_indices
-from mlip.sampling.molecular_dynamics import RandomMD
+from mlip.sampling.molecular_dynamics import Dynamics, RandomMD
 from mlip.sampling.select import at_random
-from mlip.sampling.store import SamplingStore
+from mlip.sampling.store import RoundRecord, SamplingStore
 from mlip.sampling.uncertainty import UncertaintyWindow
 
 
@@ -116,6 +116,21 @@ def test_a_finished_sampling_computes_nothing_and_goes_on_where_it_may(done):
 def test_the_budget_ends_it_to_the_label(tmp_path):
     result = loop(tmp_path, tmp_path / "log", limits=Limits(labels=9, uncertain_fraction=0.0)).run([start()])
     assert not result.converged and result.record.labels == 9 and "budget of 9 labels" in result.reason
+
+
+def test_dynamics_is_not_called_certain_against_the_error_on_strained_starts_alone(tmp_path):
+    dynamics = Dynamics([700.0], steps=240, timestep_fs=5.0, frame_every=6, skip_ps=0.1)
+    sampler = Sampler(
+        {"check": RandomMD(dynamics, frames=6, kind="check")},
+        {"check": 1.0},
+        window=UncertaintyWindow(0.05, 1.5, 20.0),
+        choose=at_random,
+    )
+    result = loop(tmp_path, sampler=sampler, limits=Limits(rounds=4, uncertain_fraction=1.0)).run([start()])
+    store = SamplingStore(tmp_path / "run", {})
+    first, second = (RoundRecord.from_json(store.read_content(number, "record")) for number in (1, 2))
+    assert first.uncertainty.uncertain_fraction is None and 0 <= second.uncertainty.uncertain_fraction <= 1
+    assert result.converged and result.record.round == 2
 
 
 KILLED = """

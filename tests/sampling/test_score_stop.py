@@ -103,6 +103,12 @@ def test_broken_structures_among_those_that_validate_do_not_move_the_typical_err
         atoms.set_array(keys.REF_FORCES, np.full((2, 3), 0.1 if n else 9.0))
     found = validation_errors(Flat(), frames)
     assert found.median_force_vector_rmse == pytest.approx(0.1 * np.sqrt(3)) and found.force_vector_rmse > 6.0
+    for atoms in frames[1:4]:
+        atoms.info["kind"] = "start"  # strained: most of those that validate, and not what dynamics sees
+    frames[4].set_array(keys.REF_FORCES, np.full((2, 3), 0.2))
+    frames[0].info["kind"] = "start"
+    assert validation_errors(Flat(), frames).median_force_vector_rmse == pytest.approx(0.2 * np.sqrt(3))
+    assert validation_errors(Flat(), frames[:4]).median_force_vector_rmse == pytest.approx(0.1 * np.sqrt(3))
     assert validation_errors(Flat(), []) == ValidationErrors(0.0, 0.0)
 
 
