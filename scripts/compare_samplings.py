@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mlip.evaluation.plots import BLUE, GREEN, ORANGE, RED, canvas, legend
+from mlip.evaluation.plots import BLUE, GREEN, ORANGE, RED, canvas, legend, log_ticks
 from mlip.files import whole_file
 
 STYLES = {
@@ -75,8 +75,7 @@ def write(folder: Path, rows: list[dict]) -> None:
                     list(found), middle, ends, fmt=f"-{marker}", color=colour, capsize=2, markersize=4, label=name
                 )
         axis.set_yscale("log")
-        for show in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-            show("{x:g}")
+        log_ticks(axis.yaxis, *axis.get_ylim())
         legend(figure).savefig(folder / f"{key}.png", dpi=160)
 
 
