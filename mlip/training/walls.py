@@ -32,7 +32,7 @@ from mlip.models.potential import Potential, strainable
 from mlip.models.wall import Wall
 from mlip.nn.scatter import segment_sum
 
-STRENGTH_FIRST = 5  # doublings before the margin, in which the network is still right, is narrowed all the same
+STRENGTH_FIRST, MARGIN_FIRST = 2, 8  # times that walls are raised before margins are narrowed instead, and before both
 TRUSTED_RISE = 1.0  # eV, of the energy beyond the data: 10 kT at 1160 K
 ALLOWED_FALL = 0.1  # eV
 NEAR = 0.95  # of the distance at which an energy falls: a wall from there on can stop it
@@ -132,7 +132,9 @@ def raise_wall(
                 if path.kind == "pair_in_crystal" and not fall.fall_eV <= allowed_eV}  # fmt: skip
         while left and (holes := [number for number, fall in enumerate(falls) if not fall.fall_eV <= allowed_eV]):
             fallen = [(paths[number], falls[number].begins_at) for number in holes]
-            stiffen(walls, potential.limits, potential.elements, fallen, narrow=left <= doublings - STRENGTH_FIRST)
+            times = doublings - left  # so far. Steps of 2 fs fail for Li in a wall of 3200 eV: margins narrow before that
+            stiffen(walls, potential.limits, potential.elements, fallen, narrow=times >= STRENGTH_FIRST,
+                    double=not STRENGTH_FIRST <= times < MARGIN_FIRST)  # fmt: skip
             for number in holes:
                 falls[number] = fall_of(paths[number], energies_along(paths[number], energies))
             left -= 1
@@ -176,12 +178,14 @@ def stiffen(
     elements: list[int],
     fallen: Sequence[tuple[Path, float | None]],
     narrow: bool = False,
+    double: bool = True,
 ) -> None:
     """Doubles the strength of the walls that stand where the energies of paths fall, or brings walls there.
 
     fallen  paths, and the coordinate from which each energy falls. Pairs near or beyond their limit there have a wall,
             which is doubled; if none has one, the margin of those that are closer than in the data is halved
     narrow  halves the margin all the same
+    double  False raises no wall of pairs that have a margin
     """
     n = len(elements)
     doubled, narrowed = np.zeros((n, n), dtype=bool), np.zeros((n, n), dtype=bool)
@@ -195,7 +199,7 @@ def stiffen(
         distance = pushed_to(path, begins_at, elements)
         pressed = np.isfinite(distance)
         walled, closer = pressed & (unknown | (limit > NEAR * distance)), pressed & ~unknown & (of_data > distance)
-        doubled |= walled
+        doubled |= walled if double else walled & unknown
         if narrow or not (walled & ~unknown).any():
             narrowed |= closer if closer.any() else pressed
     strengthened, nearer, full, sparse = (
