@@ -132,7 +132,9 @@ def raise_wall(
                 if path.kind == "pair_in_crystal" and not fall.fall_eV <= allowed_eV}  # fmt: skip
         while left and (holes := [number for number, fall in enumerate(falls) if not fall.fall_eV <= allowed_eV]):
             fallen = [(paths[number], falls[number].begins_at) for number in holes]
-            times = doublings - left  # so far. Steps of 2 fs fail for Li in a wall of 3200 eV: margins narrow before that
+            times = (
+                doublings - left
+            )  # so far. Steps of 2 fs fail for Li in a wall of 3200 eV: margins narrow before that
             stiffen(walls, potential.limits, potential.elements, fallen, narrow=times >= STRENGTH_FIRST,
                     double=not STRENGTH_FIRST <= times < MARGIN_FIRST)  # fmt: skip
             for number in holes:

@@ -45,7 +45,12 @@ def test_the_shipped_table_is_read_with_its_ranges_and_lists():
     assert [e.is_range for e in energies] == [False, True, False, False]
     room, *hot = literature.points("c-LLZO")
     assert (room.temperature_K, room.value, room.unit) == (298.15, 0.51e-3, "S/cm")
-    assert {(p.temperature_K, p.unit) for p in hot} == {(1000.0, "cm2/s"), (1100.0, "cm2/s"), (1200.0, "cm2/s"), (1000.0, "S/cm")}
+    assert {(p.temperature_K, p.unit) for p in hot} == {
+        (1000.0, "cm2/s"),
+        (1100.0, "cm2/s"),
+        (1200.0, "cm2/s"),
+        (1000.0, "S/cm"),
+    }
     assert literature.points("t-LLZO")[0].value == pytest.approx(1.6e-6)
     with pytest.raises(KeyError, match="it has LGPS"):
         literature.read_table("NaCl")
