@@ -25,9 +25,8 @@ LOOSEST_START = (
     0.85  # of a frame's volume: a squeezed cell begins at its lowest energy above that, or while no pair is close
 )
 
-NEAR_DATA = (
-    0.75  # of the data's shortest distances: hot ions get there, and a hole may be a few hundredths of an Å wide
-)
+# of the data's shortest distances: hot ions get there, and a hole may be a few hundredths of an Å wide
+NEAR_DATA = 0.75
 LOOSEST_REST = 1.5  # of a frame's volume: a cell that is pulled apart begins at its lowest energy below that
 CELLS = ("cell", "stretched_cell")
 

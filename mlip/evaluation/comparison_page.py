@@ -35,11 +35,12 @@ def compare(folders: Sequence[str], folder: str | Path, properties: Mapping[str,
     judged = {name: judge(of_folder.values(), thresholds) for name, of_folder in zip(names, sections, strict=True)}
     order = list(dict.fromkeys(section for of_folder in sections for section in of_folder))
     order = [name for name in properties if name in order] + [name for name in order if name not in properties]
+    by_name = dict(zip(names, sections, strict=True))
     body = [
         f"<h1>{escape(' · '.join(names))}</h1>",
-        *accuracy_against_cost(dict(zip(names, sections, strict=True)), folder),
-        *barrier_parity(dict(zip(names, sections, strict=True)), folder),
-        *arrhenius_lines(dict(zip(names, sections, strict=True)), folder),
+        *accuracy_against_cost(by_name, folder),
+        *barrier_parity(by_name, folder),
+        *arrhenius_lines(by_name, folder),
     ]
     for section in order:
         shown = properties.get(section, Presentation(section))

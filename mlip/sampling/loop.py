@@ -200,9 +200,8 @@ class SamplingLoop:
         low, high = self.sampler.window.bounds(before.validation.median_force_vector_rmse)
         counts = count_uncertain(scored, low, high, len(candidates) - len(scored))
         validated = self.subset(before.model_round, True)
-        if validated and all(
-            map(is_distorted, validated)
-        ):  # no error in dynamics is known that frames could be held against
+        if validated and all(map(is_distorted, validated)):
+            # no error in dynamics is known that its frames could be held against
             counts = replace(counts, uncertain_fraction=None)
         return scored, counts
 

@@ -32,7 +32,8 @@ from mlip.models.potential import Potential, strainable
 from mlip.models.wall import Wall
 from mlip.nn.scatter import segment_sum
 
-STRENGTH_FIRST, MARGIN_FIRST = 2, 8  # times that walls are raised before margins are narrowed instead, and before both
+# times that walls are raised before margins are narrowed instead, and before both: steps of 2 fs fail for Li in a wall of 3200 eV
+STRENGTH_FIRST, MARGIN_FIRST = 2, 8
 TRUSTED_RISE = 1.0  # eV, of the energy beyond the data: 10 kT at 1160 K
 ALLOWED_FALL = 0.1  # eV
 NEAR = 0.95  # of the distance at which an energy falls: a wall from there on can stop it
@@ -132,9 +133,7 @@ def raise_wall(
                 if path.kind == "pair_in_crystal" and not fall.fall_eV <= allowed_eV}  # fmt: skip
         while left and (holes := [number for number, fall in enumerate(falls) if not fall.fall_eV <= allowed_eV]):
             fallen = [(paths[number], falls[number].begins_at) for number in holes]
-            times = (
-                doublings - left
-            )  # so far. Steps of 2 fs fail for Li in a wall of 3200 eV: margins narrow before that
+            times = doublings - left
             stiffen(walls, potential.limits, potential.elements, fallen, narrow=times >= STRENGTH_FIRST,
                     double=not STRENGTH_FIRST <= times < MARGIN_FIRST)  # fmt: skip
             for number in holes:
@@ -142,11 +141,8 @@ def raise_wall(
             left -= 1
         found += falls
         # other paths of the pairs that fell: what was mended may be one of many
-        paths = (
-            [path for path in near_paths(structures, table, 8, n_steps, 2, fresh) if path.elements in fell]
-            if left
-            else []
-        )
+        others = near_paths(structures, table, 8, n_steps, 2, fresh) if fell and left else []
+        paths = [path for path in others if path.elements in fell]
     return found
 
 
